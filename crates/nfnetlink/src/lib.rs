@@ -1,0 +1,1 @@
+//! nftables and conntrack over netlink, without libraries or child processes.

@@ -1,0 +1,1 @@
+//! The loop from sources to kernel to proof, and its admin API.

@@ -1,0 +1,1 @@
+//! The policy language: EgressPolicy, label shortcuts, the workloads they select.

@@ -1,0 +1,1 @@
+//! Observe and apply what a plan asks of the Linux kernel.

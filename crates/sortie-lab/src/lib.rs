@@ -1,0 +1,1 @@
+//! Hosts, engines, uplinks and an observing internet in network namespaces.

@@ -1,0 +1,1 @@
+//! Pure decisions: resolve, compile, diff, explain.

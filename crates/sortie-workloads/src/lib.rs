@@ -1,0 +1,1 @@
+//! Where workloads come from: container engines and local processes.

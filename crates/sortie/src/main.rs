@@ -1,0 +1,3 @@
+//! Decides which address a container, pod or process is seen with when it calls out.
+
+fn main() {}
