@@ -1,1 +1,8 @@
-//! The policy language: EgressPolicy, label shortcuts, the workloads they select.
+//! The policy language: what users write, and the workloads it selects.
+//!
+//! - [`policy`]: [`EgressPolicy`](policy::EgressPolicy) as written in YAML, with every field's meaning.
+//! - [`workload`]: what an engine tells about a container or process, and the selectors over it.
+#![forbid(unsafe_code)]
+
+pub mod policy;
+pub mod workload;

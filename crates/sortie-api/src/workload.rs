@@ -1,0 +1,107 @@
+//! Workloads and networks, as a source (an engine, `sortie run`) reports them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// `ENGINE/ID`: stable for the workload's life, unique on a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkloadId(pub String);
+
+/// An interface's index in the host's network namespace. Never reused while the host is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IfIndex(pub u32);
+
+/// A 48-bit Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MacAddress(pub [u8; 6]);
+
+/// A container or process with a network namespace of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Stable for its life.
+    pub id: WorkloadId,
+    /// The engine's name for it, without a leading slash.
+    pub name: String,
+    /// What kind of thing it is.
+    pub kind: WorkloadKind,
+    /// The engine's labels.
+    pub labels: BTreeMap<String, String>,
+    /// A process inside its network namespace, for `verify`.
+    pub pid: u32,
+    /// Nanoseconds since the epoch at which it started: of two that claim one IP, the later has it.
+    pub started: i64,
+    /// One per interface that crosses the host.
+    pub endpoints: Vec<Endpoint>,
+    /// Why it cannot be managed although it may be selected (host network, macvlan, …).
+    pub unmanageable: Option<String>,
+}
+
+/// What kind of thing a workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadKind {
+    /// A container of Docker.
+    Docker,
+    /// A process started by `sortie run`, or a container given an interface by `sortie attach`.
+    Process,
+}
+
+/// One interface of a workload, as the host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The network's name; empty for an interface made by `run` or `attach`.
+    pub network: String,
+    /// The host's end: a bridge port, or a veth of its own.
+    pub port: IfIndex,
+    /// The bridge that `port` belongs to; none for a veth of its own.
+    pub bridge: Option<IfIndex>,
+    /// The workload's end.
+    pub mac: MacAddress,
+    /// The workload's addresses on this interface, link-local ones left out.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A network of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The engine's name for it.
+    pub name: String,
+    /// The engine's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The bridge's interface; none for drivers without one.
+    pub bridge: Option<IfIndex>,
+    /// What it hands out.
+    pub subnets: Vec<IpNet>,
+}
+
+/// All that one source knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Every running workload.
+    pub workloads: Vec<Workload>,
+    /// Every network.
+    pub networks: Vec<Network>,
+}
+
+/// What a source says, in order. The first after a connection is always `Snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// All that there is: whatever the source said before and is not in here is gone.
+    Snapshot(Snapshot),
+    /// Started, or changed (a network more or less).
+    Workload(Workload),
+    /// Ended.
+    WorkloadGone(WorkloadId),
+    /// Made, or changed.
+    Network(Network),
+    /// Removed, by name.
+    NetworkGone(String),
+    /// The source cannot be reached: what it said stays valid. The reason is for people.
+    Away(String),
+}
