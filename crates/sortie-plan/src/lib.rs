@@ -1,1 +1,10 @@
-//! Pure decisions: resolve, compile, diff, explain.
+//! Pure decisions: who leaves with which address, what the kernel must hold for it, what changes.
+//!
+//! - [`nft`]: a ruleset as data: tables, chains, rules, sets, elements; [`nft::text`] prints it.
+//! - [`state`]: all that Sortie wants of, or has found on, one host.
+//! - [`op`]: the steps from one state to another.
+#![forbid(unsafe_code)]
+
+pub mod nft;
+pub mod op;
+pub mod state;

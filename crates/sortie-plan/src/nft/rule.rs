@@ -1,0 +1,198 @@
+//! Rules: a row of matches that ends in what is done.
+
+use super::Name;
+use super::key::Key;
+use super::set::KeyType;
+
+/// Statements in order; the first that does not match ends the rule.
+pub type Rule = Vec<Statement>;
+
+/// One match or action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// `FIELD == VALUE`, or `!=`.
+    Compare {
+        /// What is read from the packet.
+        field: Field,
+        /// Match when it differs.
+        not: bool,
+        /// Exactly the bytes of the field's width.
+        value: Value,
+    },
+    /// `FIELD FIRST-LAST`, both included.
+    Range {
+        /// What is read from the packet.
+        field: Field,
+        /// Lowest value.
+        first: Value,
+        /// Highest value.
+        last: Value,
+    },
+    /// `ip6 saddr fe80::/10` and the like.
+    Prefix {
+        /// An address field.
+        field: Field,
+        /// The network's address.
+        network: Key,
+        /// In bits.
+        length: u8,
+    },
+    /// `FIELD . FIELD @SET`, or `!= @SET`.
+    Lookup {
+        /// The key's parts.
+        fields: Vec<Field>,
+        /// A set of the same table.
+        set: Name,
+        /// Match when it is absent.
+        not: bool,
+    },
+    /// `FIELD vmap @MAP`: goes on with the next rule where there is no element.
+    VerdictMap {
+        /// The key's parts.
+        fields: Vec<Field>,
+        /// A verdict map of the same table.
+        map: Name,
+    },
+    /// `snat ip to FIELD map @MAP`: goes on with the next rule where there is no element.
+    SnatMap {
+        /// An address field; its family is the translation's.
+        field: Field,
+        /// A map to addresses.
+        map: Name,
+    },
+    /// `snat ip to ADDRESS`.
+    Snat(std::net::IpAddr),
+    /// `fib saddr type local`: the source is an address of this host.
+    SourceIsLocal,
+    /// `counter name NAME`.
+    Counter(Name),
+    /// `log group GROUP prefix PREFIX`: NFLOG.
+    Log {
+        /// The nfnetlink_log group.
+        group: u16,
+        /// At most 63 bytes.
+        prefix: Name,
+    },
+    /// The end.
+    Verdict(Verdict),
+}
+
+/// A value compared with, in the field's own width and order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// One byte: `l4proto`, an ICMPv6 type, the ct direction.
+    Byte(u8),
+    /// A port or an ethertype.
+    Short(u16),
+    /// An interface index.
+    Interface(u32),
+    /// An address.
+    Address(std::net::IpAddr),
+    /// An interface kind, such as `bridge`: 16 bytes, NUL-padded.
+    Kind(&'static str),
+}
+
+/// A field of a packet or of its conntrack entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `meta iif`, 0 for what this host sends itself.
+    Iif,
+    /// `meta iifkind`.
+    IifKind,
+    /// `meta oif`.
+    Oif,
+    /// `meta protocol`: the ethertype.
+    Protocol,
+    /// `meta l4proto`.
+    L4Proto,
+    /// `ether saddr`.
+    EtherSaddr,
+    /// `ip saddr`.
+    IpSaddr,
+    /// `ip daddr`.
+    IpDaddr,
+    /// `ip6 saddr`.
+    Ip6Saddr,
+    /// `ip6 daddr`.
+    Ip6Daddr,
+    /// `arp saddr ether`.
+    ArpSaddrEther,
+    /// `arp saddr ip`.
+    ArpSaddrIp,
+    /// `icmpv6 type`.
+    Icmpv6Type,
+    /// `icmpv6 taddr`: the target of a neighbour message (RFC 4861, section 4.4).
+    Icmpv6Taddr,
+    /// `th dport`.
+    ThDport,
+    /// `ct direction`: 0 original, 1 reply; no match without an entry.
+    CtDirection,
+    /// `ct original ip saddr`: no match without an entry.
+    CtOriginalIpSaddr,
+    /// `ct original ip6 saddr`: no match without an entry.
+    CtOriginalIp6Saddr,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ends this base chain.
+    Accept,
+    /// The packet is gone.
+    Drop,
+    /// Back to the caller.
+    Return,
+    /// To a chain, and back.
+    Jump(Name),
+    /// To a chain, and not back.
+    Goto(Name),
+}
+
+impl Verdict {
+    /// The chain that it names.
+    pub fn chain(&self) -> Option<&Name> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
+}
+
+impl Field {
+    /// The network protocol that this field presumes: `Protocol` must be it, or the field means nothing.
+    /// nft writes the check as an implicit dependency; so does `sortie-kernel`.
+    pub fn ethertype(self) -> Option<u16> {
+        match self {
+            Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr => Some(0x0800),
+            Self::Ip6Saddr
+            | Self::Ip6Daddr
+            | Self::Icmpv6Type
+            | Self::Icmpv6Taddr
+            | Self::CtOriginalIp6Saddr => Some(0x86dd),
+            Self::ArpSaddrEther | Self::ArpSaddrIp => Some(0x0806),
+            Self::Iif
+            | Self::IifKind
+            | Self::Oif
+            | Self::Protocol
+            | Self::L4Proto
+            | Self::EtherSaddr
+            | Self::ThDport
+            | Self::CtDirection => None,
+        }
+    }
+
+    /// The type of a set's key part that holds this field, where a set may.
+    pub fn key_type(self) -> Option<KeyType> {
+        match self {
+            Self::Iif | Self::Oif => Some(KeyType::Interface),
+            Self::EtherSaddr | Self::ArpSaddrEther => Some(KeyType::EtherAddr),
+            Self::IpSaddr | Self::IpDaddr | Self::ArpSaddrIp | Self::CtOriginalIpSaddr => {
+                Some(KeyType::Ipv4Addr)
+            }
+            Self::Ip6Saddr | Self::Ip6Daddr | Self::Icmpv6Taddr | Self::CtOriginalIp6Saddr => {
+                Some(KeyType::Ipv6Addr)
+            }
+            _ => None,
+        }
+    }
+}

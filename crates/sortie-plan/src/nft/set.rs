@@ -1,0 +1,105 @@
+//! Sets, maps and verdict maps.
+
+use super::key::Key;
+use super::rule::Verdict;
+use super::{Elements, Name};
+
+/// A set (`data` is [`DataType::None`]), map or verdict map, with its elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The parts of a key, in order.
+    pub key: Vec<KeyType>,
+    /// What an element yields.
+    pub data: DataType,
+    /// Elements are ranges (`flags interval`); keys then have one part.
+    pub interval: bool,
+    /// Each element counts its matches.
+    pub counter: bool,
+    /// By first key.
+    pub elements: Elements,
+}
+
+/// The type of one part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// `ifindex`, 4 bytes.
+    Interface,
+    /// `ether_addr`, 6 bytes.
+    EtherAddr,
+    /// `ipv4_addr`, 4 bytes.
+    Ipv4Addr,
+    /// `ipv6_addr`, 16 bytes.
+    Ipv6Addr,
+}
+
+/// What a map's elements yield.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DataType {
+    /// A set: nothing.
+    None,
+    /// `ipv4_addr`.
+    Ipv4Addr,
+    /// `ipv6_addr`.
+    Ipv6Addr,
+    /// A verdict map.
+    Verdict,
+}
+
+/// What one element yields, and how far it reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// In a set of single values.
+    None,
+    /// In a set of ranges: the last key, included.
+    Through(Key),
+    /// In a map: an address.
+    Value(Key),
+    /// In a verdict map.
+    Verdict(Verdict),
+    /// In a verdict map of ranges: the last key, included, and the verdict.
+    ThroughVerdict(Key, Verdict),
+}
+
+impl Set {
+    /// An empty set of single values.
+    pub fn of(key: &[KeyType]) -> Self {
+        Self {
+            key: key.to_vec(),
+            data: DataType::None,
+            interval: false,
+            counter: false,
+            elements: Elements::new(),
+        }
+    }
+
+    /// The same with elements that count.
+    #[must_use]
+    pub fn counting(mut self) -> Self {
+        self.counter = true;
+        self
+    }
+
+    /// The same with elements that are ranges.
+    #[must_use]
+    pub fn ranges(mut self) -> Self {
+        self.interval = true;
+        self
+    }
+
+    /// A map instead, to this data.
+    #[must_use]
+    pub fn to(mut self, data: DataType) -> Self {
+        self.data = data;
+        self
+    }
+}
+
+impl Data {
+    /// The chain that this element leads to, if any.
+    pub fn chain(&self) -> Option<&Name> {
+        match self {
+            Self::Verdict(verdict) | Self::ThroughVerdict(_, verdict) => verdict.chain(),
+            Self::None | Self::Through(_) | Self::Value(_) => None,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! All that Sortie wants of one host, and what it found there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::nft::{Elements, Family, Name, Table};
+
+/// The routing protocol number of our routes and rules (`/etc/iproute2/rt_protos`: unassigned).
+pub const ROUTE_PROTOCOL: u8 = 83;
+
+/// What the kernel must hold, complete: all that is ours and not in here must go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostState {
+    /// The nftables tables.
+    pub tables: BTreeMap<Family, Table>,
+    /// Everything else.
+    pub network: Network,
+}
+
+/// What we add to the host outside nftables. All of it is given back by `down`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Routes, with [`ROUTE_PROTOCOL`].
+    pub routes: BTreeSet<Route>,
+    /// Policy routing rules, with [`ROUTE_PROTOCOL`].
+    pub rules: BTreeSet<RoutingRule>,
+    /// Addresses that an interface answers for.
+    pub neighbours: BTreeSet<ProxyNeighbour>,
+    /// Kernel settings; the value they had before is kept and put back.
+    pub sysctls: BTreeMap<Sysctl, String>,
+    /// Interfaces whose forwarded packets other programs' chains must let through: a tagged accept
+    /// goes into each forward chain whose policy is drop.
+    pub forwarded: BTreeSet<String>,
+}
+
+/// `ip route DESTINATION [via GATEWAY] dev DEVICE table TABLE proto sortie`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// 254 is main.
+    pub table: u32,
+    /// A default route is `0.0.0.0/0` or `::/0`.
+    pub destination: IpNet,
+    /// The output device.
+    pub device: String,
+    /// The next hop; none where the destination is on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// `ip rule pref PRIORITY iif INPUT lookup TABLE proto sortie`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoutingRule {
+    /// IPv6 instead of IPv4.
+    pub v6: bool,
+    /// Lower is asked first.
+    pub priority: u32,
+    /// The input device.
+    pub input: String,
+    /// The table that is asked.
+    pub table: u32,
+}
+
+/// `ip neigh add proxy ADDRESS dev DEVICE`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyNeighbour {
+    /// Answered for by ARP or neighbour discovery.
+    pub address: IpAddr,
+    /// The interface that answers.
+    pub device: String,
+}
+
+/// A path below `/proc/sys`, such as `net/ipv4/ip_forward`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sysctl(pub String);
+
+/// What was found of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The tables named `sortie`.
+    pub tables: BTreeMap<Family, ObservedTable>,
+    /// Everything else; `sysctls` holds those that we changed, with today's values.
+    pub network: Network,
+}
+
+/// A table of ours as the kernel has it. Rules are not read back: the tag and the names of chains
+/// stand for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObservedTable {
+    /// The table's comment.
+    pub tag: String,
+    /// Chains by name.
+    pub chains: BTreeSet<Name>,
+    /// Sets and maps by name, with their elements.
+    pub sets: BTreeMap<Name, Elements>,
+}
