@@ -111,3 +111,17 @@ pub enum OnUnavailable {
     /// As without Sortie, with the host's address.
     NodeAddress,
 }
+
+impl PortRange {
+    /// Whether a packet to this port is meant.
+    pub fn contains(&self, (protocol, port): (Protocol, u16)) -> bool {
+        self.protocol == protocol && (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Egress {
+    /// The egress address of a family.
+    pub fn of_family(&self, v6: bool) -> Option<std::net::IpAddr> {
+        if v6 { self.v6.map(Into::into) } else { self.v4.map(Into::into) }
+    }
+}
