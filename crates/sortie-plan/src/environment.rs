@@ -1,7 +1,7 @@
 //! What the plan must know of the host: its addresses, its uplinks, its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use sortie_api::workload::IfIndex;
@@ -50,10 +50,19 @@ pub struct Settings {
     pub unidentified: Unidentified,
     /// Never a policy's business, besides the built-in ranges.
     pub local_ranges: Vec<IpNet>,
-    /// Interfaces that packets leave the host through, besides those found.
-    pub uplinks: BTreeSet<String>,
+    /// Interfaces that packets leave the host through, besides those with a default route.
+    pub uplinks: BTreeMap<String, Gateways>,
     /// Where our chains sit among others'.
     pub priorities: Priorities,
+}
+
+/// The next hops of a configured uplink; absent ones are taken from its default routes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// For IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// The reach of the guard.
@@ -104,7 +113,7 @@ impl Default for Settings {
             guard: Guard::Networks(BTreeSet::new()),
             unidentified: Unidentified::Drop,
             local_ranges: Vec::new(),
-            uplinks: BTreeSet::new(),
+            uplinks: BTreeMap::new(),
             priorities: Priorities::default(),
         }
     }
@@ -151,6 +160,18 @@ impl Environment {
     /// The best default route of a family.
     pub fn default_route(&self, v6: bool) -> Option<&DefaultRoute> {
         self.default_routes.iter().find(|route| route.v6 == v6)
+    }
+
+    /// The next hop of an uplink for a family: configured, or that of its best default route.
+    pub fn gateway(&self, uplink: IfIndex, v6: bool) -> Option<IpAddr> {
+        let configured = self.interfaces.get(&uplink).and_then(|i| self.settings.uplinks.get(&i.name));
+        let configured = configured.and_then(|gateways| {
+            if v6 { gateways.v6.map(IpAddr::from) } else { gateways.v4.map(IpAddr::from) }
+        });
+        configured.or_else(|| {
+            let mut routes = self.default_routes.iter().filter(|r| r.v6 == v6 && r.device == uplink);
+            routes.find_map(|route| route.gateway)
+        })
     }
 
     /// The interface with this name.
