@@ -1,9 +1,10 @@
 //! What the plan must know of the host: its addresses, its uplinks, its settings.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sortie_api::config::AgentConfig;
 use sortie_api::workload::IfIndex;
 
 /// The host as a plan sees it; all of it is observed or configured, never decided here.
@@ -15,8 +16,10 @@ pub struct Environment {
     pub addresses: BTreeMap<IpAddr, IfIndex>,
     /// Default routes of the main table, best metric first.
     pub default_routes: Vec<DefaultRoute>,
-    /// The operator's settings.
-    pub settings: Settings,
+    /// What the operator configured.
+    pub config: AgentConfig,
+    /// Where our chains sit among others'.
+    pub priorities: Priorities,
 }
 
 /// A network interface of the host.
@@ -39,48 +42,6 @@ pub struct DefaultRoute {
     pub device: IfIndex,
     /// The next hop, where there is one.
     pub gateway: Option<IpAddr>,
-}
-
-/// What the operator configured, with defaults that need no file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Which bridges are guarded beyond those of networks that ask for it.
-    pub guard: Guard,
-    /// What a guarded bridge's unknown sources may do.
-    pub unidentified: Unidentified,
-    /// Never a policy's business, besides the built-in ranges.
-    pub local_ranges: Vec<IpNet>,
-    /// Interfaces that packets leave the host through, besides those with a default route.
-    pub uplinks: BTreeMap<String, Gateways>,
-    /// Where our chains sit among others'.
-    pub priorities: Priorities,
-}
-
-/// The next hops of a configured uplink; absent ones are taken from its default routes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gateways {
-    /// For IPv4.
-    pub v4: Option<Ipv4Addr>,
-    /// For IPv6.
-    pub v6: Option<Ipv6Addr>,
-}
-
-/// The reach of the guard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guard {
-    /// Networks with the label `sortie.guard`, those that a policy names, and these.
-    Networks(BTreeSet<String>),
-    /// Every bridge, now or later, but these networks.
-    AllExcept(BTreeSet<String>),
-}
-
-/// What happens to a source on a guarded bridge that belongs to no known workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unidentified {
-    /// Nothing of it leaves.
-    Drop,
-    /// As without Sortie.
-    NodeAddress,
 }
 
 /// Hook priorities (include/uapi/linux/netfilter_ipv4.h and netfilter_bridge.h).
@@ -107,18 +68,6 @@ impl Default for Priorities {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            guard: Guard::Networks(BTreeSet::new()),
-            unidentified: Unidentified::Drop,
-            local_ranges: Vec::new(),
-            uplinks: BTreeMap::new(),
-            priorities: Priorities::default(),
-        }
-    }
-}
-
 /// Link-local, multicast and loopback: RFC 3927, 5771, 1122; RFC 4291, sections 2.5.3, 2.5.6, 2.7.
 const BUILT_IN_LOCAL_RANGES: [&str; 7] = [
     "127.0.0.0/8",
@@ -130,19 +79,19 @@ const BUILT_IN_LOCAL_RANGES: [&str; 7] = [
     "ff00::/8",
 ];
 
-impl Settings {
+impl Environment {
     /// Every range that is never a policy's business, engines' networks left out.
     pub fn local_ranges(&self) -> Vec<IpNet> {
         let built_in = BUILT_IN_LOCAL_RANGES
             .iter()
             .filter_map(|range| range.parse().ok());
-        let mut ranges: Vec<IpNet> = built_in.chain(self.local_ranges.iter().copied()).collect();
+        let mut ranges: Vec<IpNet> = built_in
+            .chain(self.config.local_ranges.iter().copied())
+            .collect();
         ranges.sort_unstable();
         IpNet::aggregate(&ranges)
     }
-}
 
-impl Environment {
     /// The interface that packets with this source leave through: the one that holds the address,
     /// unless nothing leaves through that one; else that of the family's best default route.
     pub fn uplink_of(&self, address: IpAddr, inside: &impl Fn(IfIndex) -> bool) -> Option<IfIndex> {
@@ -164,12 +113,24 @@ impl Environment {
 
     /// The next hop of an uplink for a family: configured, or that of its best default route.
     pub fn gateway(&self, uplink: IfIndex, v6: bool) -> Option<IpAddr> {
-        let configured = self.interfaces.get(&uplink).and_then(|i| self.settings.uplinks.get(&i.name));
-        let configured = configured.and_then(|gateways| {
-            if v6 { gateways.v6.map(IpAddr::from) } else { gateways.v4.map(IpAddr::from) }
+        let name = &self.interfaces.get(&uplink)?.name;
+        let configured = self
+            .config
+            .uplinks
+            .iter()
+            .find(|configured| configured.interface == *name);
+        let configured = configured.and_then(|uplink| {
+            if v6 {
+                uplink.gateway6.map(IpAddr::V6)
+            } else {
+                uplink.gateway4.map(IpAddr::V4)
+            }
         });
         configured.or_else(|| {
-            let mut routes = self.default_routes.iter().filter(|r| r.v6 == v6 && r.device == uplink);
+            let mut routes = self
+                .default_routes
+                .iter()
+                .filter(|r| r.v6 == v6 && r.device == uplink);
             routes.find_map(|route| route.gateway)
         })
     }

@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod compile;
+pub mod counted;
+pub mod diff;
 pub mod environment;
 pub mod nft;
 pub mod op;
+pub mod planner;
 pub mod precedence;
 pub mod ranges;
 pub mod reason;

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::environment::{Guard, Settings, Unidentified};
+use sortie_api::config::{Guard, Unidentified};
+
+use crate::environment::Environment;
 use crate::nft::rule::Field::{
     ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
     Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
@@ -31,10 +33,10 @@ const IPPROTO_ICMPV6: u8 = 58;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 /// The three tables.
-pub fn tables(settings: &Settings) -> BTreeMap<Family, Table> {
+pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
     let mut tables = BTreeMap::from([
-        (Family::Bridge, bridge(settings)),
-        (Family::Inet, inet(settings)),
+        (Family::Bridge, bridge(environment)),
+        (Family::Inet, inet(environment)),
         (Family::Netdev, netdev()),
     ]);
     for (family, table) in &mut tables {
@@ -71,7 +73,7 @@ pub fn drop_chain(reason: Reason) -> Name {
     format!("drop-{}", reason.name()).into()
 }
 
-fn bridge(settings: &Settings) -> Table {
+fn bridge(environment: &Environment) -> Table {
     let identify = vec![
         on(
             lookup(&[Iif, EtherSaddr, IpSaddr], "bound4"),
@@ -131,7 +133,7 @@ fn bridge(settings: &Settings) -> Table {
                 hooked(
                     HookKind::Filter,
                     HookPoint::Prerouting,
-                    settings.priorities.bridge_identify,
+                    environment.priorities.bridge_identify,
                     identify,
                 ),
             ),
@@ -142,14 +144,14 @@ fn bridge(settings: &Settings) -> Table {
     }
 }
 
-fn inet(settings: &Settings) -> Table {
+fn inet(environment: &Environment) -> Table {
     let mut chains = BTreeMap::from([
         (
             "identify".into(),
             hooked(
                 HookKind::Filter,
                 HookPoint::Prerouting,
-                settings.priorities.identify,
+                environment.priorities.identify,
                 identify(),
             ),
         ),
@@ -159,7 +161,7 @@ fn inet(settings: &Settings) -> Table {
             hooked(
                 HookKind::Nat,
                 HookPoint::Postrouting,
-                settings.priorities.translate,
+                environment.priorities.translate,
                 translate(),
             ),
         ),
@@ -168,7 +170,7 @@ fn inet(settings: &Settings) -> Table {
             hooked(
                 HookKind::Filter,
                 HookPoint::Postrouting,
-                settings.priorities.guard,
+                environment.priorities.guard,
                 guard(),
             ),
         ),
@@ -180,8 +182,8 @@ fn inet(settings: &Settings) -> Table {
             "refused6".into(),
             plain(refused(CtOriginalIp6Saddr, Ip6Saddr, "allowed6", "egress6")),
         ),
-        ("unmanaged".into(), plain(unmanaged(settings))),
-        ("guarded".into(), plain(guarded(settings))),
+        ("unmanaged".into(), plain(unmanaged(environment))),
+        ("guarded".into(), plain(guarded(environment))),
     ]);
     let reasons: Vec<Reason> = Reason::ALL
         .into_iter()
@@ -359,14 +361,14 @@ fn refused(
     ]
 }
 
-fn unmanaged(settings: &Settings) -> Vec<Rule> {
+fn unmanaged(environment: &Environment) -> Vec<Rule> {
     let guarded = on(
         lookup(&[Iif], "guarded"),
         vec![Goto("guarded".into()).into()],
     );
-    match settings.guard {
-        Guard::Networks(_) => vec![guarded],
-        Guard::AllExcept(_) => vec![
+    match environment.config.guard {
+        Guard::Networks => vec![guarded],
+        Guard::All => vec![
             guarded,
             on(lookup(&[Iif], "exempt"), vec![Accept.into()]),
             on(
@@ -377,14 +379,14 @@ fn unmanaged(settings: &Settings) -> Vec<Rule> {
     }
 }
 
-fn guarded(settings: &Settings) -> Vec<Rule> {
+fn guarded(environment: &Environment) -> Vec<Rule> {
     let mut rules = vec![
         on(lookup(&[CtOriginalIpSaddr], "plain4"), vec![Accept.into()]),
         on(lookup(&[CtOriginalIp6Saddr], "plain6"), vec![Accept.into()]),
         on(lookup(&[IpSaddr], "plain4"), vec![Accept.into()]),
         on(lookup(&[Ip6Saddr], "plain6"), vec![Accept.into()]),
     ];
-    match settings.unidentified {
+    match environment.config.unidentified {
         Unidentified::Drop => rules.push(goto_drop(Reason::Unidentified)),
         Unidentified::NodeAddress => {}
     }

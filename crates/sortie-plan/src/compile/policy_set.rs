@@ -29,6 +29,8 @@ pub struct PolicySet {
     /// Ascending and apart; the number is an index into `classes`.
     ranges: Vec<(IpAddr, IpAddr, usize)>,
     classes: Vec<Vec<Answer>>,
+    /// Of all the above.
+    digest: u64,
 }
 
 /// One answer of a class: for these ports (empty: every protocol and port), this exit.
@@ -57,6 +59,7 @@ impl PolicySet {
             v6,
             ranges: Vec::new(),
             classes: Vec::new(),
+            digest: 0,
         };
         let mut known = BTreeMap::new();
         for range in ranges {
@@ -74,6 +77,9 @@ impl PolicySet {
             });
             set.ranges.push((range.first, range.last, number));
         }
+        let mut hasher = DefaultHasher::new();
+        (&set.ranges, &set.classes).hash(&mut hasher);
+        set.digest = hasher.finish();
         set
     }
 
@@ -138,7 +144,7 @@ impl PolicySet {
             for (number, class) in self.classes.iter().enumerate() {
                 let rules = class
                     .iter()
-                    .flat_map(|answer| self.rules(answer, side))
+                    .flat_map(|answer| Self::rules(answer, side))
                     .collect();
                 chains.push((self.class_name(side, number), plain(rules)));
             }
@@ -168,7 +174,7 @@ impl PolicySet {
     }
 
     /// One rule per range of ports, so that the first answer whose ports fit ends the chain.
-    fn rules(&self, answer: &Answer, side: Side) -> Vec<Rule> {
+    fn rules(answer: &Answer, side: Side) -> Vec<Rule> {
         let end = match side {
             Side::Translate => translate(answer.exit),
             Side::Check => check(answer.exit),
@@ -179,7 +185,7 @@ impl PolicySet {
         answer
             .ports
             .iter()
-            .map(|range| ports(range).into_iter().chain(end.clone()).collect())
+            .map(|range| ports(*range).into_iter().chain(end.clone()).collect())
             .collect()
     }
 
@@ -196,19 +202,11 @@ impl PolicySet {
     }
 
     fn name(&self, side: Side) -> Name {
-        let mut hasher = DefaultHasher::new();
-        self.ranges.hash(&mut hasher);
-        self.classes.hash(&mut hasher);
         let side = match side {
             Side::Translate => "translate",
             Side::Check => "check",
         };
-        format!(
-            "{side}{}-{:016x}",
-            if self.v6 { 6 } else { 4 },
-            hasher.finish()
-        )
-        .into()
+        format!("{side}{}-{:016x}", if self.v6 { 6 } else { 4 }, self.digest).into()
     }
 }
 
@@ -257,7 +255,7 @@ fn check(exit: Exit) -> Rule {
     }
 }
 
-fn ports(range: &PortRange) -> [Statement; 2] {
+fn ports(range: PortRange) -> [Statement; 2] {
     let protocol = match range.protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,

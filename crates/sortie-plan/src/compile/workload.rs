@@ -36,16 +36,6 @@ impl Placement {
         self.v4.is_managed() || self.v6.is_managed()
     }
 
-    /// The addresses whose flows the kernel treats in any way of ours.
-    pub fn bound_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let managed = self.is_managed();
-        let bound = self
-            .endpoints
-            .iter()
-            .filter(move |(_, guarded)| managed || *guarded);
-        bound.flat_map(|(endpoint, _)| endpoint.addresses.iter().copied())
-    }
-
     /// Everything the kernel holds for it.
     pub fn elements(&self) -> Vec<Element> {
         let mut elements = Vec::new();
@@ -91,12 +81,14 @@ fn identity(
         .mac(endpoint.mac)
         .ip(address);
     let own = Key::from(address);
-    if endpoint.bridge.is_some() {
-        elements.push((Family::Bridge, named("bound", address), bound, Data::None));
-        elements.push((Family::Bridge, named("known", address), own, Data::None));
+    let family = if endpoint.bridge.is_some() {
+        Family::Bridge
     } else {
-        elements.push((Family::Inet, named("bound", address), bound, Data::None));
-    }
+        Family::Inet
+    };
+    elements.push((family, named("bound", address), bound, Data::None));
+    // On a bridge too where the workload is on none: a neighbour there may not claim it.
+    elements.push((Family::Bridge, named("known", address), own, Data::None));
     if !matches!(treatment, Treatment::Direct { .. }) {
         elements.push((Family::Netdev, named("own", address), own, Data::None));
     }

@@ -298,9 +298,11 @@ fn part_text(part: KeyType, bytes: &[u8]) -> String {
     match (part, bytes) {
         (KeyType::Interface, &[a, b, c, d]) => u32::from_ne_bytes([a, b, c, d]).to_string(),
         (KeyType::Ipv4Addr, &[a, b, c, d]) => Ipv4Addr::new(a, b, c, d).to_string(),
-        (KeyType::EtherAddr, &[a, b, c, d, e, f, ..]) => {
-            format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-        }
+        (KeyType::EtherAddr, [mac @ .., _, _]) => mac
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(":"),
         (_, bytes) => <[u8; 16]>::try_from(bytes)
             .map_or_else(|_| String::new(), |v6| Ipv6Addr::from(v6).to_string()),
     }
