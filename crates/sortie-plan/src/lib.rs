@@ -9,6 +9,8 @@ pub mod compile;
 pub mod counted;
 pub mod diff;
 pub mod environment;
+#[cfg(test)]
+mod fake;
 pub mod nft;
 pub mod op;
 pub mod planner;

@@ -171,27 +171,33 @@ impl Planner {
 
     /// Makes one change of facts, and yields its steps.
     fn step(&mut self, change: impl FnOnce(&mut Self, &mut Steps)) -> Vec<Op> {
-        let environment = self.environment.clone();
+        let compiled_from = (self.environment.clone(), self.topology.clone());
         let mut steps = Steps::default();
         change(self, &mut steps);
-        let topology = self.topology_now();
-        if topology == self.topology && environment == self.environment {
+        self.topology = self.topology_now();
+        if compiled_from.0 == self.environment && compiled_from.1 == self.topology {
             return steps.into_ops();
         }
-        self.topology = topology;
         let skeleton = shared::skeleton(&self.environment, &self.topology);
         let before = Observed::from(std::mem::replace(&mut self.skeleton, skeleton));
         let tag = |family: &Family| self.skeleton.tables.get(family).map(|table| &table.tag);
-        if before
+        let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = before
             .tables
-            .iter()
-            .any(|(family, table)| tag(family) != Some(&table.tag))
-        {
-            // Other base chains: everything is made anew, in one transaction.
-            return diff(&before, &self.desired());
+            .into_iter()
+            .partition(|(family, table)| tag(family) == Some(&table.tag));
+        if !other.is_empty() {
+            // Other base chains: such a table is made anew with all its elements, in one transaction.
+            let mut desired = self.desired().tables;
+            desired.retain(|family, _| other.contains_key(family));
+            steps.rebuild(&other, &desired);
         }
-        steps.tables(&before.tables, &self.skeleton.tables);
+        let mut skeleton = self.skeleton.tables.clone();
+        skeleton.retain(|family, _| same.contains_key(family));
+        steps.tables(&same, &skeleton);
         steps.network(&before.network, &self.skeleton.network);
         steps.into_ops()
     }
 }
+
+#[cfg(test)]
+mod tests;
