@@ -115,6 +115,18 @@ impl Planner {
         &self.topology.uplinks
     }
 
+    /// The container network that an address is in.
+    pub fn inside_network(&self, address: IpAddr) -> Option<&str> {
+        let mut networks = self.networks.values();
+        let network = networks.find(|network| {
+            network
+                .subnets
+                .iter()
+                .any(|subnet| subnet.contains(&address))
+        });
+        network.map(|network| network.name.as_str())
+    }
+
     /// Who has this address on an interface of its own.
     pub fn holder(&self, address: IpAddr) -> Option<&Tracked> {
         let (_, id) = self.claims.get(&address)?.last()?;
