@@ -2,7 +2,9 @@
 
 use crate::error::Refusal;
 use crate::socket::{Ack, Received};
-use crate::uapi::nft::NFTA_SET_ELEM_LIST_ELEMENTS;
+use crate::uapi::nft::{
+    NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM, NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_ELEMENTS,
+};
 use crate::uapi::nl::{
     NFNL_BATCH_GENID, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NLM_F_ACK,
     NLM_F_REQUEST, NLMSG_ERROR, message_type,
@@ -208,7 +210,6 @@ impl Batch {
 /// Which element of `message` holds the attribute at `offset` from the message's start.
 fn element_at(message: &Message<'_>, offset: usize) -> Option<usize> {
     let nft = |kind| message_type(NFNL_SUBSYS_NFTABLES, kind);
-    use crate::uapi::nft::{NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM, NFT_MSG_NEWSETELEM};
     let kinds = [
         NFT_MSG_NEWSETELEM,
         NFT_MSG_DELSETELEM,
@@ -254,12 +255,12 @@ impl Socket {
         self.send(datagram.as_slice())?;
         let last = batch.messages.len();
         let mut refusal: Option<Refusal> = None;
-        let mut acknowledged = false;
-        let mut lost = false;
+        let mut applied = false;
+        let mut overrun = false;
         // The kernel answers while it is sent to: the answers are in the queue already, in
         // the order of the messages. It is waited only for an answer that is missing.
         loop {
-            let decided = acknowledged || refusal.is_some() || lost;
+            let decided = applied || refusal.is_some() || overrun;
             let limit = if decided {
                 Duration::ZERO
             } else {
@@ -268,21 +269,21 @@ impl Socket {
             let length = match self.receive(limit)? {
                 Received::Datagram(length) => length,
                 Received::Overrun => {
-                    lost = true;
+                    overrun = true;
                     continue;
                 }
                 Received::Nothing => break,
             };
             for message in messages(self.datagram(length)) {
-                let message = message.map_err(|error| Error::malformed(&operation(), error))?;
+                let message = message.map_err(|bad| Error::malformed(&operation(), bad))?;
                 let place = message.seq.wrapping_sub(seq) as usize;
                 if message.kind != NLMSG_ERROR || place > last + 1 {
                     continue;
                 }
                 let ack = Ack::decode(&message, false)
-                    .map_err(|error| Error::malformed(&operation(), error))?;
+                    .map_err(|bad| Error::malformed(&operation(), bad))?;
                 match (ack.errno, &mut refusal) {
-                    (0, _) => acknowledged |= place >= last,
+                    (0, _) => applied |= place >= last,
                     (_, None) => refusal = Some(batch.refusal(place, ack)),
                     (_, Some(first)) => first.others += 1,
                 }
@@ -290,8 +291,8 @@ impl Socket {
         }
         match refusal {
             Some(refusal) => Err(refusal.into()),
-            None if acknowledged => Ok(()),
-            None if lost => Err(Error::AnswerLost {
+            None if applied => Ok(()),
+            None if overrun => Err(Error::AnswerLost {
                 operation: operation(),
             }),
             None => Err(Error::Timeout {
