@@ -1,0 +1,12 @@
+//! Tests against the real kernel, each in a network namespace of its own. They need root.
+
+#[path = "netns/batches.rs"]
+mod batches;
+#[path = "netns/namespace.rs"]
+mod namespace;
+#[path = "netns/ownership.rs"]
+mod ownership;
+#[path = "netns/roundtrip.rs"]
+mod roundtrip;
+#[path = "netns/ruleset.rs"]
+mod ruleset;
