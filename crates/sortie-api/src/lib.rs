@@ -1,8 +1,24 @@
 //! The policy language: what users write, and the workloads it selects.
 //!
-//! - [`policy`]: [`EgressPolicy`](policy::EgressPolicy) as written in YAML, with every field's meaning.
+//! - [`policy`]: [`EgressPolicy`](policy::EgressPolicy) as written in YAML, with every field's
+//!   meaning; [`policy::parse`], and [`PolicySet`](policy::PolicySet) for a folder of files.
+//! - [`label`]: the shortcuts, as labels of containers and networks.
+//! - [`config`]: the agent's own file.
 //! - [`workload`]: what an engine tells about a container or process, and the selectors over it.
+//! - [`problem`]: what is wrong in a file, with its place and what to write instead.
+//!
+//! A file's text becomes a tree with places (`yaml`), from which typed fields are read
+//! (`reader`) and checked (`name`, `address`); all that is wrong is gathered on the way.
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod label;
 pub mod policy;
+pub mod problem;
 pub mod workload;
+
+mod address;
+mod name;
+mod reader;
+mod suggest;
+mod yaml;

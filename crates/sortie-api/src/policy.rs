@@ -1,8 +1,24 @@
 //! EgressPolicy: which workloads, towards which destinations, leave with which address.
+//!
+//! [`parse`] reads it from YAML; serialising gives the same YAML's structure back, and
+//! [`EgressPolicy::to_yaml`] its text.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod destinations;
+mod parse;
+mod selector;
+mod set;
+mod write;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use destinations::cidrs;
+pub(crate) use parse::names;
+pub use parse::parse;
+pub use set::{PolicyFile, PolicySet};
 
 /// One policy, from a file of the policy folder or from a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +29,8 @@ pub struct EgressPolicy {
     pub owner: Owner,
     /// 0–1000, higher first.
     pub priority: u16,
-    /// Any of these selects a workload; empty selects nothing.
+    /// Any of these selects a workload; empty selects nothing. Always empty for a label's
+    /// policy, which belongs to the workload, or to the network's workloads, that has it.
     pub workloads: Vec<Selector>,
     /// Any of these; empty means everything that is not local.
     pub destinations: Vec<Destination>,
@@ -23,12 +40,14 @@ pub struct EgressPolicy {
     pub on_unavailable: OnUnavailable,
 }
 
-/// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD` or
+/// `network-label:NETWORK`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PolicyName(pub String);
 
 /// Who wrote a policy, most specific first (the order of precedence, step 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Owner {
     /// A label of the container itself.
     Workload,
@@ -39,31 +58,40 @@ pub enum Owner {
 }
 
 /// Which containers; the fields are all of, the entries of one field any of (labels: all of).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Selector {
     /// Labels that must all be there with these values.
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Globs (`*`, `?`) of which one must match the container's name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Networks of which the container must be on one.
+    /// Networks of which the container must be on one: their full names, or the names that
+    /// a compose file gives them (label `com.docker.compose.network`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
 }
 
 /// One entry of `destinations`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Destination {
     /// For people: shown by `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Empty: every address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<IpNet>,
     /// Parts of `cidrs` that are not meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<IpNet>,
     /// Empty: every protocol and port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRange>,
 }
 
 /// `{protocol, port, endPort}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "write::Ports", into = "write::Ports")]
 pub struct PortRange {
     /// TCP or UDP.
     pub protocol: Protocol,
@@ -74,7 +102,8 @@ pub struct PortRange {
 }
 
 /// A transport protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// RFC 9293.
     Tcp,
@@ -83,7 +112,8 @@ pub enum Protocol {
 }
 
 /// `action`, with `egress` where it is `Egress`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", content = "egress")]
 pub enum Action {
     /// Leave with these addresses; a family without one is dropped.
     Egress(Egress),
@@ -94,7 +124,8 @@ pub enum Action {
 }
 
 /// `egress`: at least one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "write::Addresses", into = "write::Addresses")]
 pub struct Egress {
     /// The IPv4 egress address.
     pub v4: Option<Ipv4Addr>,
@@ -103,7 +134,7 @@ pub struct Egress {
 }
 
 /// `onUnavailable`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnUnavailable {
     /// Nothing leaves.
     #[default]
@@ -111,3 +142,26 @@ pub enum OnUnavailable {
     /// As without Sortie, with the host's address.
     NodeAddress,
 }
+
+impl PortRange {
+    /// Whether a packet to this port is meant.
+    pub fn contains(&self, (protocol, port): (Protocol, u16)) -> bool {
+        self.protocol == protocol && (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Egress {
+    /// The egress address of a family.
+    pub fn of_family(&self, v6: bool) -> Option<IpAddr> {
+        if v6 { self.v6.map(IpAddr::V6) } else { self.v4.map(IpAddr::V4) }
+    }
+
+    /// The addresses that are there, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.map(IpAddr::V4);
+        v4.into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+}
+
+#[cfg(test)]
+mod tests;

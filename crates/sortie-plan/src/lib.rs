@@ -5,6 +5,15 @@
 //! - [`op`]: the steps from one state to another.
 #![forbid(unsafe_code)]
 
+pub mod compile;
+pub mod counted;
+pub mod diff;
+pub mod environment;
 pub mod nft;
 pub mod op;
+pub mod planner;
+pub mod precedence;
+pub mod ranges;
+pub mod reason;
+pub mod resolve;
 pub mod state;

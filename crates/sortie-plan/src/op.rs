@@ -59,7 +59,9 @@ pub enum NftOp {
     AddChain(Name, Chain),
     /// Fills a chain that was made in the same transaction.
     AddRules(Name, Chain),
-    /// Removes a chain with its rules.
+    /// Empties a chain, so that what its rules name can go.
+    FlushChain(Name),
+    /// Removes an empty chain.
     DeleteChain(Name),
     /// Adds elements; those that are there already must be equal.
     AddElements(Name, Vec<(Key, Data)>),

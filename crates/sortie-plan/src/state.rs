@@ -94,3 +94,29 @@ pub struct ObservedTable {
     /// Sets and maps by name, with their elements.
     pub sets: BTreeMap<Name, Elements>,
 }
+
+impl From<HostState> for Observed {
+    /// What would be observed if the kernel held exactly this.
+    fn from(state: HostState) -> Self {
+        let tables = state.tables.into_iter().map(|(family, table)| {
+            let chains = table.chains.into_keys().collect();
+            let sets = table
+                .sets
+                .into_iter()
+                .map(|(name, set)| (name, set.elements))
+                .collect();
+            (
+                family,
+                ObservedTable {
+                    tag: table.tag,
+                    chains,
+                    sets,
+                },
+            )
+        });
+        Self {
+            tables: tables.collect(),
+            network: state.network,
+        }
+    }
+}

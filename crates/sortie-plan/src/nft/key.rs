@@ -78,6 +78,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The address in a binding, the key (interface, MAC, address) of `bound4` and `bound6`.
+    pub fn bound_ip(&self) -> Option<IpAddr> {
+        Self::from_bytes(self.as_bytes().get(12..)?)?.as_ip()
+    }
+}
+
 impl Default for Key {
     fn default() -> Self {
         Self::new()

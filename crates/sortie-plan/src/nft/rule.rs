@@ -1,7 +1,6 @@
 //! Rules: a row of matches that ends in what is done.
 
 use super::Name;
-use super::key::Key;
 use super::set::KeyType;
 
 /// Statements in order; the first that does not match ends the rule.
@@ -33,7 +32,7 @@ pub enum Statement {
         /// An address field.
         field: Field,
         /// The network's address.
-        network: Key,
+        network: std::net::IpAddr,
         /// In bits.
         length: u8,
     },
@@ -146,6 +145,12 @@ pub enum Verdict {
     Jump(Name),
     /// To a chain, and not back.
     Goto(Name),
+}
+
+impl From<Verdict> for Statement {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
 }
 
 impl Verdict {

@@ -1,1 +1,314 @@
-//! A ruleset as `nft` would print it, for golden files, `sortie plan` and people.
+//! A ruleset as `nft` would print it, for golden files, digests and people.
+//!
+//! Elements keep interface indexes as numbers: names may change, what the kernel compares may not.
+
+use std::fmt::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::key::Key;
+use super::rule::{Field, Rule, Statement, Value, Verdict};
+use super::set::{Data, DataType, KeyType, Set};
+use super::{Chain, Family, Hook, HookKind, HookPoint, Table};
+
+/// One table with all that is in it.
+pub fn table(family: Family, table: &Table) -> String {
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    let _ = write_table(&mut out, family, table);
+    out
+}
+
+/// One chain's rules, a line each.
+pub fn rules(rules: &[Rule]) -> String {
+    rules.iter().fold(String::new(), |mut out, rule| {
+        let _ = writeln!(out, "{}", RuleText(rule));
+        out
+    })
+}
+
+/// One element, such as `3 . 02:42:ac:11:00:02 . 172.17.0.2`, given the types of its key.
+pub fn element(set: &Set, key: &Key, data: &Data) -> String {
+    let key_text = key_text(&set.key, key);
+    match data {
+        Data::None => key_text,
+        Data::Through(last) if last == key => key_text,
+        Data::Through(last) => format!("{key_text}-{}", ip_text(last)),
+        Data::Value(value) => format!("{key_text} : {}", ip_text(value)),
+        Data::Verdict(verdict) => format!("{key_text} : {}", VerdictText(verdict)),
+        Data::ThroughVerdict(last, verdict) if last == key => {
+            format!("{key_text} : {}", VerdictText(verdict))
+        }
+        Data::ThroughVerdict(last, verdict) => {
+            format!("{key_text}-{} : {}", ip_text(last), VerdictText(verdict))
+        }
+    }
+}
+
+fn write_table(out: &mut String, family: Family, table: &Table) -> fmt::Result {
+    writeln!(out, "table {family} sortie {{")?;
+    if !table.tag.is_empty() {
+        writeln!(out, "  comment \"{}\"", table.tag)?;
+    }
+    for counter in &table.counters {
+        writeln!(out, "  counter {counter} {{ }}")?;
+    }
+    for (name, set) in &table.sets {
+        write_set(out, name, set)?;
+    }
+    for (name, chain) in &table.chains {
+        write_chain(out, name, chain)?;
+    }
+    writeln!(out, "}}")
+}
+
+fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
+    let types: Vec<_> = set.key.iter().map(|part| key_type(*part)).collect();
+    let (word, data) = match set.data {
+        DataType::None => ("set", ""),
+        DataType::Ipv4Addr => ("map", " : ipv4_addr"),
+        DataType::Ipv6Addr => ("map", " : ipv6_addr"),
+        DataType::Verdict => ("map", " : verdict"),
+    };
+    write!(out, "  {word} {name} {{ type {}{data};", types.join(" . "))?;
+    if set.interval {
+        write!(out, " flags interval;")?;
+    }
+    if set.counter {
+        write!(out, " counter;")?;
+    }
+    if set.elements.is_empty() {
+        return writeln!(out, " }}");
+    }
+    writeln!(out, " elements = {{")?;
+    for (key, data) in &set.elements {
+        writeln!(out, "    {},", element(set, key, data))?;
+    }
+    writeln!(out, "  }} }}")
+}
+
+fn write_chain(out: &mut String, name: &str, chain: &Chain) -> fmt::Result {
+    writeln!(out, "  chain {name} {{")?;
+    if let Some(hook) = &chain.hook {
+        writeln!(out, "    {hook}")?;
+    }
+    for rule in &chain.rules {
+        writeln!(out, "    {}", RuleText(rule))?;
+    }
+    writeln!(out, "  }}")
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "bridge",
+            Self::Inet => "inet",
+            Self::Netdev => "netdev",
+        })
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            HookKind::Filter => "filter",
+            HookKind::Nat => "nat",
+        };
+        let point = match self.point {
+            HookPoint::Prerouting => "prerouting",
+            HookPoint::Postrouting => "postrouting",
+            HookPoint::Egress => "egress",
+        };
+        write!(f, "type {kind} hook {point}")?;
+        if let Some(device) = &self.device {
+            write!(f, " device \"{device}\"")?;
+        }
+        write!(f, " priority {}; policy accept;", self.priority)
+    }
+}
+
+struct RuleText<'a>(&'a Rule);
+
+impl fmt::Display for RuleText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, statement) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_char(' ')?;
+            }
+            statement.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compare { field, not, value } => {
+                write!(
+                    f,
+                    "{field} {}{}",
+                    if *not { "!= " } else { "" },
+                    ValueText(*field, *value)
+                )
+            }
+            Self::Range { field, first, last } => {
+                write!(
+                    f,
+                    "{field} {}-{}",
+                    ValueText(*field, *first),
+                    ValueText(*field, *last)
+                )
+            }
+            Self::Prefix {
+                field,
+                network,
+                length,
+            } => write!(f, "{field} {network}/{length}"),
+            Self::Lookup { fields, set, not } => {
+                write!(
+                    f,
+                    "{} {}@{set}",
+                    Fields(fields),
+                    if *not { "!= " } else { "" }
+                )
+            }
+            Self::VerdictMap { fields, map } => write!(f, "{} vmap @{map}", Fields(fields)),
+            Self::SnatMap { field, map } => {
+                let family = if field.ethertype() == Some(0x0800) {
+                    "ip"
+                } else {
+                    "ip6"
+                };
+                write!(f, "snat {family} to {field} map @{map}")
+            }
+            Self::Snat(address) => write!(
+                f,
+                "snat {} to {address}",
+                if address.is_ipv4() { "ip" } else { "ip6" }
+            ),
+            Self::SourceIsLocal => f.write_str("fib saddr type local"),
+            Self::Counter(name) => write!(f, "counter name \"{name}\""),
+            Self::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
+            Self::Verdict(verdict) => VerdictText(verdict).fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iif => "iif",
+            Self::IifKind => "meta iifkind",
+            Self::Oif => "oif",
+            Self::Protocol => "meta protocol",
+            Self::L4Proto => "meta l4proto",
+            Self::EtherSaddr => "ether saddr",
+            Self::IpSaddr => "ip saddr",
+            Self::IpDaddr => "ip daddr",
+            Self::Ip6Saddr => "ip6 saddr",
+            Self::Ip6Daddr => "ip6 daddr",
+            Self::ArpSaddrEther => "arp saddr ether",
+            Self::ArpSaddrIp => "arp saddr ip",
+            Self::Icmpv6Type => "icmpv6 type",
+            Self::Icmpv6Taddr => "icmpv6 taddr",
+            Self::ThDport => "th dport",
+            Self::CtDirection => "ct direction",
+            Self::CtOriginalIpSaddr => "ct original ip saddr",
+            Self::CtOriginalIp6Saddr => "ct original ip6 saddr",
+        })
+    }
+}
+
+struct Fields<'a>(&'a [Field]);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, field) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str(" . ")?;
+            }
+            field.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+struct ValueText(Field, Value);
+
+impl fmt::Display for ValueText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (Field::CtDirection, Value::Byte(0)) => f.write_str("original"),
+            (Field::CtDirection, Value::Byte(1)) => f.write_str("reply"),
+            (Field::L4Proto, Value::Byte(6)) => f.write_str("tcp"),
+            (Field::L4Proto, Value::Byte(17)) => f.write_str("udp"),
+            (Field::L4Proto, Value::Byte(58)) => f.write_str("ipv6-icmp"),
+            (Field::Icmpv6Type, Value::Byte(136)) => f.write_str("nd-neighbor-advert"),
+            (_, Value::Byte(byte)) => byte.fmt(f),
+            (_, Value::Short(short)) => short.fmt(f),
+            (_, Value::Interface(index)) => index.fmt(f),
+            (_, Value::Address(address)) => address.fmt(f),
+            (_, Value::Kind(kind)) => write!(f, "\"{kind}\""),
+        }
+    }
+}
+
+struct VerdictText<'a>(&'a Verdict);
+
+impl fmt::Display for VerdictText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Jump(chain) => write!(f, "jump {chain}"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+fn key_type(part: KeyType) -> &'static str {
+    match part {
+        KeyType::Interface => "iface_index",
+        KeyType::EtherAddr => "ether_addr",
+        KeyType::Ipv4Addr => "ipv4_addr",
+        KeyType::Ipv6Addr => "ipv6_addr",
+    }
+}
+
+fn key_text(types: &[KeyType], key: &Key) -> String {
+    let mut rest = key.as_bytes();
+    let mut parts = Vec::with_capacity(types.len());
+    for part in types {
+        let width = match part {
+            KeyType::Interface | KeyType::Ipv4Addr => 4,
+            KeyType::EtherAddr => 8,
+            KeyType::Ipv6Addr => 16,
+        };
+        let Some((bytes, behind)) = rest.split_at_checked(width) else {
+            break;
+        };
+        parts.push(part_text(*part, bytes));
+        rest = behind;
+    }
+    parts.join(" . ")
+}
+
+fn part_text(part: KeyType, bytes: &[u8]) -> String {
+    match (part, bytes) {
+        (KeyType::Interface, &[a, b, c, d]) => u32::from_ne_bytes([a, b, c, d]).to_string(),
+        (KeyType::Ipv4Addr, &[a, b, c, d]) => Ipv4Addr::new(a, b, c, d).to_string(),
+        (KeyType::EtherAddr, [mac @ .., _, _]) => mac
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(":"),
+        (_, bytes) => <[u8; 16]>::try_from(bytes)
+            .map_or_else(|_| String::new(), |v6| Ipv6Addr::from(v6).to_string()),
+    }
+}
+
+fn ip_text(key: &Key) -> String {
+    key.as_ip()
+        .map_or_else(|| format!("{key:?}"), |ip| ip.to_string())
+}

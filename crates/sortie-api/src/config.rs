@@ -1,0 +1,258 @@
+//! The agent's configuration: `/etc/sortie/agent.yaml`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::address::gateway;
+use crate::name;
+use crate::policy::{cidrs, names};
+use crate::problem::{Fault, FileErrors, quoted};
+use crate::reader::{Fields, Names, Reader};
+use crate::yaml::{self, Entry, Node};
+
+const CONFIG: Names = Names {
+    known: &[
+        "guard",
+        "guardedNetworks",
+        "guardExceptions",
+        "unidentified",
+        "uplinks",
+        "localRanges",
+        "docker",
+    ],
+    later: &["inbound", "markMask"],
+};
+const UPLINK: Names = Names {
+    known: &["interface", "gateway4", "gateway6"],
+    later: &["table"],
+};
+const DOCKER: Names = Names {
+    known: &["socket"],
+    later: &[],
+};
+
+/// What the agent is told about its host. Everything has a default; so has a missing file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentConfig {
+    /// Where a packet without a decision is dropped.
+    pub guard: Guard,
+    /// With [`Guard::Networks`]: guarded besides those that a policy or a label names.
+    pub guarded_networks: BTreeSet<String>,
+    /// With [`Guard::All`]: not guarded.
+    pub guard_exceptions: BTreeSet<String>,
+    /// What a guarded bridge's port without a known container may do.
+    pub unidentified: Unidentified,
+    /// Where egress addresses leave; empty means what the host's routes say.
+    pub uplinks: Vec<Uplink>,
+    /// Local besides what the host is connected to: no policy without destinations means it.
+    pub local_ranges: Vec<IpNet>,
+    /// The engine.
+    pub docker: Docker,
+}
+
+/// `guard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Guard {
+    /// Every bridge, those made later included.
+    All,
+    /// Chosen networks, and those that a policy or a label names.
+    #[default]
+    Networks,
+}
+
+/// `unidentified`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Unidentified {
+    /// Nothing leaves.
+    #[default]
+    Drop,
+    /// As without Sortie, with the host's address.
+    NodeAddress,
+}
+
+/// An interface to the outside, with its next hops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uplink {
+    /// Its name in the host's network namespace.
+    pub interface: String,
+    /// The IPv4 next hop; none means what the host's routes say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway4: Option<Ipv4Addr>,
+    /// The IPv6 next hop; none means what the host's routes say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway6: Option<Ipv6Addr>,
+}
+
+/// `docker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Docker {
+    /// The engine's Unix socket.
+    pub socket: PathBuf,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// Reads the file, of which an empty one says nothing. A file with a mistake is refused
+    /// whole, and all its mistakes are told. `file` is only for messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileErrors> {
+        let mut reader = Reader::new(file, text);
+        let documents = yaml::documents(&mut reader);
+        if let Some(second) = documents.get(1) {
+            let message = "a second document; the agent's configuration is one";
+            reader.report(second.span, Fault::new(message, "remove the line `---`"));
+        }
+        let mut config = Self::default();
+        if let Some(node) = documents.first()
+            && let Some(fields) = reader.fields(node, None, CONFIG)
+        {
+            config.read(&mut reader, &fields);
+        }
+        reader.finish(config)
+    }
+
+    fn read(&mut self, reader: &mut Reader<'_>, fields: &Fields<'_>) {
+        if let Some(entry) = fields.get("guard") {
+            let choices = [("All", Guard::All), ("Networks", Guard::Networks)];
+            self.guard = reader.choice(entry, &choices, &[]).unwrap_or_default();
+        }
+        let (guarded, exceptions) = (fields.get("guardedNetworks"), fields.get("guardExceptions"));
+        if let Some(entry) = guarded {
+            self.guarded_networks = names(reader, entry, name::network).into_iter().collect();
+        }
+        if let Some(entry) = exceptions {
+            self.guard_exceptions = names(reader, entry, name::network).into_iter().collect();
+        }
+        let (idle, other) = match self.guard {
+            Guard::All => (guarded, "Networks"),
+            Guard::Networks => (exceptions, "All"),
+        };
+        if let Some(entry) = idle {
+            let message = format!(
+                "`{}` has no meaning with `guard: {:?}`",
+                entry.key, self.guard
+            );
+            let help = format!("remove it, or write `guard: {other}`");
+            reader.report(entry.key_span, Fault::new(message, help));
+        }
+        if let Some(entry) = fields.get("unidentified") {
+            let choices = [
+                ("Drop", Unidentified::Drop),
+                ("NodeAddress", Unidentified::NodeAddress),
+            ];
+            self.unidentified = reader.choice(entry, &choices, &[]).unwrap_or_default();
+        }
+        if let Some(entry) = fields.get("uplinks") {
+            self.uplinks = uplinks(reader, entry);
+        }
+        if let Some(entry) = fields.get("localRanges") {
+            self.local_ranges = local_ranges(reader, entry);
+        }
+        if let Some(entry) = fields.get("docker")
+            && let Some(fields) = reader.fields(&entry.value, Some(entry.key_span), DOCKER)
+            && let Some(entry) = fields.get("socket")
+            && let Some(socket) = socket(reader, entry)
+        {
+            self.docker.socket = socket;
+        }
+    }
+}
+
+fn uplinks(reader: &mut Reader<'_>, entry: &Entry) -> Vec<Uplink> {
+    let mut uplinks: Vec<Uplink> = Vec::new();
+    for node in reader.list(entry) {
+        if let Some(uplink) = uplink(reader, node, &uplinks) {
+            uplinks.push(uplink);
+        }
+    }
+    uplinks
+}
+
+fn uplink(reader: &mut Reader<'_>, node: &Node, before: &[Uplink]) -> Option<Uplink> {
+    let fields = reader.fields(node, None, UPLINK)?;
+    let mut uplink = Uplink {
+        interface: String::new(),
+        gateway4: None,
+        gateway6: None,
+    };
+    for (field, wanted) in [("gateway4", "IPv4"), ("gateway6", "IPv6")] {
+        let Some(entry) = fields.get(field) else {
+            continue;
+        };
+        let Some(text) = reader.text(&entry.value) else {
+            continue;
+        };
+        match (gateway(text.text), wanted) {
+            (Ok(IpAddr::V4(v4)), "IPv4") => uplink.gateway4 = Some(v4),
+            (Ok(IpAddr::V6(v6)), "IPv6") => uplink.gateway6 = Some(v6),
+            (Ok(_), _) => {
+                let other = if field == "gateway4" {
+                    "gateway6"
+                } else {
+                    "gateway4"
+                };
+                let message = format!("{} is no {wanted} address", quoted(text.text));
+                reader.report(
+                    text.span,
+                    Fault::new(message, format!("write it as `{other}`")),
+                );
+            }
+            (Err(fault), _) => reader.report(text.span, fault),
+        }
+    }
+    let entry = fields.require(
+        reader,
+        "interface",
+        "add `interface: NAME`, as `ip link` shows it",
+    )?;
+    let text = reader.text(&entry.value)?;
+    if let Err(fault) = name::interface(text.text) {
+        reader.report(text.span, fault);
+    } else if before.iter().any(|u| u.interface == text.text) {
+        let message = format!("the uplink {} is written twice", quoted(text.text));
+        reader.report(text.span, Fault::new(message, "remove one of them"));
+    }
+    text.text.clone_into(&mut uplink.interface);
+    Some(uplink)
+}
+
+fn local_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {
+    let ranges = cidrs(reader, entry);
+    if let Some(all) = ranges.iter().find(|net| net.prefix_len() == 0) {
+        let message = format!("with `{all}` every address is local, and no policy has an effect");
+        reader.report(
+            entry.key_span,
+            Fault::new(message, "write the ranges that are yours"),
+        );
+    }
+    ranges
+}
+
+fn socket(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
+    let text = reader.text(&entry.value)?;
+    if text.text.starts_with('/') && !text.text.contains('\0') {
+        return Some(PathBuf::from(text.text));
+    }
+    let help = match text.text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => format!("write `socket: {path}`"),
+        _ => "write the path of a Unix socket from the root, such as `/var/run/docker.sock`"
+            .to_owned(),
+    };
+    let message = format!("{} is no path from the root", quoted(text.text));
+    reader.report(text.span, Fault::new(message, help));
+    None
+}
+
+#[cfg(test)]
+mod tests;

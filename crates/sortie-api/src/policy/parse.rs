@@ -1,0 +1,346 @@
+//! Reads the policies of a file.
+
+use std::collections::BTreeMap;
+
+use super::destinations::destinations;
+use super::{Action, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, Selector};
+use crate::address::{add_egress, egress_address};
+use crate::name;
+use crate::problem::{Fault, FileErrors, Span, quoted};
+use crate::reader::{Fields, Names, Reader, not_in_this_version};
+use crate::suggest::nearest;
+use crate::yaml::{self, Entry, Node};
+
+pub(super) const API_VERSION: &str = "sortie.dev/v1alpha1";
+pub(super) const KIND: &str = "EgressPolicy";
+const LATER_KINDS: [&str; 3] = ["ClusterEgressPolicy", "EgressPool", "EgressGateway"];
+
+const DOCUMENT: Names = Names {
+    known: &["apiVersion", "kind", "metadata", "spec"],
+    later: &[],
+};
+const METADATA: Names = Names {
+    known: &["name"],
+    later: &["namespace", "labels", "annotations"],
+};
+const SPEC: Names = Names {
+    known: &[
+        "priority",
+        "workloads",
+        "destinations",
+        "action",
+        "egress",
+        "onUnavailable",
+    ],
+    later: &[
+        "unlearned",
+        "onlyTheseHosts",
+        "onChange",
+        "enforcement",
+        "tier",
+    ],
+};
+const WORKLOADS: Names = Names {
+    known: &["containers"],
+    later: &["pods", "processes", "clients"],
+};
+const CONTAINERS: Names = Names {
+    known: &["labels", "names", "networks"],
+    later: &[],
+};
+const EGRESS: Names = Names {
+    known: &["addresses"],
+    later: &["pool", "addressFrom", "mode", "distribution"],
+};
+
+/// What `action` says, before `egress` is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Egress,
+    Bypass,
+    Deny,
+}
+
+/// Reads every policy of a file. A file with a mistake is refused whole, and all its
+/// mistakes are told. A file without a policy is a mistake too: a file caught while it is
+/// being written is empty, and must not end what it said before.
+///
+/// `file` is only for messages.
+pub fn parse(file: &str, text: &str) -> Result<Vec<EgressPolicy>, FileErrors> {
+    let policies = parse_with_places(file, text)?;
+    Ok(policies.into_iter().map(|(policy, _)| policy).collect())
+}
+
+/// As [`parse`], each policy with its name's place.
+pub(super) fn parse_with_places(
+    file: &str,
+    text: &str,
+) -> Result<Vec<(EgressPolicy, Span)>, FileErrors> {
+    let mut reader = Reader::new(file, text);
+    let documents = yaml::documents(&mut reader);
+    if documents.is_empty() && !reader.failed() {
+        reader.report(
+            Span::default(),
+            Fault::new("this file holds no policy", "write one, or remove the file"),
+        );
+    }
+    let mut policies = Vec::new();
+    let mut lines: BTreeMap<PolicyName, usize> = BTreeMap::new();
+    for node in &documents {
+        let Some((policy, place)) = document(&mut reader, node) else {
+            continue;
+        };
+        if let Some(line) = lines.get(&policy.name) {
+            let message = format!("a second policy is named {}", quoted(&policy.name.0));
+            let help = format!("the first is in line {line}: rename one of them");
+            reader.report(place, Fault::new(message, help));
+        } else {
+            let line = reader.source().line(place.offset);
+            lines.insert(policy.name.clone(), line);
+        }
+        policies.push((policy, place));
+    }
+    reader.finish(policies)
+}
+
+/// One document. Without a name there is no policy, and the mistake is reported; with other
+/// mistakes the policy is only good for comparing names.
+fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)> {
+    // Of another kind, every field would be reported as unknown.
+    if !is_egress_policy(reader, node) {
+        return None;
+    }
+    let fields = reader.fields(node, None, DOCUMENT)?;
+    let help = format!("add `apiVersion: {API_VERSION}`");
+    if let Some(entry) = fields.require(reader, "apiVersion", &help)
+        && let Some(version) = reader.text(&entry.value)
+        && version.text != API_VERSION
+    {
+        let message = format!("`apiVersion` cannot be {}", quoted(version.text));
+        reader.report(
+            version.span,
+            Fault::new(message, format!("write `apiVersion: {API_VERSION}`")),
+        );
+    }
+    fields.require(reader, "kind", "add `kind: EgressPolicy`");
+    let name = fields
+        .require(reader, "metadata", "add `metadata: {name: NAME}`")
+        .and_then(|entry| metadata(reader, entry));
+    let spec = fields
+        .require(reader, "spec", "add `spec:` with `workloads` and `action`")
+        .and_then(|entry| reader.fields(&entry.value, Some(entry.key_span), SPEC));
+    let mut policy = EgressPolicy {
+        name: PolicyName(String::new()),
+        owner: Owner::Policy,
+        priority: 0,
+        workloads: Vec::new(),
+        destinations: Vec::new(),
+        action: Action::Deny,
+        on_unavailable: OnUnavailable::Drop,
+    };
+    if let Some(spec) = spec {
+        read_spec(reader, &spec, &mut policy);
+    }
+    let (name, place) = name?;
+    policy.name = name;
+    Some((policy, place))
+}
+
+/// False where `kind` says something else, which is reported.
+fn is_egress_policy(reader: &mut Reader<'_>, node: &Node) -> bool {
+    let yaml::Value::Map(entries) = &node.value else {
+        return true;
+    };
+    let Some(entry) = entries.iter().find(|e| e.key == "kind") else {
+        return true;
+    };
+    let Some(kind) = reader.text(&entry.value) else {
+        return false;
+    };
+    if kind.text == KIND {
+        return true;
+    }
+    let help = format!("this version reads `kind: {KIND}`");
+    let fault = if LATER_KINDS.contains(&kind.text) {
+        not_in_this_version(&format!("`kind: {}`", kind.text), &help)
+    } else {
+        let help = match nearest(kind.text, LATER_KINDS.into_iter().chain([KIND])) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => help,
+        };
+        Fault::new(format!("unknown kind {}", quoted(kind.text)), help)
+    };
+    reader.report(kind.span, fault);
+    false
+}
+
+fn metadata(reader: &mut Reader<'_>, entry: &Entry) -> Option<(PolicyName, Span)> {
+    let fields = reader.fields(&entry.value, Some(entry.key_span), METADATA)?;
+    let entry = fields.require(reader, "name", "add `name: NAME`")?;
+    let name = reader.text(&entry.value)?;
+    if let Err(fault) = name::policy(name.text) {
+        reader.report(name.span, fault);
+    }
+    Some((PolicyName(name.text.to_owned()), name.span))
+}
+
+fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPolicy) {
+    if let Some(entry) = spec.get("priority") {
+        policy.priority = reader.integer(entry, 0, 1000).unwrap_or_default();
+    }
+    if let Some(entry) = spec.get("workloads") {
+        let list = reader.list_or_empty(entry);
+        policy.workloads = list
+            .iter()
+            .filter_map(|node| selector(reader, node))
+            .collect();
+    }
+    if let Some(entry) = spec.get("destinations") {
+        policy.destinations = destinations(reader, entry);
+    }
+    let choices = [
+        ("Egress", Verb::Egress),
+        ("Bypass", Verb::Bypass),
+        ("Deny", Verb::Deny),
+    ];
+    let help = "add `action: Egress`, `action: Bypass` or `action: Deny`";
+    let action = spec.require(reader, "action", help);
+    let verb = action.and_then(|entry| reader.choice(entry, &choices, &[]));
+    let egress = spec.get("egress");
+    let addresses = egress.and_then(|entry| read_egress(reader, entry));
+    let unavailable = spec.get("onUnavailable");
+    if let Some(entry) = unavailable {
+        let choices = [
+            ("Drop", OnUnavailable::Drop),
+            ("NodeAddress", OnUnavailable::NodeAddress),
+        ];
+        policy.on_unavailable = reader.choice(entry, &choices, &[]).unwrap_or_default();
+    }
+    match verb {
+        Some(Verb::Egress) => {
+            if let (Some(action), None) = (action, egress) {
+                reader.report(
+                    action.value.span,
+                    Fault::new(
+                        "`action: Egress` needs an address to leave with",
+                        "add `egress: {addresses: [ADDRESS]}`, or write `action: Bypass` or `action: Deny`",
+                    ),
+                );
+            }
+            if let Some(addresses) = addresses {
+                policy.action = Action::Egress(addresses);
+            }
+        }
+        Some(verb @ (Verb::Bypass | Verb::Deny)) => {
+            policy.action = if verb == Verb::Bypass {
+                Action::Bypass
+            } else {
+                Action::Deny
+            };
+            for entry in [egress, unavailable].into_iter().flatten() {
+                reader.report(
+                    entry.key_span,
+                    Fault::new(
+                        format!("`{}` has no meaning with `action: {verb:?}`", entry.key),
+                        format!("remove `{}`, or write `action: Egress`", entry.key),
+                    ),
+                );
+            }
+        }
+        None => {}
+    }
+}
+
+fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {
+    let fields = reader.fields(&entry.value, Some(entry.key_span), EGRESS)?;
+    // Whoever asks for a pool has been told; a missing address would be a second complaint.
+    if fields.get("addresses").is_none()
+        && (fields.get("pool").or(fields.get("addressFrom"))).is_some()
+    {
+        return None;
+    }
+    let entry = fields.require(reader, "addresses", "add `addresses: [ADDRESS]`")?;
+    let mut egress = Egress { v4: None, v6: None };
+    for node in reader.list(entry) {
+        let Some(text) = reader.text(node) else {
+            continue;
+        };
+        let added = egress_address(text.text).and_then(|address| add_egress(&mut egress, address));
+        if let Err(fault) = added {
+            reader.report(text.span, fault);
+        }
+    }
+    Some(egress)
+}
+
+fn selector(reader: &mut Reader<'_>, node: &Node) -> Option<Selector> {
+    let fields = reader.fields(node, None, WORKLOADS)?;
+    let known = WORKLOADS
+        .later
+        .iter()
+        .any(|name| fields.get(name).is_some());
+    if known && fields.get("containers").is_none() {
+        return None;
+    }
+    let entry = fields.require(
+        reader,
+        "containers",
+        "write `- containers: {names: [NAME]}`",
+    )?;
+    let fields = reader.fields(&entry.value, Some(entry.key_span), CONTAINERS)?;
+    if fields.is_empty() {
+        reader.report(
+            fields.at(),
+            Fault::new(
+                "`containers` says nothing about the containers it means",
+                "add `labels`, `names` or `networks`; for every container write `names: [\"*\"]`",
+            ),
+        );
+    }
+    let mut selector = Selector::default();
+    if let Some(entry) = fields.get("labels") {
+        for (key, value) in reader.strings(entry) {
+            if key.text.is_empty() {
+                reader.report(
+                    key.span,
+                    Fault::new("a label without a name", "write `LABEL: VALUE`"),
+                );
+            }
+            selector
+                .labels
+                .insert(key.text.to_owned(), value.text.to_owned());
+        }
+    }
+    if let Some(entry) = fields.get("names") {
+        selector.names = names(reader, entry, name::container_glob);
+    }
+    if let Some(entry) = fields.get("networks") {
+        selector.networks = names(reader, entry, name::network);
+    }
+    Some(selector)
+}
+
+/// A list of names that differ, each of which passes the check.
+pub(crate) fn names(
+    reader: &mut Reader<'_>,
+    entry: &Entry,
+    check: fn(&str) -> Result<(), Fault>,
+) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for node in reader.list(entry) {
+        let Some(text) = reader.text(node) else {
+            continue;
+        };
+        if let Err(fault) = check(text.text) {
+            reader.report(text.span, fault);
+        } else if names.iter().any(|n| n == text.text) {
+            let message = format!("{} is written twice", quoted(text.text));
+            reader.report(text.span, Fault::new(message, "remove one of them"));
+        }
+        names.push(text.text.to_owned());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A policy back as YAML or JSON: the fields as written in a file, defaults left out.
+
+use std::net::IpAddr;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{
+    Action, Destination, Egress, EgressPolicy, OnUnavailable, PolicyName, PortRange, Protocol,
+    Selector,
+};
+use crate::address::add_egress;
+use crate::policy::parse::{API_VERSION, KIND};
+
+#[derive(Serialize)]
+struct Metadata<'p> {
+    name: &'p PolicyName,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'p> {
+    #[serde(skip_serializing_if = "is_default")]
+    priority: u16,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    workloads: Vec<Workloads<'p>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    destinations: &'p [Destination],
+    #[serde(flatten)]
+    action: &'p Action,
+    #[serde(skip_serializing_if = "is_default")]
+    on_unavailable: OnUnavailable,
+}
+
+#[derive(Serialize)]
+struct Workloads<'p> {
+    containers: &'p Selector,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Serialize for EgressPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let workloads = self.workloads.iter();
+        let spec = Spec {
+            priority: self.priority,
+            workloads: workloads
+                .map(|containers| Workloads { containers })
+                .collect(),
+            destinations: &self.destinations,
+            action: &self.action,
+            on_unavailable: self.on_unavailable,
+        };
+        let mut policy = serializer.serialize_struct("EgressPolicy", 4)?;
+        policy.serialize_field("apiVersion", API_VERSION)?;
+        policy.serialize_field("kind", KIND)?;
+        policy.serialize_field("metadata", &Metadata { name: &self.name })?;
+        policy.serialize_field("spec", &spec)?;
+        policy.end()
+    }
+}
+
+impl EgressPolicy {
+    /// The policy as one YAML document, which [`parse`](super::parse) reads back to an equal
+    /// one if it came from a file. The error is the YAML writer's; no known policy has one.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        serde_saphyr::to_string_with_options(self, options)
+    }
+}
+
+/// `{protocol, port, endPort}`, `endPort` only where it differs.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ports {
+    protocol: Protocol,
+    port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end_port: Option<u16>,
+}
+
+impl From<PortRange> for Ports {
+    fn from(range: PortRange) -> Self {
+        Self {
+            protocol: range.protocol,
+            port: range.first,
+            end_port: (range.last != range.first).then_some(range.last),
+        }
+    }
+}
+
+impl TryFrom<Ports> for PortRange {
+    type Error = &'static str;
+
+    fn try_from(ports: Ports) -> Result<Self, Self::Error> {
+        let last = ports.end_port.unwrap_or(ports.port);
+        if last < ports.port {
+            return Err("endPort is below port");
+        }
+        Ok(Self {
+            protocol: ports.protocol,
+            first: ports.port,
+            last,
+        })
+    }
+}
+
+/// `{addresses}`, IPv4 first.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Addresses {
+    addresses: Vec<IpAddr>,
+}
+
+impl From<Egress> for Addresses {
+    fn from(egress: Egress) -> Self {
+        Self {
+            addresses: egress.addresses().collect(),
+        }
+    }
+}
+
+impl TryFrom<Addresses> for Egress {
+    type Error = String;
+
+    fn try_from(addresses: Addresses) -> Result<Self, Self::Error> {
+        let mut egress = Self { v4: None, v6: None };
+        for address in addresses.addresses {
+            add_egress(&mut egress, address).map_err(|fault| fault.message)?;
+        }
+        Ok(egress)
+    }
+}

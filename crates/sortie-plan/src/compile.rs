@@ -1,0 +1,14 @@
+//! What the kernel must hold for given policies, workloads and host: never a rule per workload,
+//! only elements.
+//!
+//! - [`base`]: the tables that are always there: chains, empty sets.
+//! - [`policy_set`]: chains and maps for one list of policies, shared by all workloads with it.
+//! - [`treatment`]: what one list of policies means for one family.
+//! - [`workload`]: the elements of one workload.
+//! - [`shared`]: the elements that workloads share, and what is outside nftables.
+
+pub mod base;
+pub mod policy_set;
+pub mod shared;
+pub mod treatment;
+pub mod workload;

@@ -1,0 +1,482 @@
+//! The tables that are always there: base chains, and sets without elements.
+//!
+//! The order of rules is by cost: one look-up accepts the right packet, every drop is behind it.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sortie_api::config::{Guard, Unidentified};
+
+use crate::environment::Environment;
+use crate::nft::rule::Field::{
+    ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
+    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
+};
+use crate::nft::rule::Statement::{
+    self, Compare, Counter, Log, Lookup, Prefix, SnatMap, SourceIsLocal, VerdictMap,
+};
+use crate::nft::rule::Value::{Byte, Interface, Kind};
+use crate::nft::rule::Verdict::{Accept, Drop, Goto};
+use crate::nft::rule::{Field, Rule, Value};
+use crate::nft::set::{DataType, KeyType, Set};
+use crate::nft::{Chain, Family, Hook, HookKind, HookPoint, Name, Table};
+use crate::reason::{LOG_GROUP, Reason};
+
+/// Changes when sets or chains mean something else than before: other versions rebuild the tables.
+const SCHEMA: u32 = 1;
+
+/// `ct direction original` and `reply` (enum ip_conntrack_dir).
+const REPLY: u8 = 1;
+const ORIGINAL: u8 = 0;
+const IPPROTO_ICMPV6: u8 = 58;
+/// Neighbour Advertisement (RFC 4861, section 4.4).
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// The three tables.
+pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
+    let mut tables = BTreeMap::from([
+        (Family::Bridge, bridge(environment)),
+        (Family::Inet, inet(environment)),
+        (Family::Netdev, netdev()),
+    ]);
+    for (family, table) in &mut tables {
+        let mut hasher = DefaultHasher::new();
+        crate::nft::text::table(*family, table).hash(&mut hasher);
+        table.tag = format!("sortie schema {SCHEMA} {:016x}", hasher.finish());
+    }
+    tables
+}
+
+/// The base chain on one uplink's egress, and its name.
+pub fn last_line(device: &str) -> (Name, Chain) {
+    let hook = Hook {
+        kind: HookKind::Filter,
+        point: HookPoint::Egress,
+        priority: 0,
+        device: Some(device.to_owned()),
+    };
+    let rules = vec![
+        on(lookup(&[IpSaddr], "own4"), refuse(Reason::LastLine)),
+        on(lookup(&[Ip6Saddr], "own6"), refuse(Reason::LastLine)),
+    ];
+    (
+        format!("uplink-{device}").into(),
+        Chain {
+            hook: Some(hook),
+            rules,
+        },
+    )
+}
+
+/// The name of the chain that drops for a reason.
+pub fn drop_chain(reason: Reason) -> Name {
+    format!("drop-{}", reason.name()).into()
+}
+
+fn bridge(environment: &Environment) -> Table {
+    let identify = vec![
+        on(
+            lookup(&[Iif, EtherSaddr, IpSaddr], "bound4"),
+            vec![Accept.into()],
+        ),
+        // A neighbour may not announce a bound address as its own.
+        [
+            vec![
+                is(L4Proto, Byte(IPPROTO_ICMPV6)),
+                is(Icmpv6Type, Byte(NEIGHBOUR_ADVERTISEMENT)),
+            ],
+            vec![
+                lookup(&[Icmpv6Taddr], "known6"),
+                lookup_not(&[Iif, EtherSaddr, Icmpv6Taddr], "bound6"),
+            ],
+            refuse(Reason::Identity),
+        ]
+        .concat(),
+        on(
+            lookup(&[Iif, EtherSaddr, Ip6Saddr], "bound6"),
+            vec![Accept.into()],
+        ),
+        on(lookup(&[Iif], "ports"), vec![Goto("port".into()).into()]),
+        on(lookup(&[IpSaddr], "known4"), refuse(Reason::Identity)),
+        on(lookup(&[Ip6Saddr], "known6"), refuse(Reason::Identity)),
+        on(lookup(&[ArpSaddrIp], "known4"), refuse(Reason::Identity)),
+    ];
+    // What a bound port may say besides: ARP for its own address, and what cannot be routed.
+    let port = vec![
+        on(
+            lookup(&[Iif, ArpSaddrEther, ArpSaddrIp], "bound4"),
+            vec![Accept.into()],
+        ),
+        on(is(ArpSaddrIp, UNSPECIFIED_V4), vec![Accept.into()]),
+        on(is(IpSaddr, UNSPECIFIED_V4), vec![Accept.into()]),
+        on(LINK_LOCAL_V6, vec![Accept.into()]),
+        on(is(Ip6Saddr, UNSPECIFIED_V6), vec![Accept.into()]),
+        refuse(Reason::Identity),
+    ];
+    Table {
+        sets: BTreeMap::from([
+            (
+                "bound4".into(),
+                Set::of(&[KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv4Addr]),
+            ),
+            (
+                "bound6".into(),
+                Set::of(&[KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv6Addr]),
+            ),
+            ("known4".into(), Set::of(&[KeyType::Ipv4Addr]).counting()),
+            ("known6".into(), Set::of(&[KeyType::Ipv6Addr]).counting()),
+            ("ports".into(), Set::of(&[KeyType::Interface])),
+        ]),
+        chains: BTreeMap::from([
+            (
+                "identify".into(),
+                hooked(
+                    HookKind::Filter,
+                    HookPoint::Prerouting,
+                    environment.priorities.bridge_identify,
+                    identify,
+                ),
+            ),
+            ("port".into(), plain(port)),
+        ]),
+        counters: vec![Reason::Identity.name().into()],
+        ..Table::default()
+    }
+}
+
+fn inet(environment: &Environment) -> Table {
+    let mut chains = BTreeMap::from([
+        (
+            "identify".into(),
+            hooked(
+                HookKind::Filter,
+                HookPoint::Prerouting,
+                environment.priorities.identify,
+                identify(),
+            ),
+        ),
+        ("port".into(), plain(port())),
+        (
+            "translate".into(),
+            hooked(
+                HookKind::Nat,
+                HookPoint::Postrouting,
+                environment.priorities.translate,
+                translate(),
+            ),
+        ),
+        (
+            "guard".into(),
+            hooked(
+                HookKind::Filter,
+                HookPoint::Postrouting,
+                environment.priorities.guard,
+                guard(),
+            ),
+        ),
+        (
+            "refused4".into(),
+            plain(refused(CtOriginalIpSaddr, IpSaddr, "allowed4", "egress4")),
+        ),
+        (
+            "refused6".into(),
+            plain(refused(CtOriginalIp6Saddr, Ip6Saddr, "allowed6", "egress6")),
+        ),
+        ("unmanaged".into(), plain(unmanaged(environment))),
+        ("guarded".into(), plain(guarded(environment))),
+    ]);
+    let reasons: Vec<Reason> = Reason::ALL
+        .into_iter()
+        .filter(|reason| *reason != Reason::LastLine)
+        .collect();
+    for reason in &reasons {
+        chains.insert(drop_chain(*reason), plain(drop_counting(*reason)));
+    }
+    Table {
+        sets: inet_sets(),
+        chains,
+        counters: reasons.iter().map(|reason| reason.name().into()).collect(),
+        ..Table::default()
+    }
+}
+
+fn inet_sets() -> BTreeMap<Name, Set> {
+    let mut sets: BTreeMap<Name, Set> = BTreeMap::from([
+        (
+            "ingress".into(),
+            Set::of(&[KeyType::Interface]).to(DataType::Verdict),
+        ),
+        ("inside".into(), Set::of(&[KeyType::Interface])),
+        ("guarded".into(), Set::of(&[KeyType::Interface])),
+        ("exempt".into(), Set::of(&[KeyType::Interface])),
+    ]);
+    for (digit, ip, data) in [
+        ("4", KeyType::Ipv4Addr, DataType::Ipv4Addr),
+        ("6", KeyType::Ipv6Addr, DataType::Ipv6Addr),
+    ] {
+        let mut add = |name: &str, set| sets.insert(format!("{name}{digit}").into(), set);
+        add(
+            "bound",
+            Set::of(&[KeyType::Interface, KeyType::EtherAddr, ip]),
+        );
+        add("managed", Set::of(&[ip]).counting());
+        add("plain", Set::of(&[ip]));
+        add("snat", Set::of(&[ip]).to(data));
+        add("translate", Set::of(&[ip]).to(DataType::Verdict));
+        add("allowed", Set::of(&[ip, ip, KeyType::Interface]));
+        add("check", Set::of(&[ip]).to(DataType::Verdict));
+        add("direct", Set::of(&[ip, KeyType::Interface]));
+        add("egress", Set::of(&[ip]));
+        add("usable", Set::of(&[ip, KeyType::Interface]));
+        add("local", Set::of(&[ip]).ranges());
+    }
+    sets
+}
+
+/// Ports without a bridge are bound here; a managed IP from anywhere else is dropped.
+fn identify() -> Vec<Rule> {
+    vec![
+        vec![VerdictMap {
+            fields: vec![Iif],
+            map: "ingress".into(),
+        }],
+        on(lookup(&[IpSaddr], "managed4"), refuse(Reason::Identity)),
+        on(lookup(&[Ip6Saddr], "managed6"), refuse(Reason::Identity)),
+    ]
+}
+
+fn port() -> Vec<Rule> {
+    vec![
+        on(
+            lookup(&[Iif, EtherSaddr, IpSaddr], "bound4"),
+            vec![Accept.into()],
+        ),
+        on(
+            lookup(&[Iif, EtherSaddr, Ip6Saddr], "bound6"),
+            vec![Accept.into()],
+        ),
+        on(LINK_LOCAL_V6, vec![Accept.into()]),
+        on(is(Ip6Saddr, UNSPECIFIED_V6), vec![Accept.into()]),
+        refuse(Reason::Identity),
+    ]
+}
+
+fn translate() -> Vec<Rule> {
+    vec![
+        on(lookup(&[Oif], "inside"), vec![Accept.into()]),
+        on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        vec![SnatMap {
+            field: IpSaddr,
+            map: "snat4".into(),
+        }],
+        vec![SnatMap {
+            field: Ip6Saddr,
+            map: "snat6".into(),
+        }],
+        vec![VerdictMap {
+            fields: vec![IpSaddr],
+            map: "translate4".into(),
+        }],
+        vec![VerdictMap {
+            fields: vec![Ip6Saddr],
+            map: "translate6".into(),
+        }],
+    ]
+}
+
+fn guard() -> Vec<Rule> {
+    vec![
+        // What this host sends itself is nobody's workload.
+        on(is(Iif, Interface(0)), vec![Accept.into()]),
+        on(
+            lookup(&[CtOriginalIpSaddr, IpSaddr, Oif], "allowed4"),
+            vec![SourceIsLocal, Accept.into()],
+        ),
+        on(
+            lookup(&[CtOriginalIp6Saddr, Ip6Saddr, Oif], "allowed6"),
+            vec![SourceIsLocal, Accept.into()],
+        ),
+        on(lookup(&[Oif], "inside"), vec![Accept.into()]),
+        on(lookup(&[IpSaddr, Oif], "direct4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Saddr, Oif], "direct6"), vec![Accept.into()]),
+        on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        vec![VerdictMap {
+            fields: vec![CtOriginalIpSaddr],
+            map: "check4".into(),
+        }],
+        vec![VerdictMap {
+            fields: vec![CtOriginalIp6Saddr],
+            map: "check6".into(),
+        }],
+        on(
+            lookup(&[CtOriginalIpSaddr], "managed4"),
+            vec![Goto("refused4".into()).into()],
+        ),
+        on(
+            lookup(&[CtOriginalIp6Saddr], "managed6"),
+            vec![Goto("refused6".into()).into()],
+        ),
+        // No entry, or the workload answers somebody with its own address.
+        on(lookup(&[IpSaddr], "managed4"), goto_drop(Reason::Untracked)),
+        on(
+            lookup(&[Ip6Saddr], "managed6"),
+            goto_drop(Reason::Untracked),
+        ),
+        on(is(CtDirection, Byte(REPLY)), vec![Accept.into()]),
+        // An egress address as the source before any translation, from somebody it is not bound to.
+        on(
+            lookup(&[CtOriginalIpSaddr], "egress4"),
+            goto_drop(Reason::Borrowed),
+        ),
+        on(
+            lookup(&[CtOriginalIp6Saddr], "egress6"),
+            goto_drop(Reason::Borrowed),
+        ),
+        on(
+            is(CtDirection, Byte(ORIGINAL)),
+            vec![Goto("unmanaged".into()).into()],
+        ),
+        on(lookup(&[IpSaddr], "egress4"), goto_drop(Reason::Borrowed)),
+        on(lookup(&[Ip6Saddr], "egress6"), goto_drop(Reason::Borrowed)),
+        vec![Goto("unmanaged".into()).into()],
+    ]
+}
+
+/// A managed workload's packet that was not accepted: only the reason is still open.
+fn refused(
+    original: Field,
+    source: Field,
+    allowed: &'static str,
+    egress: &'static str,
+) -> Vec<Rule> {
+    vec![
+        on(
+            lookup(&[original, source, Oif], allowed),
+            goto_drop(Reason::AddressLost),
+        ),
+        on(lookup(&[source], egress), goto_drop(Reason::WrongUplink)),
+        goto_drop(Reason::WrongSource),
+    ]
+}
+
+fn unmanaged(environment: &Environment) -> Vec<Rule> {
+    let guarded = on(
+        lookup(&[Iif], "guarded"),
+        vec![Goto("guarded".into()).into()],
+    );
+    match environment.config.guard {
+        Guard::Networks => vec![guarded],
+        Guard::All => vec![
+            guarded,
+            on(lookup(&[Iif], "exempt"), vec![Accept.into()]),
+            on(
+                is(IifKind, Kind("bridge")),
+                vec![Goto("guarded".into()).into()],
+            ),
+        ],
+    }
+}
+
+fn guarded(environment: &Environment) -> Vec<Rule> {
+    let mut rules = vec![
+        on(lookup(&[CtOriginalIpSaddr], "plain4"), vec![Accept.into()]),
+        on(lookup(&[CtOriginalIp6Saddr], "plain6"), vec![Accept.into()]),
+        on(lookup(&[IpSaddr], "plain4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Saddr], "plain6"), vec![Accept.into()]),
+    ];
+    match environment.config.unidentified {
+        Unidentified::Drop => rules.push(goto_drop(Reason::Unidentified)),
+        Unidentified::NodeAddress => {}
+    }
+    rules
+}
+
+/// Drops, and counts the drop at the workload's element too.
+fn drop_counting(reason: Reason) -> Vec<Rule> {
+    vec![
+        on(lookup(&[CtOriginalIpSaddr], "managed4"), refuse(reason)),
+        on(lookup(&[CtOriginalIp6Saddr], "managed6"), refuse(reason)),
+        refuse(reason),
+    ]
+}
+
+fn netdev() -> Table {
+    Table {
+        sets: BTreeMap::from([
+            ("own4".into(), Set::of(&[KeyType::Ipv4Addr])),
+            ("own6".into(), Set::of(&[KeyType::Ipv6Addr])),
+        ]),
+        counters: vec![Reason::LastLine.name().into()],
+        ..Table::default()
+    }
+}
+
+const UNSPECIFIED_V4: Value = Value::Address(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+const UNSPECIFIED_V6: Value = Value::Address(std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
+const LINK_LOCAL_V6: Statement = Prefix {
+    field: Ip6Saddr,
+    network: std::net::IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+    length: 10,
+};
+
+/// `goto` the chain that drops for this reason.
+pub(super) fn goto_drop(reason: Reason) -> Rule {
+    vec![Goto(drop_chain(reason)).into()]
+}
+
+pub(super) fn on(condition: Statement, then: impl IntoIterator<Item = Statement>) -> Rule {
+    std::iter::once(condition).chain(then).collect()
+}
+
+pub(super) fn is(field: Field, value: Value) -> Statement {
+    Compare {
+        field,
+        not: false,
+        value,
+    }
+}
+
+pub(super) fn lookup(fields: &[Field], set: &'static str) -> Statement {
+    Lookup {
+        fields: fields.to_vec(),
+        set: set.into(),
+        not: false,
+    }
+}
+
+fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
+    Lookup {
+        fields: fields.to_vec(),
+        set: set.into(),
+        not: true,
+    }
+}
+
+pub(super) fn plain(rules: Vec<Rule>) -> Chain {
+    Chain { hook: None, rules }
+}
+
+fn refuse(reason: Reason) -> Vec<Statement> {
+    vec![
+        Counter(reason.name().into()),
+        Log {
+            group: LOG_GROUP,
+            prefix: reason.name().into(),
+        },
+        Drop.into(),
+    ]
+}
+
+fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain {
+        hook: Some(Hook {
+            kind,
+            point,
+            priority,
+            device: None,
+        }),
+        rules,
+    }
+}

@@ -1,0 +1,277 @@
+//! A list of policies whose answer depends on the destination, compiled for one family: two
+//! interval maps from destination to chain, and chains of at most a few rules about ports. All
+//! workloads with the same list share it, and its name is a digest of what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use sortie_api::policy::{PortRange, Protocol};
+
+use super::base::{goto_drop, is, lookup, on, plain};
+use crate::nft::key::Key;
+use crate::nft::rule::Statement::{
+    Compare, Range as PortsBetween, Snat, SourceIsLocal, VerdictMap,
+};
+use crate::nft::rule::Verdict::{Accept, Goto};
+use crate::nft::rule::{Field, Rule, Statement, Value};
+use crate::nft::set::{Data, DataType, KeyType, Set};
+use crate::nft::{Chain, Name};
+use crate::precedence::Candidate;
+use crate::ranges::Range;
+use crate::reason::Reason;
+use crate::resolve::{Addresses, Exit, Refusal, exit};
+
+/// What one list of policies says about one family's destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySet {
+    v6: bool,
+    /// Ascending and apart; the number is an index into `classes`.
+    ranges: Vec<(IpAddr, IpAddr, usize)>,
+    classes: Vec<Vec<Answer>>,
+    /// Of all the above.
+    digest: u64,
+}
+
+/// One answer of a class: for these ports (empty: every protocol and port), this exit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Answer {
+    ports: Vec<PortRange>,
+    exit: Exit,
+}
+
+/// A chain and set family that exists twice: to translate a flow, and to check each packet.
+#[derive(Clone, Copy)]
+enum Side {
+    Translate,
+    Check,
+}
+
+impl PolicySet {
+    /// Compiles ranges of the same candidates.
+    pub fn new(
+        candidates: &[Candidate<'_>],
+        ranges: &[Range],
+        v6: bool,
+        addresses: &impl Addresses,
+    ) -> Self {
+        let mut set = Self {
+            v6,
+            ranges: Vec::new(),
+            classes: Vec::new(),
+            digest: 0,
+        };
+        let mut known = BTreeMap::new();
+        for range in ranges {
+            let class: Vec<Answer> = range
+                .candidates
+                .iter()
+                .map(|index| Answer {
+                    ports: candidates[*index].ports().to_vec(),
+                    exit: exit(candidates[*index].policy, v6, addresses),
+                })
+                .collect();
+            let number = *known.entry(class).or_insert_with_key(|class| {
+                set.classes.push(class.clone());
+                set.classes.len() - 1
+            });
+            set.ranges.push((range.first, range.last, number));
+        }
+        let mut hasher = DefaultHasher::new();
+        (&set.ranges, &set.classes).hash(&mut hasher);
+        set.digest = hasher.finish();
+        set
+    }
+
+    /// The exit, when every address and port has the same.
+    pub fn only_exit(&self) -> Option<Exit> {
+        let [(first, last, _)] = self.ranges.as_slice() else {
+            return None;
+        };
+        let [class] = self.classes.as_slice() else {
+            return None;
+        };
+        let [Answer { ports, exit }] = class.as_slice() else {
+            return None;
+        };
+        let whole = match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => first.is_unspecified() && last.is_broadcast(),
+            (first, last) => first.is_unspecified() && *last == IpAddr::from([u8::MAX; 16]),
+        };
+        (whole && ports.is_empty()).then_some(*exit)
+    }
+
+    /// Every address that packets may leave with.
+    pub fn egress_addresses(&self) -> BTreeSet<IpAddr> {
+        let exits = self.classes.iter().flatten().map(|answer| answer.exit);
+        exits
+            .filter_map(|exit| {
+                if let Exit::Egress(address) = exit {
+                    Some(address)
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// The chain that translates a flow's first packet.
+    pub fn translate_chain(&self) -> Name {
+        self.name(Side::Translate)
+    }
+
+    /// The chain that checks each packet.
+    pub fn check_chain(&self) -> Name {
+        self.name(Side::Check)
+    }
+
+    /// The two maps, with their elements; each has the name of the chain that asks it.
+    pub fn maps(&self) -> Vec<(Name, Set)> {
+        [Side::Translate, Side::Check]
+            .map(|side| (self.name(side), self.map(side)))
+            .into()
+    }
+
+    /// All chains: the two entries, and two for each class.
+    pub fn chains(&self) -> Vec<(Name, Chain)> {
+        let mut chains = Vec::new();
+        for side in [Side::Translate, Side::Check] {
+            let ask = vec![VerdictMap {
+                fields: vec![self.daddr()],
+                map: self.name(side),
+            }];
+            chains.push((self.name(side), plain(vec![ask])));
+            for (number, class) in self.classes.iter().enumerate() {
+                let rules = class
+                    .iter()
+                    .flat_map(|answer| Self::rules(answer, side))
+                    .collect();
+                chains.push((self.class_name(side, number), plain(rules)));
+            }
+        }
+        chains
+    }
+
+    fn map(&self, side: Side) -> Set {
+        let ip = if self.v6 {
+            KeyType::Ipv6Addr
+        } else {
+            KeyType::Ipv4Addr
+        };
+        let mut set = Set::of(&[ip]).to(DataType::Verdict).ranges();
+        set.elements = self
+            .ranges
+            .iter()
+            .map(|(first, last, class)| {
+                let verdict = Goto(self.class_name(side, *class));
+                (
+                    Key::from(*first),
+                    Data::ThroughVerdict(Key::from(*last), verdict),
+                )
+            })
+            .collect();
+        set
+    }
+
+    /// One rule per range of ports, so that the first answer whose ports fit ends the chain.
+    fn rules(answer: &Answer, side: Side) -> Vec<Rule> {
+        let end = match side {
+            Side::Translate => translate(answer.exit),
+            Side::Check => check(answer.exit),
+        };
+        if answer.ports.is_empty() {
+            return vec![end];
+        }
+        answer
+            .ports
+            .iter()
+            .map(|range| ports(*range).into_iter().chain(end.clone()).collect())
+            .collect()
+    }
+
+    fn daddr(&self) -> Field {
+        if self.v6 {
+            Field::Ip6Daddr
+        } else {
+            Field::IpDaddr
+        }
+    }
+
+    fn class_name(&self, side: Side, number: usize) -> Name {
+        format!("{}-{number}", self.name(side)).into()
+    }
+
+    fn name(&self, side: Side) -> Name {
+        let side = match side {
+            Side::Translate => "translate",
+            Side::Check => "check",
+        };
+        format!("{side}{}-{:016x}", if self.v6 { 6 } else { 4 }, self.digest).into()
+    }
+}
+
+/// The chain that accepts one egress address on its uplink, its name, for `check`.
+pub fn leaves_as(address: IpAddr) -> (Name, Chain) {
+    let (saddr, usable) = if address.is_ipv6() {
+        (Field::Ip6Saddr, "usable6")
+    } else {
+        (Field::IpSaddr, "usable4")
+    };
+    let ours = || is(saddr, Value::Address(address));
+    let on_its_uplink = || [ours(), lookup(&[saddr, Field::Oif], usable)];
+    let rules = vec![
+        on_its_uplink()
+            .into_iter()
+            .chain([SourceIsLocal, Accept.into()])
+            .collect(),
+        on_its_uplink()
+            .into_iter()
+            .chain(goto_drop(Reason::AddressLost))
+            .collect(),
+        on(ours(), goto_drop(Reason::WrongUplink)),
+        goto_drop(Reason::WrongSource),
+    ];
+    (leaves_as_name(address), plain(rules))
+}
+
+/// Colons are nothing that `nft` takes in a name.
+fn leaves_as_name(address: IpAddr) -> Name {
+    format!("leaves-as-{}", address.to_string().replace(':', "_")).into()
+}
+
+fn translate(exit: Exit) -> Rule {
+    match exit {
+        Exit::Egress(address) => vec![Snat(address)],
+        Exit::Bypass | Exit::NodeAddress | Exit::Drop(_) => vec![Accept.into()],
+    }
+}
+
+fn check(exit: Exit) -> Rule {
+    match exit {
+        Exit::Egress(address) => vec![Goto(leaves_as_name(address)).into()],
+        Exit::Bypass | Exit::NodeAddress => vec![Accept.into()],
+        Exit::Drop(Refusal::Denied) => goto_drop(Reason::Denied),
+        Exit::Drop(Refusal::NoAddressOfFamily) => goto_drop(Reason::NoAddress),
+    }
+}
+
+fn ports(range: PortRange) -> [Statement; 2] {
+    let protocol = match range.protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    };
+    let between = if range.first == range.last {
+        Compare {
+            field: Field::ThDport,
+            not: false,
+            value: Value::Short(range.first),
+        }
+    } else {
+        PortsBetween {
+            field: Field::ThDport,
+            first: Value::Short(range.first),
+            last: Value::Short(range.last),
+        }
+    };
+    [is(Field::L4Proto, Value::Byte(protocol)), between]
+}

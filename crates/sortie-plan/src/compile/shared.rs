@@ -1,0 +1,220 @@
+//! What workloads share, and what is outside nftables: [`skeleton`] for what changes rarely,
+//! [`address`] and [`policy_set`] for what comes and goes with policies.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sortie_api::workload::IfIndex;
+
+use super::base;
+use super::workload::{Element, named};
+use crate::environment::Environment;
+use crate::nft::key::Key;
+use crate::nft::rule::Verdict::Accept;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name};
+use crate::state::{HostState, Network, ProxyNeighbour, Route, RoutingRule, Sysctl};
+
+/// The main routing table (RT_TABLE_MAIN).
+const MAIN_TABLE: u32 = 254;
+/// An uplink's own table is this plus its interface index.
+const UPLINK_TABLES: u32 = 83_000;
+/// Asked before the main table (32766), behind what administrators usually add.
+const UPLINK_RULE_PRIORITY: u32 = 8_300;
+
+/// What the host looks like to the plan, workloads and policies reduced to interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Interfaces that lead to workloads, not out: bridges, and veths of direct workloads.
+    pub inside: BTreeSet<IfIndex>,
+    /// Bridges of guarded networks.
+    pub guarded: BTreeSet<IfIndex>,
+    /// Bridges of networks that `guard: All` leaves out.
+    pub exempt: BTreeSet<IfIndex>,
+    /// Interfaces that packets leave the host through.
+    pub uplinks: BTreeSet<IfIndex>,
+    /// Addresses that workloads have themselves.
+    pub direct: Vec<Direct>,
+}
+
+/// One address of a workload in direct mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direct {
+    /// The egress address, on the workload's own interface.
+    pub address: IpAddr,
+    /// The host's end.
+    pub port: IfIndex,
+    /// The uplink; none while there is no way out.
+    pub uplink: Option<IfIndex>,
+}
+
+/// The base tables, interfaces, local ranges, and what direct workloads need of the host.
+pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
+    let mut state = HostState {
+        tables: base::tables(environment),
+        network: Network::default(),
+    };
+    for (set, key, data) in interfaces(topology)
+        .into_iter()
+        .chain(local_ranges(environment))
+    {
+        if let Some(set) = state
+            .tables
+            .get_mut(&Family::Inet)
+            .and_then(|inet| inet.sets.get_mut(&set))
+        {
+            set.elements.insert(key, data);
+        }
+    }
+    if let Some(netdev) = state.tables.get_mut(&Family::Netdev) {
+        let uplinks = topology.uplinks.iter();
+        netdev
+            .chains
+            .extend(uplinks.map(|uplink| base::last_line(&environment.name_of(*uplink))));
+    }
+    for direct in &topology.direct {
+        direct_network(&mut state.network, direct, environment);
+    }
+    state
+}
+
+/// The elements of one egress address that any policy names.
+pub fn address(address: IpAddr, uplink: Option<IfIndex>) -> Vec<Element> {
+    let own = Key::from(address);
+    let mut elements = vec![(Family::Inet, named("egress", address), own, Data::None)];
+    if let Some(uplink) = uplink {
+        elements.push((
+            Family::Inet,
+            named("usable", address),
+            own.interface(uplink),
+            Data::None,
+        ));
+    }
+    elements
+}
+
+fn interfaces(topology: &Topology) -> Vec<(Name, Key, Data)> {
+    let in_set =
+        |name: &'static str| move |index: &IfIndex| (name.into(), Key::from(*index), Data::None);
+    let direct: BTreeSet<IfIndex> = topology.direct.iter().map(|direct| direct.port).collect();
+    // A bridge's ports are checked in the bridge family; a direct port brings its own element.
+    let bridges = topology.inside.difference(&direct);
+    let accepted =
+        bridges.map(|index| ("ingress".into(), Key::from(*index), Data::Verdict(Accept)));
+    let inside = topology.inside.iter().map(in_set("inside"));
+    let guarded = topology.guarded.iter().map(in_set("guarded"));
+    accepted
+        .chain(inside)
+        .chain(guarded)
+        .chain(topology.exempt.iter().map(in_set("exempt")))
+        .collect()
+}
+
+fn local_ranges(environment: &Environment) -> impl Iterator<Item = (Name, Key, Data)> {
+    environment.local_ranges().into_iter().map(|range| {
+        let through = Data::Through(Key::from(range.broadcast()));
+        (
+            named("local", range.network()),
+            Key::from(range.network()),
+            through,
+        )
+    })
+}
+
+/// The host has a route to the workload, answers for its address on the uplink, and forwards.
+fn direct_network(network: &mut Network, direct: &Direct, environment: &Environment) {
+    let v6 = direct.address.is_ipv6();
+    let port = environment.name_of(direct.port);
+    network.forwarded.insert(port.clone());
+    network.routes.insert(Route {
+        table: MAIN_TABLE,
+        destination: IpNet::from(direct.address),
+        device: port.clone(),
+        gateway: None,
+    });
+    let mut set =
+        |name: String, value: &str| network.sysctls.insert(Sysctl(name), value.to_owned());
+    set(
+        if v6 {
+            "net/ipv6/conf/all/forwarding"
+        } else {
+            "net/ipv4/ip_forward"
+        }
+        .to_owned(),
+        "1",
+    );
+    let Some(uplink) = direct.uplink else { return };
+    let device = environment.name_of(uplink);
+    let family = if v6 { "ipv6" } else { "ipv4" };
+    // Else the first reply waits up to 0.8 s (arp(7), proxy_delay).
+    set(format!("net/{family}/neigh/{device}/proxy_delay"), "0");
+    if v6 {
+        set(format!("net/ipv6/conf/{device}/proxy_ndp"), "1");
+        // A forwarding host takes no router's advertisements unless told to (ip-sysctl, accept_ra).
+        set(format!("net/ipv6/conf/{device}/accept_ra"), "2");
+    }
+    network.neighbours.insert(ProxyNeighbour {
+        address: direct.address,
+        device: device.clone(),
+    });
+    if environment
+        .default_route(v6)
+        .is_none_or(|route| route.device != uplink)
+    {
+        if !v6 {
+            // Replies come from where the main table would not send: loose (RFC 3704, section 2.4).
+            network.sysctls.insert(
+                Sysctl(format!("net/ipv4/conf/{device}/rp_filter")),
+                "2".to_owned(),
+            );
+        }
+        by_uplink(network, uplink, &port, v6, environment);
+    }
+}
+
+/// Packets that enter through `port` are routed by the uplink's own table.
+fn by_uplink(
+    network: &mut Network,
+    uplink: IfIndex,
+    port: &str,
+    v6: bool,
+    environment: &Environment,
+) {
+    let table = UPLINK_TABLES + uplink.0;
+    let device = environment.name_of(uplink);
+    network.rules.insert(RoutingRule {
+        v6,
+        priority: UPLINK_RULE_PRIORITY,
+        input: port.to_owned(),
+        table,
+    });
+    let subnets = environment
+        .interfaces
+        .get(&uplink)
+        .map_or(&[][..], |interface| &interface.subnets);
+    for subnet in subnets
+        .iter()
+        .filter(|subnet| subnet.addr().is_ipv6() == v6)
+    {
+        network.routes.insert(Route {
+            table,
+            destination: subnet.trunc(),
+            device: device.clone(),
+            gateway: None,
+        });
+    }
+    if let Some(gateway) = environment.gateway(uplink, v6) {
+        let everything = if v6 {
+            IpNet::V6(Ipv6Net::default())
+        } else {
+            IpNet::V4(Ipv4Net::default())
+        };
+        network.routes.insert(Route {
+            table,
+            destination: everything,
+            device,
+            gateway: Some(gateway),
+        });
+    }
+}

@@ -1,0 +1,84 @@
+//! What one ordered list of candidates means for the packets of one family.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::workload::IfIndex;
+
+use super::policy_set::PolicySet;
+use crate::precedence::Candidate;
+use crate::ranges::disjoint;
+use crate::resolve::{Addresses, Exit, Refusal, exit};
+
+/// What becomes of one family's packets of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Treatment {
+    /// No policy changes anything: as without Sortie.
+    #[default]
+    Unmanaged,
+    /// Nothing leaves.
+    Blocked(Refusal),
+    /// Everything that is not local leaves with one address.
+    Translate {
+        /// The egress address.
+        address: IpAddr,
+        /// Its uplink; none while there is no way out for it.
+        uplink: Option<IfIndex>,
+    },
+    /// The workload has the address on its own interface.
+    Direct {
+        /// Its uplink; none while there is no way out for it.
+        uplink: Option<IfIndex>,
+    },
+    /// It depends on the destination.
+    Set(Arc<PolicySet>),
+}
+
+impl Treatment {
+    /// Whether the workload's packets are restricted at all.
+    pub fn is_managed(&self) -> bool {
+        *self != Self::Unmanaged
+    }
+
+    /// Every address that packets may leave with by this treatment; empty where that is open.
+    pub fn egress_addresses(&self) -> BTreeSet<IpAddr> {
+        match self {
+            Self::Unmanaged | Self::Blocked(_) | Self::Direct { .. } => BTreeSet::new(),
+            Self::Translate { address, .. } => BTreeSet::from([*address]),
+            Self::Set(set) => set.egress_addresses(),
+        }
+    }
+}
+
+/// Steps, in order:
+/// 1. Candidates that cover each address are found; where none covers any, nothing is managed.
+/// 2. One answer for every address and port needs no set.
+/// 3. Everything else is a policy set.
+pub fn treatment(candidates: &[Candidate<'_>], v6: bool, addresses: &impl Addresses) -> Treatment {
+    // A candidate without prefix and ports, asked first, answers for all: the common case.
+    if let Some(first) = candidates
+        .first()
+        .filter(|first| first.destination.is_none())
+    {
+        return whole(exit(first.policy, v6, addresses), addresses);
+    }
+    let ranges = disjoint(candidates, v6);
+    let set = PolicySet::new(candidates, &ranges, v6, addresses);
+    match set.only_exit() {
+        Some(exit) => whole(exit, addresses),
+        None if ranges.is_empty() => Treatment::Unmanaged,
+        None => Treatment::Set(Arc::new(set)),
+    }
+}
+
+fn whole(exit: Exit, addresses: &impl Addresses) -> Treatment {
+    match exit {
+        Exit::Bypass | Exit::NodeAddress => Treatment::Unmanaged,
+        Exit::Drop(refusal) => Treatment::Blocked(refusal),
+        Exit::Egress(address) => Treatment::Translate {
+            address,
+            uplink: addresses.uplink(address),
+        },
+    }
+}

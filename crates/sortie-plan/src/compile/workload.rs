@@ -1,0 +1,132 @@
+//! The elements of one workload: at most eight for each of its addresses.
+
+use std::net::IpAddr;
+
+use sortie_api::workload::Endpoint;
+
+use super::treatment::Treatment;
+use crate::nft::key::Key;
+use crate::nft::rule::Verdict::Goto;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name};
+
+/// What a workload is to the kernel, both families.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Placement {
+    /// What becomes of its IPv4 packets.
+    pub v4: Treatment,
+    /// What becomes of its IPv6 packets.
+    pub v6: Treatment,
+    /// The endpoints with the addresses that are this workload's alone, each with whether its
+    /// network is guarded.
+    pub endpoints: Vec<(Endpoint, bool)>,
+}
+
+/// One element of one set.
+pub type Element = (Family, Name, Key, Data);
+
+impl Placement {
+    /// The treatment of a family.
+    pub fn of_family(&self, v6: bool) -> &Treatment {
+        if v6 { &self.v6 } else { &self.v4 }
+    }
+
+    /// Whether any packet of it is restricted by a policy.
+    pub fn is_managed(&self) -> bool {
+        self.v4.is_managed() || self.v6.is_managed()
+    }
+
+    /// Everything the kernel holds for it.
+    pub fn elements(&self) -> Vec<Element> {
+        let mut elements = Vec::new();
+        let managed = self.is_managed();
+        for (endpoint, guarded) in self
+            .endpoints
+            .iter()
+            .filter(|(_, guarded)| managed || *guarded)
+        {
+            elements.push(port(endpoint));
+            for address in &endpoint.addresses {
+                let treatment = self.of_family(address.is_ipv6());
+                identity(&mut elements, endpoint, *address, treatment);
+                treated(&mut elements, *address, treatment, *guarded);
+            }
+        }
+        elements
+    }
+}
+
+fn port(endpoint: &Endpoint) -> Element {
+    let port = Key::from(endpoint.port);
+    match endpoint.bridge {
+        Some(_) => (Family::Bridge, "ports".into(), port, Data::None),
+        None => (
+            Family::Inet,
+            "ingress".into(),
+            port,
+            Data::Verdict(Goto("port".into())),
+        ),
+    }
+}
+
+/// Where it may come from, and that nobody else may claim it.
+fn identity(
+    elements: &mut Vec<Element>,
+    endpoint: &Endpoint,
+    address: IpAddr,
+    treatment: &Treatment,
+) {
+    let bound = Key::new()
+        .interface(endpoint.port)
+        .mac(endpoint.mac)
+        .ip(address);
+    let own = Key::from(address);
+    let family = if endpoint.bridge.is_some() {
+        Family::Bridge
+    } else {
+        Family::Inet
+    };
+    elements.push((family, named("bound", address), bound, Data::None));
+    // On a bridge too where the workload is on none: a neighbour there may not claim it.
+    elements.push((Family::Bridge, named("known", address), own, Data::None));
+    if !matches!(treatment, Treatment::Direct { .. }) {
+        elements.push((Family::Netdev, named("own", address), own, Data::None));
+    }
+}
+
+/// What it may leave with.
+fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, guarded: bool) {
+    let own = Key::from(address);
+    let mut add = |set, key, data| elements.push((Family::Inet, named(set, address), key, data));
+    match treatment {
+        Treatment::Unmanaged if guarded => return add("plain", own, Data::None),
+        Treatment::Unmanaged => return,
+        Treatment::Blocked(_) => {}
+        Treatment::Translate {
+            address: egress,
+            uplink,
+        } => {
+            add("snat", own, Data::Value(Key::from(*egress)));
+            if let Some(uplink) = uplink {
+                add("allowed", own.ip(*egress).interface(*uplink), Data::None);
+            }
+        }
+        Treatment::Direct { uplink } => {
+            // Translated to itself, so that nobody else's rule decides.
+            add("snat", own, Data::Value(own));
+            if let Some(uplink) = uplink {
+                add("direct", own.interface(*uplink), Data::None);
+            }
+        }
+        Treatment::Set(set) => {
+            add("translate", own, Data::Verdict(Goto(set.translate_chain())));
+            add("check", own, Data::Verdict(Goto(set.check_chain())));
+        }
+    }
+    add("managed", own, Data::None);
+}
+
+/// `bound4`, `bound6`, ….
+pub(super) fn named(set: &str, address: IpAddr) -> Name {
+    format!("{set}{}", if address.is_ipv6() { 6 } else { 4 }).into()
+}

@@ -1,0 +1,422 @@
+//! From what is there to what must be there: which steps, in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::compile::workload::Element;
+use crate::nft::key::Key;
+use crate::nft::set::{Data, Set};
+use crate::nft::{Chain, Elements, Family, Name, Table};
+use crate::op::{NftOp, Op};
+use crate::state::{HostState, Network, Observed, ObservedTable};
+
+/// Where elements are: a family's set.
+type Place = (Family, Name);
+
+/// Changes under construction; [`Steps::into_ops`] puts them in an order in which nothing leaks.
+#[derive(Debug, Default)]
+pub struct Steps {
+    tables: Vec<Op>,
+    chains: BTreeMap<Place, Chain>,
+    sets: BTreeMap<Place, Set>,
+    remove: BTreeMap<Place, Elements>,
+    add: BTreeMap<Place, Elements>,
+    gone_chains: BTreeSet<Place>,
+    gone_sets: BTreeSet<Place>,
+    network: Vec<Op>,
+}
+
+/// All steps from what was observed to what is wanted.
+pub fn diff(observed: &Observed, desired: &HostState) -> Vec<Op> {
+    let mut steps = Steps::default();
+    steps.tables(&observed.tables, &desired.tables);
+    steps.network(&observed.network, &desired.network);
+    steps.into_ops()
+}
+
+impl Steps {
+    /// From the observed tables to the wanted ones.
+    pub fn tables(
+        &mut self,
+        observed: &BTreeMap<Family, ObservedTable>,
+        desired: &BTreeMap<Family, Table>,
+    ) {
+        for family in observed
+            .keys()
+            .filter(|family| !desired.contains_key(family))
+        {
+            self.tables.push(Op::Nft(*family, NftOp::DeleteTable));
+        }
+        for (family, table) in desired {
+            match observed.get(family) {
+                Some(found) if found.tag == table.tag => self.table(*family, found, table),
+                found => {
+                    if found.is_some() {
+                        self.tables.push(Op::Nft(*family, NftOp::DeleteTable));
+                    }
+                    self.tables
+                        .push(Op::Nft(*family, NftOp::AddTable(table.tag.clone())));
+                    let counters = table.counters.iter().cloned().map(NftOp::AddCounter);
+                    self.tables.extend(counters.map(|op| Op::Nft(*family, op)));
+                    self.table(*family, &ObservedTable::default(), table);
+                }
+            }
+        }
+    }
+
+    /// One table whose tag is right: sets, chains and elements by name.
+    fn table(&mut self, family: Family, observed: &ObservedTable, desired: &Table) {
+        for (name, chain) in desired
+            .chains
+            .iter()
+            .filter(|(name, _)| !observed.chains.contains(*name))
+        {
+            self.add_chain(family, name.clone(), chain.clone());
+        }
+        for (name, set) in &desired.sets {
+            match observed.sets.get(name) {
+                None => self.add_set(family, name.clone(), set.clone()),
+                Some(found) => {
+                    let at =
+                        |(key, data): (&Key, &Data)| (family, name.clone(), *key, data.clone());
+                    let gone = found
+                        .iter()
+                        .filter(|(key, data)| set.elements.get(*key) != Some(*data));
+                    self.remove_elements(gone.map(at));
+                    let new = set
+                        .elements
+                        .iter()
+                        .filter(|(key, data)| found.get(*key) != Some(*data));
+                    self.add_elements(new.map(at));
+                }
+            }
+        }
+        for name in observed
+            .chains
+            .iter()
+            .filter(|name| !desired.chains.contains_key(*name))
+        {
+            self.remove_chain(family, name.clone());
+        }
+        for name in observed
+            .sets
+            .keys()
+            .filter(|name| !desired.sets.contains_key(*name))
+        {
+            self.remove_set(family, name.clone());
+        }
+    }
+
+    /// A chain that must be there. A name stands for its content: taking back a removal is no change.
+    pub fn add_chain(&mut self, family: Family, name: Name, chain: Chain) {
+        let place = (family, name);
+        if !self.gone_chains.remove(&place) {
+            self.chains.insert(place, chain);
+        }
+    }
+
+    /// A set that must be there, with its elements.
+    pub fn add_set(&mut self, family: Family, name: Name, mut set: Set) {
+        let place = (family, name);
+        if self.gone_sets.remove(&place) {
+            return;
+        }
+        let elements = std::mem::take(&mut set.elements);
+        if !elements.is_empty() {
+            self.add.insert(place.clone(), elements);
+        }
+        self.sets.insert(place, set);
+    }
+
+    /// A chain that nothing names any more.
+    pub fn remove_chain(&mut self, family: Family, name: Name) {
+        let place = (family, name);
+        if self.chains.remove(&place).is_none() {
+            self.gone_chains.insert(place);
+        }
+    }
+
+    /// A set that nothing asks any more.
+    pub fn remove_set(&mut self, family: Family, name: Name) {
+        let place = (family, name);
+        if self.sets.remove(&place).is_none() {
+            self.gone_sets.insert(place);
+        } else {
+            self.add.remove(&place);
+        }
+    }
+
+    /// An element that must be there. Taking back a removal of the same is no change.
+    pub fn add_element(&mut self, (family, set, key, data): Element) {
+        change(&mut self.remove, &mut self.add, (family, set), key, data);
+    }
+
+    /// An element that must go. Taking back an addition of the same is no change.
+    pub fn remove_element(&mut self, (family, set, key, data): Element) {
+        change(&mut self.add, &mut self.remove, (family, set), key, data);
+    }
+
+    /// Several that must be there.
+    pub fn add_elements(&mut self, elements: impl IntoIterator<Item = Element>) {
+        for element in elements {
+            self.add_element(element);
+        }
+    }
+
+    /// Several that must go.
+    pub fn remove_elements(&mut self, elements: impl IntoIterator<Item = Element>) {
+        for element in elements {
+            self.remove_element(element);
+        }
+    }
+
+    /// What is outside nftables: additions before removals, so that nothing in use is missing.
+    pub fn network(&mut self, observed: &Network, desired: &Network) {
+        let network = &mut self.network;
+        for (sysctl, value) in &desired.sysctls {
+            if observed.sysctls.get(sysctl) != Some(value) {
+                network.push(Op::SetSysctl(sysctl.clone(), value.clone()));
+            }
+        }
+        network.extend(
+            desired
+                .routes
+                .difference(&observed.routes)
+                .cloned()
+                .map(Op::AddRoute),
+        );
+        network.extend(
+            desired
+                .rules
+                .difference(&observed.rules)
+                .cloned()
+                .map(Op::AddRule),
+        );
+        network.extend(
+            desired
+                .neighbours
+                .difference(&observed.neighbours)
+                .cloned()
+                .map(Op::AddNeighbour),
+        );
+        network.extend(
+            desired
+                .forwarded
+                .difference(&observed.forwarded)
+                .cloned()
+                .map(Op::AddForwarded),
+        );
+        network.extend(
+            observed
+                .forwarded
+                .difference(&desired.forwarded)
+                .cloned()
+                .map(Op::DeleteForwarded),
+        );
+        network.extend(
+            observed
+                .neighbours
+                .difference(&desired.neighbours)
+                .cloned()
+                .map(Op::DeleteNeighbour),
+        );
+        network.extend(
+            observed
+                .rules
+                .difference(&desired.rules)
+                .cloned()
+                .map(Op::DeleteRule),
+        );
+        network.extend(
+            observed
+                .routes
+                .difference(&desired.routes)
+                .cloned()
+                .map(Op::DeleteRoute),
+        );
+        let gone = observed
+            .sysctls
+            .keys()
+            .filter(|sysctl| !desired.sysctls.contains_key(*sysctl));
+        network.extend(gone.cloned().map(Op::RestoreSysctl));
+    }
+
+    /// Steps, in order:
+    /// 1. What translates sources that lose their translation goes, alone: the guard still holds
+    ///    them, so from here on they can only be dropped.
+    /// 2. Flows end whose source loses its binding or translation.
+    /// 3. One transaction: tables, new chains and sets, elements that go, elements that come, chains
+    ///    and sets that nothing names any more.
+    /// 4. Flows end that were decided under the old state, but for those already translated right.
+    /// 5. Sysctls, routes and the like.
+    pub fn into_ops(mut self) -> Vec<Op> {
+        let released = self.take_released();
+        let before = self.forget_before(&released);
+        let after = self.forget_after();
+
+        let mut ops = delete_elements(released);
+        ops.extend(
+            before
+                .into_iter()
+                .map(|source| Op::ForgetFlows { source, keep: None }),
+        );
+        ops.append(&mut self.tables);
+        let nft = |family, op| Op::Nft(family, op);
+        for ((family, name), chain) in &self.chains {
+            ops.push(nft(*family, NftOp::AddChain(name.clone(), chain.clone())));
+        }
+        ops.extend(
+            self.sets
+                .into_iter()
+                .map(|((family, name), set)| nft(family, NftOp::AddSet(name, set))),
+        );
+        ops.extend(
+            self.chains
+                .into_iter()
+                .map(|((family, name), chain)| nft(family, NftOp::AddRules(name, chain))),
+        );
+        ops.append(&mut delete_elements(self.remove));
+        for ((family, set), elements) in self
+            .add
+            .into_iter()
+            .filter(|(_, elements)| !elements.is_empty())
+        {
+            ops.push(nft(
+                family,
+                NftOp::AddElements(set, elements.into_iter().collect()),
+            ));
+        }
+        // Chains name sets in rules, and sets name chains in elements.
+        for (family, name) in &self.gone_chains {
+            ops.push(nft(*family, NftOp::FlushChain(name.clone())));
+        }
+        ops.extend(
+            self.gone_sets
+                .into_iter()
+                .map(|(family, name)| nft(family, NftOp::DeleteSet(name))),
+        );
+        ops.extend(
+            self.gone_chains
+                .into_iter()
+                .map(|(family, name)| nft(family, NftOp::DeleteChain(name))),
+        );
+        ops.extend(
+            after
+                .into_iter()
+                .map(|(source, keep)| Op::ForgetFlows { source, keep }),
+        );
+        ops.append(&mut self.network);
+        ops
+    }
+
+    /// Step 1: translations that go without another in their place.
+    fn take_released(&mut self) -> BTreeMap<Place, Elements> {
+        let mut released = BTreeMap::new();
+        for (place, elements) in self
+            .remove
+            .iter_mut()
+            .filter(|((_, set), _)| translates(set))
+        {
+            let stays = |key: &Key| {
+                TRANSLATIONS.iter().any(|set| {
+                    self.add
+                        .get(&(place.0, Name::Borrowed(*set)))
+                        .is_some_and(|add| add.contains_key(key))
+                })
+            };
+            let (replaced, gone) = std::mem::take(elements)
+                .into_iter()
+                .partition(|(key, _)| stays(key));
+            *elements = replaced;
+            released.insert(place.clone(), gone);
+        }
+        released
+    }
+
+    /// Step 2: released sources, and those whose binding goes.
+    fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<IpAddr> {
+        let released = released
+            .values()
+            .flatten()
+            .filter_map(|(key, _)| key.as_ip());
+        released.chain(bound(&self.remove)).collect()
+    }
+
+    /// Step 4: sources that are newly bound, newly managed, or get another treatment.
+    fn forget_after(&self) -> BTreeMap<IpAddr, Option<IpAddr>> {
+        let mut kept = BTreeMap::new();
+        for (key, data) in in_sets(&self.add, &["snat4", "snat6"]) {
+            if let (Some(source), Data::Value(to)) = (key.as_ip(), data) {
+                kept.insert(source, to.as_ip());
+            }
+        }
+        let treated = in_sets(
+            &self.add,
+            &[
+                "managed4",
+                "managed6",
+                "translate4",
+                "translate6",
+                "snat4",
+                "snat6",
+            ],
+        );
+        let sources = treated
+            .filter_map(|(key, _)| key.as_ip())
+            .chain(bound(&self.add));
+        sources
+            .map(|source| (source, kept.get(&source).copied().flatten()))
+            .collect()
+    }
+}
+
+const TRANSLATIONS: [&str; 4] = ["snat4", "snat6", "translate4", "translate6"];
+
+fn translates(set: &str) -> bool {
+    TRANSLATIONS.contains(&set)
+}
+
+fn in_sets<'a>(
+    changes: &'a BTreeMap<Place, Elements>,
+    names: &'static [&'static str],
+) -> impl Iterator<Item = (&'a Key, &'a Data)> {
+    changes
+        .iter()
+        .filter(|((_, set), _)| names.contains(&&**set))
+        .flat_map(|(_, elements)| elements)
+}
+
+fn bound(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = IpAddr> {
+    in_sets(changes, &["bound4", "bound6"]).filter_map(|(key, _)| key.bound_ip())
+}
+
+/// Takes back the opposite change of the same element, or notes the change.
+fn change(
+    opposite: &mut BTreeMap<Place, Elements>,
+    changes: &mut BTreeMap<Place, Elements>,
+    place: Place,
+    key: Key,
+    data: Data,
+) {
+    if let Some(elements) = opposite.get_mut(&place)
+        && elements.get(&key) == Some(&data)
+    {
+        elements.remove(&key);
+        return;
+    }
+    changes.entry(place).or_default().insert(key, data);
+}
+
+fn delete_elements(removed: BTreeMap<Place, Elements>) -> Vec<Op> {
+    let removed = removed
+        .into_iter()
+        .filter(|(_, elements)| !elements.is_empty());
+    removed
+        .map(|((family, set), elements)| {
+            Op::Nft(
+                family,
+                NftOp::DeleteElements(set, elements.into_iter().collect()),
+            )
+        })
+        .collect()
+}

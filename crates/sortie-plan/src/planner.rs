@@ -1,0 +1,197 @@
+//! The plan of one host, kept up to date: each change of a fact yields the steps it needs, and
+//! costs what changed.
+//!
+//! The whole of [`Planner::desired`] is what a fresh planner with the same facts would want; the
+//! steps of each change lead there from what was wanted before. Both are tested as properties.
+
+mod facts;
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::label::LabelErrors;
+use sortie_api::policy::{EgressPolicy, PolicyName};
+use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId};
+
+use crate::compile::policy_set::{PolicySet, leaves_as};
+use crate::compile::shared::{self, Topology};
+use crate::compile::workload::Placement;
+use crate::counted::Counted;
+use crate::diff::{Steps, diff};
+use crate::environment::Environment;
+use crate::nft::{Family, Name};
+use crate::op::Op;
+use crate::state::{HostState, Observed};
+
+/// All facts about one host, and what follows from them.
+#[derive(Debug, Default)]
+pub struct Planner {
+    environment: Environment,
+    policies: BTreeMap<PolicyName, Arc<EgressPolicy>>,
+    networks: BTreeMap<String, Network>,
+    /// What their labels say, by the same names.
+    network_labels: BTreeMap<String, Labelled>,
+    workloads: BTreeMap<WorkloadId, Tracked>,
+    /// Those that have their address themselves.
+    processes: BTreeSet<WorkloadId>,
+    /// Who claims an address: of several, the one that started last has it.
+    claims: BTreeMap<IpAddr, BTreeSet<(i64, WorkloadId)>>,
+    /// Bridges that workloads are on, known networks or not.
+    bridges: Counted<IfIndex>,
+    /// Egress addresses that policies name.
+    egress: Counted<IpAddr>,
+    /// The uplink of each, as last compiled.
+    uplinks: BTreeMap<IpAddr, Option<IfIndex>>,
+    /// The uplinks that any of them has.
+    used_uplinks: Counted<IfIndex>,
+    sets: BTreeMap<Name, (Arc<PolicySet>, usize)>,
+    /// Egress addresses that policy sets lead to.
+    leaves_as: Counted<IpAddr>,
+    topology: Topology,
+    skeleton: HostState,
+}
+
+/// A workload with what follows for it.
+#[derive(Debug)]
+pub struct Tracked {
+    /// As its source reports it.
+    pub workload: Workload,
+    /// What its own labels say.
+    pub label: Result<Option<Arc<EgressPolicy>>, LabelErrors>,
+    /// The uplink that `run` or `attach` asked for.
+    pub via: Option<IfIndex>,
+    /// Every policy that selects it.
+    pub policies: Vec<Arc<EgressPolicy>>,
+    /// What the kernel holds for it.
+    pub placement: Placement,
+}
+
+/// What a network's labels say.
+#[derive(Debug, Default)]
+struct Labelled {
+    guard: Option<bool>,
+    policy: Option<Arc<EgressPolicy>>,
+    error: Option<LabelErrors>,
+}
+
+impl Planner {
+    /// A plan for a host without workloads and policies.
+    pub fn new(environment: Environment) -> Self {
+        let mut planner = Self {
+            environment,
+            ..Self::default()
+        };
+        planner.topology = planner.topology_now();
+        planner.skeleton = shared::skeleton(&planner.environment, &planner.topology);
+        planner
+    }
+
+    /// The host.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Policies from files, by name.
+    pub fn policies(&self) -> &BTreeMap<PolicyName, Arc<EgressPolicy>> {
+        &self.policies
+    }
+
+    /// Workloads, by id.
+    pub fn workloads(&self) -> &BTreeMap<WorkloadId, Tracked> {
+        &self.workloads
+    }
+
+    /// What is wrong with the labels of networks.
+    pub fn network_errors(&self) -> impl Iterator<Item = &LabelErrors> {
+        self.network_labels
+            .values()
+            .filter_map(|labels| labels.error.as_ref())
+    }
+
+    /// The interfaces that packets leave through.
+    pub fn uplinks(&self) -> &BTreeSet<IfIndex> {
+        &self.topology.uplinks
+    }
+
+    /// Who has this address on an interface of its own.
+    pub fn holder(&self, address: IpAddr) -> Option<&Tracked> {
+        let (_, id) = self.claims.get(&address)?.last()?;
+        self.workloads.get(id)
+    }
+
+    /// Who sends through this port of the host.
+    pub fn on_port(&self, port: IfIndex) -> Option<&Tracked> {
+        self.workloads.values().find(|t| {
+            t.workload
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.port == port)
+        })
+    }
+
+    /// All that the kernel must hold.
+    pub fn desired(&self) -> HostState {
+        let mut state = self.skeleton.clone();
+        for (set, _) in self.sets.values() {
+            if let Some(inet) = state.tables.get_mut(&Family::Inet) {
+                inet.sets.extend(set.maps());
+                inet.chains.extend(set.chains());
+            }
+        }
+        if let Some(inet) = state.tables.get_mut(&Family::Inet) {
+            inet.chains
+                .extend(self.leaves_as.members().copied().map(leaves_as));
+        }
+        let addresses = self
+            .uplinks
+            .iter()
+            .flat_map(|(address, uplink)| shared::address(*address, *uplink));
+        let workloads = self
+            .workloads
+            .values()
+            .flat_map(|tracked| tracked.placement.elements());
+        for (family, set, key, data) in addresses.chain(workloads) {
+            if let Some(set) = state
+                .tables
+                .get_mut(&family)
+                .and_then(|table| table.sets.get_mut(&set))
+            {
+                set.elements.insert(key, data);
+            }
+        }
+        state
+    }
+
+    /// The steps from what was observed to what must be there.
+    pub fn adopt(&self, observed: &Observed) -> Vec<Op> {
+        diff(observed, &self.desired())
+    }
+
+    /// Makes one change of facts, and yields its steps.
+    fn step(&mut self, change: impl FnOnce(&mut Self, &mut Steps)) -> Vec<Op> {
+        let environment = self.environment.clone();
+        let mut steps = Steps::default();
+        change(self, &mut steps);
+        let topology = self.topology_now();
+        if topology == self.topology && environment == self.environment {
+            return steps.into_ops();
+        }
+        self.topology = topology;
+        let skeleton = shared::skeleton(&self.environment, &self.topology);
+        let before = Observed::from(std::mem::replace(&mut self.skeleton, skeleton));
+        let tag = |family: &Family| self.skeleton.tables.get(family).map(|table| &table.tag);
+        if before
+            .tables
+            .iter()
+            .any(|(family, table)| tag(family) != Some(&table.tag))
+        {
+            // Other base chains: everything is made anew, in one transaction.
+            return diff(&before, &self.desired());
+        }
+        steps.tables(&before.tables, &self.skeleton.tables);
+        steps.network(&before.network, &self.skeleton.network);
+        steps.into_ops()
+    }
+}

@@ -1,0 +1,258 @@
+//! The changes of facts that a plan follows: one method each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::label::{from_container_labels, from_network_labels};
+use sortie_api::policy::{Action, EgressPolicy, PolicyName};
+use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId, WorkloadKind};
+
+use super::{Labelled, Planner, Tracked};
+use crate::compile::shared;
+use crate::compile::workload::Placement;
+use crate::diff::Steps;
+use crate::environment::Environment;
+use crate::op::Op;
+
+impl Planner {
+    /// A workload started or changed. `via` is the uplink that `run` or `attach` asked for.
+    pub fn workload(&mut self, workload: Workload, via: Option<IfIndex>) -> Vec<Op> {
+        if self
+            .workloads
+            .get(&workload.id)
+            .is_some_and(|known| known.workload == workload && known.via == via)
+        {
+            return Vec::new();
+        }
+        self.step(|planner, steps| {
+            let mut affected = planner.forget(&workload.id, steps);
+            affected.extend(planner.remember(workload, via, steps));
+            planner.place_all(affected, steps);
+        })
+    }
+
+    /// A workload ended.
+    pub fn workload_gone(&mut self, id: &WorkloadId) -> Vec<Op> {
+        if !self.workloads.contains_key(id) {
+            return Vec::new();
+        }
+        self.step(|planner, steps| {
+            let affected = planner.forget(id, steps);
+            planner.place_all(affected, steps);
+        })
+    }
+
+    /// The networks of all engines, complete.
+    pub fn networks(&mut self, networks: Vec<Network>) -> Vec<Op> {
+        let networks: BTreeMap<String, Network> =
+            networks.into_iter().map(|n| (n.name.clone(), n)).collect();
+        if networks == self.networks {
+            return Vec::new();
+        }
+        self.step(|planner, steps| {
+            let labels = networks
+                .values()
+                .map(|network| (network.name.clone(), Labelled::of(network)))
+                .collect();
+            planner.networks = networks;
+            let before = std::mem::replace(&mut planner.network_labels, labels);
+            let policies = |labels: &BTreeMap<String, Labelled>| -> Vec<Arc<EgressPolicy>> {
+                labels
+                    .values()
+                    .filter_map(|labels| labels.policy.clone())
+                    .collect()
+            };
+            for policy in policies(&planner.network_labels) {
+                planner.hold_egress(&policy, steps);
+            }
+            for policy in policies(&before) {
+                planner.release_egress(&policy, steps);
+            }
+            planner.replace_all(steps);
+        })
+    }
+
+    /// The host's addresses, routes, interfaces or configuration changed.
+    pub fn environment_changed(&mut self, environment: Environment) -> Vec<Op> {
+        if environment == self.environment {
+            return Vec::new();
+        }
+        let before = &self.environment;
+        let interfaces_only = environment.addresses == before.addresses
+            && environment.default_routes == before.default_routes
+            && environment.config == before.config;
+        self.step(|planner, steps| {
+            planner.environment = environment;
+            if !interfaces_only {
+                planner.replace_all(steps);
+            }
+        })
+    }
+
+    /// The policies of all files, complete. Only workloads that a changed policy selects, or did
+    /// select, are looked at.
+    pub fn policies_changed(&mut self, policies: Vec<EgressPolicy>) -> Vec<Op> {
+        let new: BTreeMap<PolicyName, Arc<EgressPolicy>> = policies
+            .into_iter()
+            .map(|policy| (policy.name.clone(), Arc::new(policy)))
+            .collect();
+        if new == self.policies {
+            return Vec::new();
+        }
+        self.step(|planner, steps| {
+            let old = std::mem::replace(&mut planner.policies, new);
+            let gone: Vec<_> = old
+                .values()
+                .filter(|p| planner.policies.get(&p.name) != Some(p))
+                .cloned()
+                .collect();
+            let came: Vec<_> = planner
+                .policies
+                .values()
+                .filter(|p| old.get(&p.name) != Some(p))
+                .cloned()
+                .collect();
+            for policy in &came {
+                planner.hold_egress(policy, steps);
+            }
+            for policy in &gone {
+                planner.release_egress(policy, steps);
+            }
+            if gone
+                .iter()
+                .chain(&came)
+                .any(|policy| policy.workloads.iter().any(|s| !s.networks.is_empty()))
+            {
+                // A policy that names a network guards it for all that are on it.
+                planner.replace_all(steps);
+                return;
+            }
+            let affected: BTreeSet<WorkloadId> = planner
+                .workloads
+                .values()
+                .filter(|tracked| {
+                    let mut selectors = gone
+                        .iter()
+                        .chain(&came)
+                        .flat_map(|policy| &policy.workloads);
+                    selectors.any(|selector| selector.matches(&tracked.workload, &planner.networks))
+                })
+                .map(|tracked| tracked.workload.id.clone())
+                .collect();
+            planner.place_all(affected, steps);
+        })
+    }
+
+    /// Takes a workload out; yields the others that now have one of its addresses.
+    fn forget(&mut self, id: &WorkloadId, steps: &mut Steps) -> BTreeSet<WorkloadId> {
+        let mut affected = BTreeSet::new();
+        let Some(tracked) = self.workloads.remove(id) else {
+            return affected;
+        };
+        self.processes.remove(id);
+        self.displace(&tracked.placement, steps);
+        if let Ok(Some(policy)) = &tracked.label {
+            self.release_egress(policy, steps);
+        }
+        for endpoint in &tracked.workload.endpoints {
+            if let Some(bridge) = endpoint.bridge {
+                self.bridges.release(&bridge);
+            }
+            for address in &endpoint.addresses {
+                if let Some(claims) = self.claims.get_mut(address) {
+                    claims.remove(&(tracked.workload.started, id.clone()));
+                    affected.extend(claims.last().map(|(_, id)| id.clone()));
+                    if claims.is_empty() {
+                        self.claims.remove(address);
+                    }
+                }
+            }
+        }
+        affected
+    }
+
+    /// Puts a workload in, not placed yet; yields all that must be placed.
+    fn remember(
+        &mut self,
+        workload: Workload,
+        via: Option<IfIndex>,
+        steps: &mut Steps,
+    ) -> BTreeSet<WorkloadId> {
+        let mut affected = BTreeSet::from([workload.id.clone()]);
+        for endpoint in &workload.endpoints {
+            if let Some(bridge) = endpoint.bridge {
+                self.bridges.hold(bridge);
+            }
+            for address in &endpoint.addresses {
+                let claims = self.claims.entry(*address).or_default();
+                affected.extend(claims.last().map(|(_, id)| id.clone()));
+                claims.insert((workload.started, workload.id.clone()));
+            }
+        }
+        let label = from_container_labels(&workload.name, &workload.labels)
+            .map(|policy| policy.map(Arc::new));
+        if let Ok(Some(policy)) = &label {
+            self.hold_egress(policy, steps);
+        }
+        if workload.kind == WorkloadKind::Process {
+            self.processes.insert(workload.id.clone());
+        }
+        let placement = Placement::default();
+        let tracked = Tracked {
+            workload,
+            label,
+            via,
+            policies: Vec::new(),
+            placement,
+        };
+        self.workloads.insert(tracked.workload.id.clone(), tracked);
+        affected
+    }
+
+    fn hold_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {
+        for address in egress_addresses(policy) {
+            if self.egress.hold(address) {
+                let uplink = self.uplink_of(address);
+                self.uplinks.insert(address, uplink);
+                uplink.map(|uplink| self.used_uplinks.hold(uplink));
+                steps.add_elements(shared::address(address, uplink));
+            }
+        }
+    }
+
+    fn release_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {
+        for address in egress_addresses(policy) {
+            if self.egress.release(&address) {
+                let uplink = self.uplinks.remove(&address).flatten();
+                uplink.map(|uplink| self.used_uplinks.release(&uplink));
+                steps.remove_elements(shared::address(address, uplink));
+            }
+        }
+    }
+}
+
+impl Labelled {
+    fn of(network: &Network) -> Self {
+        match from_network_labels(&network.name, &network.labels) {
+            Ok(labels) => Self {
+                guard: labels.guard,
+                policy: labels.policy.map(Arc::new),
+                error: None,
+            },
+            // Whoever labelled it wanted something else than the host's address.
+            Err(error) => Self {
+                guard: Some(true),
+                policy: None,
+                error: Some(error),
+            },
+        }
+    }
+}
+
+fn egress_addresses(policy: &EgressPolicy) -> Vec<IpAddr> {
+    match &policy.action {
+        Action::Egress(egress) => egress.addresses().collect(),
+        Action::Bypass | Action::Deny => Vec::new(),
+    }
+}

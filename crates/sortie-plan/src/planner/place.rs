@@ -1,0 +1,338 @@
+//! From facts to what the kernel holds: which policies select a workload, what they mean for it,
+//! which elements change.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::config::Guard;
+use sortie_api::policy::{Action, EgressPolicy, OnUnavailable, Owner, PolicyName};
+use sortie_api::workload::{Endpoint, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
+
+use super::{Planner, Tracked};
+use crate::compile::policy_set::{PolicySet, leaves_as};
+use crate::compile::shared::{self, Direct, Topology};
+use crate::compile::treatment::{Treatment, treatment};
+use crate::compile::workload::Placement;
+use crate::diff::Steps;
+use crate::nft::Family;
+use crate::precedence::Candidate;
+use crate::resolve::Addresses;
+
+impl Planner {
+    /// Places these workloads anew; those that are gone are passed over.
+    pub(super) fn place_all(
+        &mut self,
+        ids: impl IntoIterator<Item = WorkloadId>,
+        steps: &mut Steps,
+    ) {
+        for id in ids {
+            let Some(tracked) = self.workloads.get(&id) else {
+                continue;
+            };
+            let policies = self.policies_of(tracked);
+            let placement = self.placement_of(tracked, &policies);
+            self.emplace(&placement, steps);
+            if let Some(tracked) = self.workloads.get_mut(&id) {
+                tracked.policies = policies;
+                let before = std::mem::replace(&mut tracked.placement, placement);
+                self.displace(&before, steps);
+            }
+        }
+    }
+
+    /// Every fact that all workloads depend on may have changed.
+    pub(super) fn replace_all(&mut self, steps: &mut Steps) {
+        // Uplinks may depend on which interfaces lead inside, and those on direct workloads.
+        self.topology.inside = self.inside();
+        for address in self.egress.members().copied().collect::<Vec<_>>() {
+            let uplink = self.uplink_of(address);
+            let before = self.uplinks.insert(address, uplink).flatten();
+            if before != uplink {
+                uplink.map(|uplink| self.used_uplinks.hold(uplink));
+                before.map(|before| self.used_uplinks.release(&before));
+                steps.remove_elements(shared::address(address, before));
+                steps.add_elements(shared::address(address, uplink));
+            }
+        }
+        self.place_all(self.workloads.keys().cloned().collect::<Vec<_>>(), steps);
+    }
+
+    /// What is structural follows from facts: bridges, uplinks, guarded networks.
+    pub(super) fn topology_now(&self) -> Topology {
+        let mut topology = Topology {
+            inside: self.inside(),
+            direct: self.direct(),
+            ..Topology::default()
+        };
+        for network in self.networks.values() {
+            let Some(bridge) = network.bridge else {
+                continue;
+            };
+            if self.is_guarded(Some(network)) {
+                topology.guarded.insert(bridge);
+            } else if self.environment.config.guard == Guard::All {
+                topology.exempt.insert(bridge);
+            }
+        }
+        let environment = &self.environment;
+        let routes = environment.default_routes.iter().map(|route| route.device);
+        let configured = environment.config.uplinks.iter();
+        let configured =
+            configured.filter_map(|uplink| environment.interface_named(&uplink.interface));
+        let direct = topology.direct.iter().filter_map(|direct| direct.uplink);
+        let all = routes
+            .chain(configured)
+            .chain(self.used_uplinks.members().copied())
+            .chain(direct);
+        let outside = |index: &IfIndex| {
+            !topology.inside.contains(index) && environment.interfaces.contains_key(index)
+        };
+        topology.uplinks = all.filter(outside).collect();
+        topology
+    }
+
+    /// Step by step:
+    /// 1. Its own label's policy; a label that is wrong means that nothing leaves.
+    /// 2. The policies of the networks it is on.
+    /// 3. The policies of files that select it.
+    fn policies_of(&self, tracked: &Tracked) -> Vec<Arc<EgressPolicy>> {
+        let workload = &tracked.workload;
+        let mut policies: Vec<Arc<EgressPolicy>> = match &tracked.label {
+            Ok(policy) => policy.iter().cloned().collect(),
+            Err(_) => vec![Arc::new(wrong_label(workload))],
+        };
+        let on: BTreeSet<&str> = workload
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.network.as_str())
+            .collect();
+        policies.extend(
+            on.iter()
+                .filter_map(|name| self.network_labels.get(*name)?.policy.clone()),
+        );
+        let files = self.policies.values();
+        let selected = files.filter(|policy| {
+            policy
+                .workloads
+                .iter()
+                .any(|s| s.matches(workload, &self.networks))
+        });
+        policies.extend(selected.cloned());
+        policies
+    }
+
+    fn placement_of(&self, tracked: &Tracked, policies: &[Arc<EgressPolicy>]) -> Placement {
+        let workload = &tracked.workload;
+        let endpoints = workload.endpoints.iter().map(|endpoint| {
+            let network = self.networks.get(&endpoint.network);
+            let guarded = endpoint.bridge.is_some() && self.is_guarded(network);
+            (self.held(workload, endpoint), guarded)
+        });
+        let endpoints = endpoints.collect();
+        if workload.kind == WorkloadKind::Process {
+            let uplink = |v6| Treatment::Direct {
+                uplink: self.direct_uplink(tracked, v6),
+            };
+            return Placement {
+                v4: uplink(false),
+                v6: uplink(true),
+                endpoints,
+            };
+        }
+        let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
+        let of_family = |v6| self.interned(treatment(&candidates, v6, self));
+        Placement {
+            v4: of_family(false),
+            v6: of_family(true),
+            endpoints,
+        }
+    }
+
+    /// The same set once in memory.
+    fn interned(&self, treatment: Treatment) -> Treatment {
+        match treatment {
+            Treatment::Set(set) => {
+                let known = self
+                    .sets
+                    .get(&set.check_chain())
+                    .map(|(known, _)| Arc::clone(known));
+                Treatment::Set(known.unwrap_or(set))
+            }
+            other => other,
+        }
+    }
+
+    /// The endpoint without addresses that a later workload has.
+    fn held(&self, workload: &Workload, endpoint: &Endpoint) -> Endpoint {
+        let holds = |address: &IpAddr| {
+            self.claims
+                .get(address)
+                .and_then(BTreeSet::last)
+                .is_some_and(|(_, id)| *id == workload.id)
+        };
+        Endpoint {
+            addresses: endpoint
+                .addresses
+                .iter()
+                .copied()
+                .filter(|address| holds(address))
+                .collect(),
+            ..endpoint.clone()
+        }
+    }
+
+    fn direct_uplink(&self, tracked: &Tracked, v6: bool) -> Option<IfIndex> {
+        tracked
+            .via
+            .or_else(|| self.environment.default_route(v6).map(|route| route.device))
+    }
+
+    fn direct(&self) -> Vec<Direct> {
+        let mut direct = Vec::new();
+        for tracked in self.process_workloads() {
+            for (endpoint, _) in &tracked.placement.endpoints {
+                for address in &endpoint.addresses {
+                    let uplink = self.direct_uplink(tracked, address.is_ipv6());
+                    direct.push(Direct {
+                        address: *address,
+                        port: endpoint.port,
+                        uplink,
+                    });
+                }
+            }
+        }
+        direct
+    }
+
+    fn process_workloads(&self) -> impl Iterator<Item = &Tracked> {
+        self.processes
+            .iter()
+            .filter_map(|id| self.workloads.get(id))
+    }
+
+    fn inside(&self) -> BTreeSet<IfIndex> {
+        let networks = self.networks.values().filter_map(|network| network.bridge);
+        let ports = self
+            .process_workloads()
+            .flat_map(|t| t.workload.endpoints.iter().map(|endpoint| endpoint.port));
+        networks
+            .chain(self.bridges.members().copied())
+            .chain(ports)
+            .collect()
+    }
+
+    /// Guarded are, in order: what its label says; under `guard: All` all but the exceptions; else
+    /// configured networks, those with a policy of their own, those that a policy names.
+    fn is_guarded(&self, network: Option<&Network>) -> bool {
+        let config = &self.environment.config;
+        let Some(network) = network else {
+            return config.guard == Guard::All;
+        };
+        let labels = self.network_labels.get(&network.name);
+        if let Some(guard) = labels.and_then(|labels| labels.guard) {
+            return guard;
+        }
+        match config.guard {
+            Guard::All => !config.guard_exceptions.contains(&network.name),
+            Guard::Networks => {
+                let mut selectors = self.policies.values().flat_map(|policy| &policy.workloads);
+                config.guarded_networks.contains(&network.name)
+                    || labels.is_some_and(|labels| labels.policy.is_some())
+                    || selectors
+                        .any(|selector| selector.names_network(&network.name, Some(network)))
+            }
+        }
+    }
+
+    pub(super) fn uplink_of(&self, address: IpAddr) -> Option<IfIndex> {
+        self.environment
+            .uplink_of(address, &|index| self.topology.inside.contains(&index))
+    }
+
+    /// The kernel must hold what this placement needs.
+    fn emplace(&mut self, placement: &Placement, steps: &mut Steps) {
+        for set in sets(placement) {
+            let entry = self
+                .sets
+                .entry(set.check_chain())
+                .or_insert_with(|| (Arc::clone(set), 0));
+            entry.1 += 1;
+            if entry.1 > 1 {
+                continue;
+            }
+            for (name, map) in set.maps() {
+                steps.add_set(Family::Inet, name, map);
+            }
+            for (name, chain) in set.chains() {
+                steps.add_chain(Family::Inet, name, chain);
+            }
+            for address in set.egress_addresses() {
+                if self.leaves_as.hold(address) {
+                    let (name, chain) = leaves_as(address);
+                    steps.add_chain(Family::Inet, name, chain);
+                }
+            }
+        }
+        steps.add_elements(placement.elements());
+    }
+
+    /// The kernel need not hold it any more.
+    pub(super) fn displace(&mut self, placement: &Placement, steps: &mut Steps) {
+        steps.remove_elements(placement.elements());
+        for set in sets(placement) {
+            let name = set.check_chain();
+            let Some(entry) = self.sets.get_mut(&name) else {
+                continue;
+            };
+            entry.1 -= 1;
+            if entry.1 > 0 {
+                continue;
+            }
+            self.sets.remove(&name);
+            for (name, _) in set.maps() {
+                steps.remove_set(Family::Inet, name);
+            }
+            for (name, _) in set.chains() {
+                steps.remove_chain(Family::Inet, name);
+            }
+            for address in set.egress_addresses() {
+                if self.leaves_as.release(&address) {
+                    steps.remove_chain(Family::Inet, leaves_as(address).0);
+                }
+            }
+        }
+    }
+}
+
+impl Addresses for Planner {
+    fn usable(&self, address: IpAddr) -> bool {
+        self.environment.addresses.contains_key(&address) && self.uplink(address).is_some()
+    }
+
+    fn uplink(&self, address: IpAddr) -> Option<IfIndex> {
+        self.uplink_of(address)
+    }
+}
+
+fn sets(placement: &Placement) -> impl Iterator<Item = &Arc<PolicySet>> {
+    [&placement.v4, &placement.v6]
+        .into_iter()
+        .filter_map(|treatment| match treatment {
+            Treatment::Set(set) => Some(set),
+            _ => None,
+        })
+}
+
+/// Stands for a label that cannot be read: who wrote it wanted another address than the host's.
+fn wrong_label(workload: &Workload) -> EgressPolicy {
+    EgressPolicy {
+        name: PolicyName(format!("label:{} (wrong)", workload.name)),
+        owner: Owner::Workload,
+        priority: u16::MAX,
+        workloads: Vec::new(),
+        destinations: Vec::new(),
+        action: Action::Deny,
+        on_unavailable: OnUnavailable::Drop,
+    }
+}

@@ -1,0 +1,92 @@
+//! The one question: which address does this workload have towards that destination?
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sortie_api::policy::{Action, EgressPolicy, OnUnavailable, PolicyName};
+use sortie_api::workload::IfIndex;
+
+use crate::precedence::{Candidate, Target};
+
+/// The policies' answer for one workload and one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Never a policy's business: within one of these ranges.
+    Local(IpNet),
+    /// No policy has a say: as without Sortie.
+    NoPolicy,
+    /// A policy decides.
+    Decided {
+        /// Its name.
+        policy: PolicyName,
+        /// What it says.
+        exit: Exit,
+    },
+}
+
+/// How a packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exit {
+    /// With this source.
+    Egress(IpAddr),
+    /// As without Sortie, because the policy says Bypass.
+    Bypass,
+    /// As without Sortie, because the address is not there and the policy allows it.
+    NodeAddress,
+    /// Not at all.
+    Drop(Refusal),
+}
+
+/// Why a packet may not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// The policy says Deny.
+    Denied,
+    /// The policy has no address of this family.
+    NoAddressOfFamily,
+}
+
+/// What `resolve` must know of egress addresses.
+pub trait Addresses {
+    /// Whether the address is on the host and has an uplink.
+    fn usable(&self, address: IpAddr) -> bool;
+    /// The uplink that packets with this source must leave through; none when there is no way out.
+    fn uplink(&self, address: IpAddr) -> Option<IfIndex>;
+}
+
+/// Steps, in order:
+/// 1. A destination in a local range is no policy's business.
+/// 2. Of the candidates, ordered, the first that covers the destination decides.
+/// 3. Its action, with the address of the destination's family.
+pub fn resolve(
+    candidates: &[Candidate<'_>],
+    target: Target,
+    local: &[IpNet],
+    addresses: &impl Addresses,
+) -> Decision {
+    if let Some(range) = local.iter().find(|range| range.contains(&target.ip)) {
+        return Decision::Local(*range);
+    }
+    let Some(first) = candidates.iter().find(|candidate| candidate.covers(target)) else {
+        return Decision::NoPolicy;
+    };
+    Decision::Decided {
+        policy: first.policy.name.clone(),
+        exit: exit(first.policy, target.ip.is_ipv6(), addresses),
+    }
+}
+
+/// What a policy says for packets of one family.
+pub fn exit(policy: &EgressPolicy, v6: bool, addresses: &impl Addresses) -> Exit {
+    match &policy.action {
+        Action::Bypass => Exit::Bypass,
+        Action::Deny => Exit::Drop(Refusal::Denied),
+        Action::Egress(egress) => match egress.of_family(v6) {
+            None => Exit::Drop(Refusal::NoAddressOfFamily),
+            Some(address) => match policy.on_unavailable {
+                OnUnavailable::NodeAddress if !addresses.usable(address) => Exit::NodeAddress,
+                OnUnavailable::NodeAddress | OnUnavailable::Drop => Exit::Egress(address),
+            },
+        },
+    }
+}
