@@ -104,6 +104,64 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// nftables or conntrack said no, or could not be asked.
+    #[error("cannot {operation}: {source}{}", advice(.source.errno().unwrap_or(0)))]
+    Netfilter {
+        /// A verb and its object, such as `change our tables`.
+        operation: &'static str,
+        /// The kernel's answer, with the step of the transaction that it refused.
+        source: nfnetlink::Error,
+    },
+    /// Somebody else holds a table of ours.
+    #[error(
+        "another sortie agent (or `nft` with an owned table) holds table {family} sortie, as netlink port {port}: only one may run in a network namespace; stop it, or ask it instead"
+    )]
+    TableHeld {
+        /// The table's family.
+        family: sortie_plan::nft::Family,
+        /// The netlink port of its owner, often its process id.
+        port: u32,
+    },
+    /// An agent that is gone left its tables.
+    #[error(
+        "table {family} sortie of a stopped agent is in force: start the agent again, or give it up with `sortie down`"
+    )]
+    TableLeft {
+        /// The table's family.
+        family: sortie_plan::nft::Family,
+    },
+    /// The plan asks for what cannot be lowered.
+    #[error("cannot lower {object} to nf_tables: {reason}; this is a bug of the planner")]
+    Plan {
+        /// What it was.
+        object: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The kernel lacks what this cannot do without.
+    #[error("this kernel has no {feature}: {meaning}")]
+    Unsupported {
+        /// The feature.
+        feature: crate::probe::Feature,
+        /// What it means.
+        meaning: &'static str,
+    },
+    /// Another program's route is where ours must be.
+    #[error(
+        "cannot add route {route}: another program has a route to the same destination; remove it, or use another address"
+    )]
+    RouteTaken {
+        /// Ours.
+        route: String,
+    },
+    /// A firewall that nf_tables does not show.
+    #[error(
+        "cannot let packets of {interface} through: iptables-legacy is in use here, whose rules only it can edit; add `iptables-legacy -I FORWARD -i {interface} -j ACCEPT` and the same with -o, or switch to iptables-nft"
+    )]
+    LegacyFirewall {
+        /// The interface.
+        interface: String,
+    },
     /// A failpoint's text is not one.
     #[error(
         "failpoint {text:?}: {reason}; write WHEN:STEP=ACTION, such as before:nft=abort or probe:persist=unsupported"
@@ -141,6 +199,11 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Names what was asked of netfilter.
+pub(crate) fn netfilter(operation: &'static str) -> impl Fn(nfnetlink::Error) -> Error + Copy {
+    move |source| Error::Netfilter { operation, source }
+}
+
 impl Error {
     /// The errno behind this error, where there is one.
     pub fn errno(&self) -> Option<i32> {
@@ -150,6 +213,7 @@ impl Error {
             | Self::Namespace { source, .. }
             | Self::Sysctl { source, .. }
             | Self::State { source, .. } => source.raw_os_error(),
+            Self::Netfilter { source, .. } => source.errno(),
             _ => None,
         }
     }
