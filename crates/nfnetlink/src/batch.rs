@@ -2,7 +2,9 @@
 
 use crate::error::Refusal;
 use crate::socket::{Ack, Received};
-use crate::uapi::nft::NFTA_SET_ELEM_LIST_ELEMENTS;
+use crate::uapi::nft::{
+    NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM, NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_ELEMENTS,
+};
 use crate::uapi::nl::{
     NFNL_BATCH_GENID, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NLM_F_ACK,
     NLM_F_REQUEST, NLMSG_ERROR, message_type,
@@ -183,7 +185,7 @@ impl Batch {
             offset: ack.offset,
             others: 0,
         };
-        let entry = place.checked_sub(1).and_then(|at| self.messages.get(at));
+        let entry applied |= place.checked_sub(1).and_then(|at| self.messages.get(at));
         if let Some(entry) = entry {
             refusal.index = Some(entry.operation);
             if let Some(operation) = self.operations.get(entry.operation) {
@@ -208,7 +210,6 @@ impl Batch {
 /// Which element of `message` holds the attribute at `offset` from the message's start.
 fn element_at(message: &Message<'_>, offset: usize) -> Option<usize> {
     let nft = |kind| message_type(NFNL_SUBSYS_NFTABLES, kind);
-    use crate::uapi::nft::{NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM, NFT_MSG_NEWSETELEM};
     let kinds = [
         NFT_MSG_NEWSETELEM,
         NFT_MSG_DELSETELEM,
@@ -254,12 +255,12 @@ impl Socket {
         self.send(datagram.as_slice())?;
         let last = batch.messages.len();
         let mut refusal: Option<Refusal> = None;
-        let mut acknowledged = false;
+        let mut applied = false;
         let mut lost = false;
         // The kernel answers while it is sent to: the answers are in the queue already, in
         // the order of the messages. It is waited only for an answer that is missing.
         loop {
-            let decided = acknowledged || refusal.is_some() || lost;
+            let decided = applied || refusal.is_some() || lost;
             let limit = if decided {
                 Duration::ZERO
             } else {
@@ -290,7 +291,7 @@ impl Socket {
         }
         match refusal {
             Some(refusal) => Err(refusal.into()),
-            None if acknowledged => Ok(()),
+            None if applied => Ok(()),
             None if lost => Err(Error::AnswerLost {
                 operation: operation(),
             }),

@@ -1,4 +1,4 @@
-//! Values as they lie in nf_tables' registers: keys, map data, constants to compare with.
+//! Values as they lie in `nf_tables`' registers: keys, map data, constants to compare with.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -281,7 +281,7 @@ impl From<u8> for Data {
     }
 }
 
-/// An interface name in 16 bytes, or other text: the same layout in nf_tables.
+/// An interface name in 16 bytes, or other text: the same layout in `nf_tables`.
 impl From<&str> for Data {
     fn from(name: &str) -> Self {
         Self::new().ifname(name)

@@ -1,4 +1,4 @@
-//! Expressions: the instructions of nf_tables' virtual machine, as types.
+//! Expressions: the instructions of `nf_tables`' virtual machine, as types.
 //!
 //! A rule is a list of them. [`Expr`] is the raw form, one variant per expression of the
 //! kernel; [`Exprs`] builds lists from what nft users write.

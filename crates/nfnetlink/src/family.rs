@@ -1,4 +1,4 @@
-//! The address families of nf_tables.
+//! The address families of `nf_tables`.
 
 /// A table's family (`NFPROTO_*`, `linux/netfilter.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

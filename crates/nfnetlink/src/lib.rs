@@ -39,6 +39,7 @@
 
 mod batch;
 pub mod chain;
+pub mod conntrack;
 pub mod data;
 pub mod datatype;
 pub mod elem;
@@ -46,6 +47,9 @@ mod error;
 pub mod expr;
 mod family;
 mod generation;
+mod listen;
+pub mod log;
+pub mod monitor;
 pub mod obj;
 pub mod rule;
 pub mod set;
@@ -64,6 +68,7 @@ pub use error::{Error, Refusal};
 pub use expr::{Expr, Exprs};
 pub use family::Family;
 pub use generation::Generation;
+pub use listen::{Listener, Notice};
 pub use obj::NamedCounter;
 pub use rule::Rule;
 pub use set::Set;

@@ -68,21 +68,29 @@ impl NamedCounter {
         }
     }
 
-    pub(crate) fn decode(reply: Reply<'_>) -> Result<Self, Malformed> {
+    /// Decodes an object; `None` when it is not a counter.
+    pub(crate) fn decode(reply: Reply<'_>) -> Result<Option<Self>, Malformed> {
+        let mut object_type = NFT_OBJECT_COUNTER;
         let mut object = Self::new(reply.family, "", "");
+        let mut data = [].as_slice();
         for attr in attrs(reply.attrs) {
             let attr = attr?;
             match attr.kind {
                 NFTA_OBJ_TABLE => object.table = attr.string(),
                 NFTA_OBJ_NAME => object.name = attr.string(),
-                NFTA_OBJ_DATA => object.counter = Counter::decode_attrs(attr.data)?,
+                NFTA_OBJ_TYPE => object_type = attr.be32()?,
+                NFTA_OBJ_DATA => data = attr.data,
                 NFTA_OBJ_USE => object.use_count = attr.be32()?,
                 NFTA_OBJ_HANDLE => object.handle = Some(attr.be64()?),
                 NFTA_OBJ_USERDATA => object.comment = userdata::comment(attr.data, OBJECT_COMMENT),
                 _ => {}
             }
         }
-        Ok(object)
+        if object_type != NFT_OBJECT_COUNTER {
+            return Ok(None);
+        }
+        object.counter = Counter::decode_attrs(data)?;
+        Ok(Some(object))
     }
 }
 
@@ -114,7 +122,7 @@ impl Batch {
     pub fn delete_counter(&mut self, family: Family, table: &str, name: &str) {
         let operation = format!("delete counter {family} {table} {name}");
         self.push(NFT_MSG_DELOBJ, 0, family, operation, |w| {
-            encode_id(w, table, name)
+            encode_id(w, table, name);
         });
     }
 
@@ -122,7 +130,7 @@ impl Batch {
     pub fn destroy_counter(&mut self, family: Family, table: &str, name: &str) {
         let operation = format!("destroy counter {family} {table} {name}");
         self.push(NFT_MSG_DESTROYOBJ, 0, family, operation, |w| {
-            encode_id(w, table, name)
+            encode_id(w, table, name);
         });
     }
 }
@@ -156,7 +164,8 @@ impl Socket {
             w.be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
         };
         let request = Request::new(kind, family, &operation);
-        self.list(&request, fill, NamedCounter::decode)
+        let found = self.list(&request, fill, NamedCounter::decode)?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Reads one named counter; `None` when there is none.
@@ -170,7 +179,8 @@ impl Socket {
         let operation = format!("get counter {family} {table} {name}");
         let request = Request::new(kind, family, &operation);
         let fill = |w: &mut Writer| encode_id(w, table, name);
-        none_if_not_found(self.get(&request, fill, NamedCounter::decode))
+        let found = none_if_not_found(self.get(&request, fill, NamedCounter::decode))?;
+        Ok(found.flatten())
     }
 
     /// Reads one named counter and sets it to zero; `None` when there is none.
@@ -184,6 +194,7 @@ impl Socket {
         let operation = format!("reset counter {family} {table} {name}");
         let request = Request::new(kind, family, &operation);
         let fill = |w: &mut Writer| encode_id(w, table, name);
-        none_if_not_found(self.get(&request, fill, NamedCounter::decode))
+        let found = none_if_not_found(self.get(&request, fill, NamedCounter::decode))?;
+        Ok(found.flatten())
     }
 }

@@ -19,8 +19,9 @@ bit_flags! {
         /// Only the socket that made the table may edit it; other sockets' `flush ruleset`
         /// leaves it (kernel 5.12).
         OWNER = 0x2;
-        /// An owned table outlives its socket, as an orphan that anybody may flush and that
-        /// a socket takes over by adding it again with the same flags (kernel 6.9).
+        /// An owned table outlives its socket, as an orphan, listed with this flag
+        /// alone, that anybody may flush and that a socket takes over by adding it again
+        /// with both flags (kernel 6.9).
         PERSIST = 0x4;
     }
 }

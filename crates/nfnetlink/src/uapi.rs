@@ -1,5 +1,7 @@
 //! Numbers of the kernel's interface, named as in its headers.
 
+pub(crate) mod ct;
+pub(crate) mod log;
 pub(crate) mod nft;
 pub(crate) mod nl;
 

@@ -2,6 +2,12 @@
 
 #[path = "netns/batches.rs"]
 mod batches;
+#[path = "netns/conntrack.rs"]
+mod conntrack;
+#[path = "netns/log.rs"]
+mod log;
+#[path = "netns/monitor.rs"]
+mod monitor;
 #[path = "netns/namespace.rs"]
 mod namespace;
 #[path = "netns/ownership.rs"]

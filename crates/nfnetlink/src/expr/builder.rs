@@ -27,7 +27,7 @@ use crate::verdict::Verdict;
 #[derive(Debug, Clone)]
 pub struct Exprs {
     family: Family,
-    exprs: Vec<Expr>,
+    list: Vec<Expr>,
     network: Option<u16>,
     transport: Option<u8>,
 }
@@ -43,7 +43,7 @@ impl Exprs {
         };
         Self {
             family,
-            exprs: Vec::new(),
+            list: Vec::new(),
             network,
             transport: None,
         }
@@ -51,13 +51,13 @@ impl Exprs {
 
     /// The expressions.
     pub fn into_vec(self) -> Vec<Expr> {
-        self.exprs
+        self.list
     }
 
     /// Appends any expression.
     #[must_use]
     pub fn push(mut self, expr: impl Into<Expr>) -> Self {
-        self.exprs.push(expr.into());
+        self.list.push(expr.into());
         self
     }
 
@@ -197,7 +197,7 @@ impl Exprs {
         }
         let mut reg = Reg::R0;
         for selector in selectors {
-            self.exprs.push(selector.load(reg));
+            self.list.push(selector.load(reg));
             reg = reg.after(selector.data_type().len());
         }
         self
@@ -224,8 +224,8 @@ impl Exprs {
             }
             _ => return,
         };
-        self.exprs.push(selector.load(Reg::R0));
-        self.exprs.push(
+        self.list.push(selector.load(Reg::R0));
+        self.list.push(
             Cmp {
                 sreg: Reg::R0,
                 op: CmpOp::EQ,
@@ -267,15 +267,13 @@ impl Exprs {
     }
 
     fn nat_to(self, nat_type: NatType, address: std::net::IpAddr) -> Self {
-        let (family, needs) = if address.is_ipv4() {
-            (Family::Ip, Needs::Network(ETHERTYPE_IP))
+        // The kernel leaves packets of the other family alone.
+        let family = if address.is_ipv4() {
+            Family::Ip
         } else {
-            (Family::Ip6, Needs::Network(ETHERTYPE_IP6))
+            Family::Ip6
         };
-        let mut exprs = self;
-        exprs.ensure(needs);
-        exprs
-            .push(Immediate::value(Reg::R0, address))
+        self.push(Immediate::value(Reg::R0, address))
             .push(nat(nat_type, family, None))
     }
 
@@ -393,7 +391,7 @@ impl Exprs {
 
 impl From<Exprs> for Vec<Expr> {
     fn from(exprs: Exprs) -> Self {
-        exprs.exprs
+        exprs.list
     }
 }
 

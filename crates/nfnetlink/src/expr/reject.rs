@@ -7,7 +7,7 @@ use crate::wire::{Malformed, Writer, attrs};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reject {
-    /// An ICMP (or ICMPv6) destination unreachable of this code, in a table of one family.
+    /// An ICMP (or `ICMPv6`) destination unreachable of this code, in a table of one family.
     IcmpUnreach(u8),
     /// A TCP reset.
     TcpReset,

@@ -11,7 +11,13 @@ fn round_trip(expr: &Expr) -> Expr {
 }
 
 /// One of each kind.
-pub(crate) fn samples() -> Vec<Expr> {
+fn samples() -> Vec<Expr> {
+    let mut all = matches();
+    all.extend(statements());
+    all
+}
+
+fn matches() -> Vec<Expr> {
     let r1 = Reg::new(1);
     vec![
         IP_SADDR.load(r1),
@@ -69,6 +75,12 @@ pub(crate) fn samples() -> Vec<Expr> {
             size: 4,
         }
         .into(),
+    ]
+}
+
+fn statements() -> Vec<Expr> {
+    let r1 = Reg::new(1);
+    vec![
         Immediate::value(r1, 7_u32).into(),
         Immediate::verdict(crate::Verdict::Jump("c".into())).into(),
         Lookup {

@@ -46,7 +46,6 @@ impl<'a> Request<'a> {
 /// One decoded answer: the family and the attributes of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reply<'a> {
-    pub(crate) kind: u16,
     pub(crate) family: Family,
     pub(crate) attrs: &'a [u8],
 }
@@ -55,7 +54,6 @@ impl<'a> Reply<'a> {
     pub(crate) fn from_message(message: &Message<'a>) -> Result<Self, Malformed> {
         let (family, _, attrs) = message.body()?;
         Ok(Self {
-            kind: message.kind,
             family: Family::from_number(family),
             attrs,
         })

@@ -37,3 +37,8 @@ pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(crate) const fn message_type(subsys: u16, kind: u16) -> u16 {
     subsys << 8 | kind
 }
+
+pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+pub(crate) const NFNL_SUBSYS_ULOG: u16 = 4;
+
+pub(crate) const NFNLGRP_NFTABLES: u32 = 7;

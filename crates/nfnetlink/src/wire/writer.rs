@@ -157,7 +157,7 @@ impl Writer {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// A string with its terminating NUL, as nf_tables wants it.
+    /// A string with its terminating NUL, as `nf_tables` wants it.
     pub(crate) fn str(&mut self, kind: u16, value: &str) {
         let Ok(len) = u16::try_from(value.len() + 5) else {
             self.overflow = true;

@@ -24,8 +24,10 @@ fn commit(socket: &mut Socket, fill: impl FnOnce(&mut Batch)) {
 fn tables_and_chains() {
     in_namespace(|| {
         let mut socket = Socket::open().unwrap();
-        run("ip", &["link", "add", "d0", "type", "dummy"]);
-        run("ip", &["link", "add", "d1", "type", "dummy"]);
+        run(
+            "ip",
+            &["link", "add", "d0", "type", "veth", "peer", "name", "d1"],
+        );
         let table = Table::new(INET, T).comment("schema 1");
         let point = HookPoint::POSTROUTING;
         let base = Chain::base(INET, T, "base", ChainType::Filter, point, -7)
@@ -66,7 +68,7 @@ fn devices_join_and_leave_a_chain() {
     in_namespace(|| {
         let mut socket = Socket::open().unwrap();
         for device in ["d0", "d1", "d2"] {
-            run("ip", &["link", "add", device, "type", "dummy"]);
+            run("ip", &["link", "add", device, "type", "bridge"]);
         }
         let f = Family::Netdev;
         let egress = HookPoint::NETDEV_EGRESS;
@@ -77,7 +79,9 @@ fn devices_join_and_leave_a_chain() {
         });
         let devices = |socket: &mut Socket| {
             let chain = socket.chain(f, T, "c").unwrap().unwrap();
-            chain.hook.unwrap().devices
+            let mut devices = chain.hook.unwrap().devices;
+            devices.sort();
+            devices
         };
         commit(&mut socket, |batch| {
             batch.add_chain_devices(&chain, &["d1", "d2"])
@@ -152,7 +156,7 @@ fn sets_and_elements() {
             .counter()
             .comment("hi")
             .size(9);
-        let timed = Set::new(INET, T, "timed", ip).timeout(Duration::from_secs(60));
+        let timed = Set::new(INET, T, "timed", ip).timeout(Duration::from_mins(1));
         let key = [ip, DataType::INET_SERVICE];
         let pipapo = Set::map(INET, T, "pipapo", key, DataType::MARK).interval();
         let verdicts = Set::verdict_map(INET, T, "verdicts", ip).interval();
@@ -210,7 +214,7 @@ fn sets_and_elements() {
         let object = socket.elements(INET, T, "counters").unwrap();
         assert_eq!(object[0].object.as_deref(), Some("c"));
         let timed = socket.elements(INET, T, "timed").unwrap();
-        assert!(timed[0].expiration.unwrap() <= Duration::from_secs(60));
+        assert!(timed[0].expiration.unwrap() <= Duration::from_mins(1));
         commit(&mut socket, |batch| batch.flush_set(INET, T, "plain"));
         assert_eq!(socket.elements(INET, T, "plain").unwrap(), []);
     });
@@ -249,7 +253,9 @@ fn expressions_of_others_are_kept_raw() {
     in_namespace(|| {
         run(
             "nft",
-            &["table inet t { chain c { quota over 5 mbytes drop; ip option lsrr exists drop; } }"],
+            &[
+                "table inet t { chain c { quota over 5 mbytes drop; ip option lsrr exists drop; }; }",
+            ],
         );
         let mut socket = Socket::open().unwrap();
         let rules = socket.rules(INET, T, None).unwrap();

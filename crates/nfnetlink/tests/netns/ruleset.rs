@@ -45,7 +45,11 @@ fn assert_same(fill: impl FnOnce(&mut Batch) + Send + 'static, text: &str) {
         Socket::open().unwrap().commit(&batch).unwrap();
         listed()
     });
-    let text = text.to_owned();
+    // nft ends statements and blocks at line ends.
+    let text = text
+        .replace("}; ", "}\n")
+        .replace("} ", "}\n")
+        .replace(" }", "\n}");
     let theirs = in_namespace(move || {
         run("nft", &[&text]);
         listed()
@@ -88,7 +92,7 @@ fn assert_same_rule_in(
            map m4 {{ type ipv4_addr : ipv4_addr; }} \
            map v4 {{ type ipv4_addr : verdict; }} \
            map marks {{ type ipv4_addr : mark; }} \
-           map redirect {{ type ipv4_addr : ipv4_addr . inet_service; }} \
+           map targets {{ type ipv4_addr : ipv4_addr . inet_service; }} \
            chain other {{ }} \
            chain base {{ type {kind} hook {point} priority 7; policy accept; {text} }} }}"
     );
@@ -106,7 +110,7 @@ fn assert_same_rule_in(
             batch.add_set(&Set::verdict_map(family, t, "v4", ip));
             batch.add_set(&Set::map(family, t, "marks", ip, DataType::MARK));
             let target = [ip, DataType::INET_SERVICE];
-            batch.add_set(&Set::map(family, t, "redirect", ip, target));
+            batch.add_set(&Set::map(family, t, "targets", ip, target));
             batch.add_chain(&Chain::regular(family, t, "other"));
             batch.add_chain(&Chain::base(family, t, "base", chain_type, name, 7));
             batch.add_rule(&Rule::new(family, t, "base", exprs));
@@ -195,11 +199,11 @@ fn sets() {
             let service = [ip, DataType::INET_PROTO, DataType::INET_SERVICE];
             batch.add_set(&Set::new(f, t, "pipapo", service).interval());
             batch.add_set(&Set::new(f, t, "counted", ip).counter());
-            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_secs(60)));
+            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_mins(1)));
             let name = [DataType::IFNAME, DataType::MARK];
-            batch.add_set(&Set::map(f, t, "map", name, ip));
-            batch.add_set(&Set::verdict_map(f, t, "vmap", ip).interval());
-            batch.add_set(&Set::counter_map(f, t, "counters", ip));
+            batch.add_set(&Set::map(f, t, "pairs", name, ip));
+            batch.add_set(&Set::verdict_map(f, t, "verdicts", ip).interval());
+            batch.add_set(&Set::counter_map(f, t, "counts", ip));
             batch.add_set(&Set::map(f, t, "two", ip, [ip, DataType::INET_SERVICE]));
             batch.add_set(&Set::new(f, t, "gone", ip));
             batch.delete_set(f, t, "gone");
@@ -212,9 +216,9 @@ fn sets() {
            set pipapo { type ipv4_addr . inet_proto . inet_service; flags interval; } \
            set counted { type ipv4_addr; counter; } \
            set timed { type ipv4_addr; timeout 60s; } \
-           map map { type ifname . mark : ipv4_addr; } \
-           map vmap { type ipv4_addr : verdict; flags interval; } \
-           map counters { type ipv4_addr : counter; } \
+           map pairs { type ifname . mark : ipv4_addr; } \
+           map verdicts { type ipv4_addr : verdict; flags interval; } \
+           map counts { type ipv4_addr : counter; } \
            map two { type ipv4_addr : ipv4_addr . inet_service; } }",
     );
 }
@@ -233,10 +237,10 @@ fn elements() {
             batch.add_set(&Set::new(f, t, "bound", bound));
             let key = Data::new().ifindex(1).mac([2, 0, 0, 0, 0, 9]).ipv4(A);
             batch.add_elements(f, t, "bound", [Element::new(key)]);
-            batch.add_set(&Set::verdict_map(f, t, "vmap", ip).interval());
+            batch.add_set(&Set::verdict_map(f, t, "verdicts", ip).interval());
             let net = Element::map(Ipv4Addr::new(10, 0, 0, 0), Verdict::Goto("x".into()))
                 .interval(Ipv4Addr::new(10, 255, 255, 255));
-            batch.add_elements(f, t, "vmap", net);
+            batch.add_elements(f, t, "verdicts", net);
             let service = [ip, DataType::INET_PROTO, DataType::INET_SERVICE];
             batch.add_set(&Set::new(f, t, "pipapo", service).interval());
             let first = Data::new()
@@ -248,19 +252,19 @@ fn elements() {
                 .proto(6)
                 .port(90);
             batch.add_elements(f, t, "pipapo", [Element::new(first).key_end(last)]);
-            batch.add_set(&Set::map(f, t, "map", ip, [ip, DataType::INET_SERVICE]));
+            batch.add_set(&Set::map(f, t, "pairs", ip, [ip, DataType::INET_SERVICE]));
             let target = Data::new().ipv4(B).port(8080);
-            batch.add_elements(f, t, "map", [Element::map(A, target)]);
-            batch.add_set(&Set::counter_map(f, t, "counters", ip));
-            batch.add_elements(f, t, "counters", [Element::object(A, "c")]);
-            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_secs(60)));
-            let hour = Element::new(A).timeout(Duration::from_secs(3600));
+            batch.add_elements(f, t, "pairs", [Element::map(A, target)]);
+            batch.add_set(&Set::counter_map(f, t, "counts", ip));
+            batch.add_elements(f, t, "counts", [Element::object(A, "c")]);
+            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_mins(1)));
+            let hour = Element::new(A).timeout(Duration::from_hours(1));
             batch.add_elements(f, t, "timed", [hour]);
-            batch.add_set(&Set::map(f, t, "all", ip, ip));
+            batch.add_set(&Set::map(f, t, "rest", ip, ip));
             let mut rest = Element::catchall();
             rest.data = Some(B.into());
-            batch.add_elements(f, t, "all", [rest, Element::map(A, A), Element::map(B, A)]);
-            batch.delete_elements(f, t, "all", [Element::new(B)]);
+            batch.add_elements(f, t, "rest", [rest, Element::map(A, A), Element::map(B, A)]);
+            batch.delete_elements(f, t, "rest", [Element::new(B)]);
         },
         "table inet t { \
            chain x { } \
@@ -268,15 +272,15 @@ fn elements() {
            set plain { type ipv4_addr; counter; elements = { 10.0.0.1 comment \"first\" } } \
            set bound { type iface_index . ether_addr . ipv4_addr; \
              elements = { lo . 02:00:00:00:00:09 . 10.0.0.1 } } \
-           map vmap { type ipv4_addr : verdict; flags interval; \
+           map verdicts { type ipv4_addr : verdict; flags interval; \
              elements = { 10.0.0.0/8 : goto x } } \
            set pipapo { type ipv4_addr . inet_proto . inet_service; flags interval; \
              elements = { 10.0.0.0/24 . tcp . 80-90 } } \
-           map map { type ipv4_addr : ipv4_addr . inet_service; \
+           map pairs { type ipv4_addr : ipv4_addr . inet_service; \
              elements = { 10.0.0.1 : 203.0.113.11 . 8080 } } \
-           map counters { type ipv4_addr : counter; elements = { 10.0.0.1 : \"c\" } } \
+           map counts { type ipv4_addr : counter; elements = { 10.0.0.1 : \"c\" } } \
            set timed { type ipv4_addr; timeout 60s; elements = { 10.0.0.1 timeout 1h } } \
-           map all { type ipv4_addr : ipv4_addr; \
+           map rest { type ipv4_addr : ipv4_addr; \
              elements = { 10.0.0.1 : 10.0.0.1, * : 203.0.113.11 } } }",
     );
 }
@@ -323,7 +327,7 @@ fn rules_of_matches() {
         ),
         (
             inet().eq(META_IIFKIND, "bridge").accept(),
-            "meta iifkind bridge accept",
+            "meta iifkind \"bridge\" accept",
         ),
         (inet().eq(META_MARK, 7_u32).accept(), "meta mark 7 accept"),
         (
@@ -355,8 +359,11 @@ fn rules_of_matches() {
             "ct reply ip6 daddr 2001:db8::1 drop",
         ),
         (
-            inet().eq(CT_REPLY_PROTO_DST, 80_u16).drop(),
-            "ct reply proto-dst 80 drop",
+            inet()
+                .eq(META_L4PROTO, 6_u8)
+                .eq(CT_REPLY_PROTO_DST, 80_u16)
+                .drop(),
+            "meta l4proto tcp ct reply proto-dst 80 drop",
         ),
         (
             inet().eq(FIB_SADDR_TYPE, addr_type::LOCAL).accept(),
@@ -520,9 +527,9 @@ fn rules_of_translation() {
         (
             inet()
                 .eq(META_L4PROTO, 6_u8)
-                .map(&[IP_DADDR], "redirect")
+                .map(&[IP_DADDR], "targets")
                 .dnat_with_port(Family::Ip),
-            "meta l4proto tcp dnat ip to ip daddr map @redirect",
+            "meta l4proto tcp dnat ip to ip daddr map @targets",
         ),
     ];
     for (exprs, text) in dnat {
@@ -553,10 +560,10 @@ fn rules_of_the_bridge() {
         ),
         (
             bridge()
-                .eq(ARP_SADDR_IP, A)
                 .eq(ARP_SADDR_ETHER, [2, 0, 0, 0, 0, 9])
+                .eq(ARP_SADDR_IP, A)
                 .drop(),
-            "meta protocol arp arp saddr ip 10.0.0.1 arp saddr ether 02:00:00:00:00:09 drop",
+            "meta protocol arp arp saddr ether 02:00:00:00:00:09 arp saddr ip 10.0.0.1 drop",
         ),
         (
             bridge().eq(ARP_OPERATION, 1_u16).drop(),
