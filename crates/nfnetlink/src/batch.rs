@@ -185,7 +185,7 @@ impl Batch {
             offset: ack.offset,
             others: 0,
         };
-        let entry applied |= place.checked_sub(1).and_then(|at| self.messages.get(at));
+        let entry = place.checked_sub(1).and_then(|at| self.messages.get(at));
         if let Some(entry) = entry {
             refusal.index = Some(entry.operation);
             if let Some(operation) = self.operations.get(entry.operation) {
@@ -283,7 +283,7 @@ impl Socket {
                 let ack = Ack::decode(&message, false)
                     .map_err(|error| Error::malformed(&operation(), error))?;
                 match (ack.errno, &mut refusal) {
-                    (0, _) => acknowledged |= place >= last,
+                    (0, _) => applied |= place >= last,
                     (_, None) => refusal = Some(batch.refusal(place, ack)),
                     (_, Some(first)) => first.others += 1,
                 }

@@ -142,7 +142,11 @@ impl FromStr for Failpoints {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut failpoints = Self::default();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        for item in text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
             let wrong = |reason: String| Error::Failpoint {
                 text: item.to_owned(),
                 reason,

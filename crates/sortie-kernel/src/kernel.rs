@@ -203,13 +203,18 @@ impl Kernel {
             let Some(found) = found else { continue };
             match found.owner {
                 Some(owner) if owner == port => {}
-                Some(owner) => return Err(Error::TableHeld { family, port: owner }),
+                Some(owner) => {
+                    return Err(Error::TableHeld {
+                        family,
+                        port: owner,
+                    });
+                }
                 None if lifetime == Lifetime::Process => return Err(Error::TableLeft { family }),
                 None if found.flags.contains(table::Flags::OWNER) => {
                     let mut batch = Batch::new();
-                    batch.add_table(&nfnetlink::Table::new(lower::family(family), TABLE).flags(
-                        found.flags,
-                    ));
+                    batch.add_table(
+                        &nfnetlink::Table::new(lower::family(family), TABLE).flags(found.flags),
+                    );
                     self.nft
                         .commit(&batch)
                         .map_err(netfilter("take over our tables"))?;

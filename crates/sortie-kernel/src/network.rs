@@ -1,8 +1,5 @@
 //! Routes, routing rules and proxy neighbours of ours, told apart by their protocol number.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -82,7 +79,9 @@ fn route_message(route: &Route, index: u32) -> RouteMessage {
 /// Adds a route, or replaces one of ours to the same destination in the same table.
 pub(crate) fn add_route(rtnl: &mut Rtnetlink, route: &Route) -> Result<(), Error> {
     let task = Task::new("add route", describe(route));
-    let index = index(rtnl, &route.device, || format!("add route {}", describe(route)))?;
+    let index = index(rtnl, &route.device, || {
+        format!("add route {}", describe(route))
+    })?;
     let message = RouteNetlinkMessage::NewRoute(route_message(route, index));
     match rtnl.change(&task, message.clone(), NLM_F_CREATE | NLM_F_EXCL) {
         Err(error) if error.errno() == Some(libc::EEXIST) => {}
@@ -259,10 +258,7 @@ fn describe_neighbour(neighbour: &ProxyNeighbour) -> String {
 }
 
 /// Lets an interface answer for an address. An entry that another program made stays its own.
-pub(crate) fn add_neighbour(
-    rtnl: &mut Rtnetlink,
-    neighbour: &ProxyNeighbour,
-) -> Result<(), Error> {
+pub(crate) fn add_neighbour(rtnl: &mut Rtnetlink, neighbour: &ProxyNeighbour) -> Result<(), Error> {
     let task = Task::new("add proxy neighbour", describe_neighbour(neighbour));
     let index = index(rtnl, &neighbour.device, || {
         format!("add proxy neighbour {}", neighbour.address)
@@ -290,8 +286,7 @@ pub(crate) fn delete_neighbour(
         return Ok(());
     };
     let task = Task::new("delete proxy neighbour", describe_neighbour(neighbour));
-    let message =
-        RouteNetlinkMessage::DelNeighbour(neighbour_message(neighbour, link.index.0));
+    let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(neighbour, link.index.0));
     unless(libc::ENOENT, rtnl.change(&task, message, 0))
 }
 
@@ -309,8 +304,10 @@ pub(crate) fn neighbours(
         })
         .filter_map(|message| {
             Some(ProxyNeighbour {
-                address: message.attributes.iter().find_map(|attribute| {
-                    match attribute {
+                address: message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
                         NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
                             Some((*v4).into())
                         }
@@ -318,8 +315,7 @@ pub(crate) fn neighbours(
                             Some((*v6).into())
                         }
                         _ => None,
-                    }
-                })?,
+                    })?,
                 device: names.get(&message.header.ifindex)?.clone(),
             })
         })

@@ -1,8 +1,5 @@
 //! What the kernel holds of ours.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use nfnetlink::{obj, set, table};
@@ -69,7 +66,9 @@ impl Kernel {
         let chains = self.nft.chains(on).map_err(failed)?;
         let chains = chains
             .into_iter()
-            .filter(|chain| chain.table == TABLE && (family != Family::Netdev || hooked(chain, names)))
+            .filter(|chain| {
+                chain.table == TABLE && (family != Family::Netdev || hooked(chain, names))
+            })
             .map(|chain| Name::from(chain.name))
             .collect();
         let mut sets = BTreeMap::new();

@@ -5,8 +5,8 @@ mod tests;
 
 use std::fmt;
 
-use nfnetlink::conntrack::Filter;
 use nfnetlink::chain::{ChainType, HookPoint};
+use nfnetlink::conntrack::Filter;
 use nfnetlink::expr::{Exprs, addr_type, selectors};
 use nfnetlink::{Batch, Chain, Family, Rule, Socket, Table, table};
 
@@ -123,11 +123,7 @@ fn has(socket: &mut Socket, feature: Feature) -> Result<bool, Error> {
         }
         Feature::NetdevEgress => {
             batch.add_table(&table(Family::Netdev));
-            let chain = base(
-                Family::Netdev,
-                ChainType::Filter,
-                HookPoint::NETDEV_EGRESS,
-            );
+            let chain = base(Family::Netdev, ChainType::Filter, HookPoint::NETDEV_EGRESS);
             batch.add_chain(&chain.devices(["lo"]));
         }
         Feature::Fib => {

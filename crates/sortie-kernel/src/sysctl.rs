@@ -145,7 +145,8 @@ impl Changes {
             source,
         };
         let folder = self.file.parent().unwrap_or(Path::new("."));
-        let bytes = serde_json::to_vec_pretty(&self.changes).map_err(|error| failed(error.into()))?;
+        let bytes =
+            serde_json::to_vec_pretty(&self.changes).map_err(|error| failed(error.into()))?;
         fs::create_dir_all(folder).map_err(failed)?;
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::kernel::{Kernel, Options};
 use crate::netns::Namespace;
 
 /// Runs a test inside a network namespace of its own, with the loopback up.
@@ -26,4 +27,15 @@ pub(crate) fn sh(script: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The kernel of the calling thread's namespace, and the folder of its notes.
+pub(crate) fn open_kernel() -> (Kernel, tempfile::TempDir) {
+    let state = tempfile::tempdir().unwrap();
+    let kernel = Kernel::open(Options {
+        state: state.path().to_owned(),
+        ..Options::default()
+    })
+    .unwrap();
+    (kernel, state)
 }

@@ -18,9 +18,9 @@ pub(crate) fn elements(elements: &[(Key, Data)]) -> impl Iterator<Item = Element
             Data::Value(value) => Lower::One(Some(Element::map(first, lower_key(value)))),
             Data::Verdict(verdict) => Lower::One(Some(Element::map(first, lower_verdict(verdict)))),
             Data::Through(last) => Lower::Range(Element::new(first).interval(lower_key(last))),
-            Data::ThroughVerdict(last, verdict) => Lower::Range(
-                Element::map(first, lower_verdict(verdict)).interval(lower_key(last)),
-            ),
+            Data::ThroughVerdict(last, verdict) => {
+                Lower::Range(Element::map(first, lower_verdict(verdict)).interval(lower_key(last)))
+            }
         }
     })
 }
