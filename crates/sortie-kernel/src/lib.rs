@@ -1,1 +1,33 @@
-//! Observe and apply what a plan asks of the Linux kernel.
+//! What the plan asks of the Linux kernel: observe it, apply it, tell what changed.
+//!
+//! - [`kernel`]: the one writer of a network namespace: [`Kernel::apply`] does a plan's steps,
+//!   [`Kernel::observe`](Kernel::observe) reads what is there of ours.
+//! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
+//! - [`netns`]: network namespaces.
+//! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
+//!
+//! Inside, [`rtnl`] is the routing socket, [`lower`] the plan's ruleset in nf_tables' terms.
+//! Connection events and dropped packets come straight from `nfnetlink`.
+//!
+//! Everything works in the network namespace of the thread that opened it, and waits: callers with
+//! an event loop give it a thread.
+
+pub mod error;
+pub mod facts;
+pub mod failpoint;
+mod forwarded;
+pub mod kernel;
+pub mod lower;
+pub mod netns;
+mod network;
+pub mod observe;
+pub mod probe;
+pub mod rtnl;
+pub mod sysctl;
+pub mod watch;
+
+#[cfg(test)]
+mod testing;
+
+pub use error::Error;
+pub use kernel::Kernel;

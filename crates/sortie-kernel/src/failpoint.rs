@@ -1,0 +1,185 @@
+//! Named places where a test makes a step fail, the process die, or the kernel look older.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::probe::Feature;
+
+/// What is armed; nothing by default. Parsed from a list such as
+/// `before:nft=abort,after:add-route=error,probe:persist=unsupported`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failpoints {
+    armed: BTreeMap<(When, Step), Action>,
+    absent: BTreeSet<Feature>,
+}
+
+/// Before or after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// Nothing of the step is done yet.
+    Before,
+    /// All of it is done.
+    After,
+}
+
+/// What happens at an armed failpoint, every time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// The process ends at once, as by `kill -9`.
+    Abort,
+    /// The step fails.
+    Error,
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {
+        /// The kinds of step that change something.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Step {
+            $($(#[$doc])* $step,)*
+        }
+
+        impl Step {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$step,)*];
+
+            /// As failpoints, counters and the audit log name it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$step => $name,)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// A transaction of our tables.
+    Nft = "nft",
+    /// Deletion of tracked flows.
+    ForgetFlows = "forget-flows",
+    /// A route more.
+    AddRoute = "add-route",
+    /// A route less.
+    DeleteRoute = "delete-route",
+    /// A routing rule more.
+    AddRule = "add-rule",
+    /// A routing rule less.
+    DeleteRule = "delete-rule",
+    /// A proxy neighbour more.
+    AddNeighbour = "add-neighbour",
+    /// A proxy neighbour less.
+    DeleteNeighbour = "delete-neighbour",
+    /// A kernel setting changed.
+    SetSysctl = "set-sysctl",
+    /// A kernel setting put back.
+    RestoreSysctl = "restore-sysctl",
+    /// Accept rules in other programs' forward chains.
+    AddForwarded = "add-forwarded",
+    /// Those rules gone.
+    DeleteForwarded = "delete-forwarded",
+    /// A veth pair of `run` or `attach` made.
+    CreateLink = "create-link",
+    /// Its inner end given its address and routes.
+    ConfigureLink = "configure-link",
+    /// The pair removed.
+    DeleteLink = "delete-link",
+    /// Neighbours told of an address.
+    Announce = "announce",
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl When {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
+impl Failpoints {
+    /// Whether a feature must look absent.
+    pub(crate) fn hides(&self, feature: Feature) -> bool {
+        self.absent.contains(&feature)
+    }
+
+    /// Runs one step between its two failpoints.
+    pub(crate) fn around<T>(
+        &self,
+        step: Step,
+        run: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.pass(When::Before, step)?;
+        let done = run()?;
+        self.pass(When::After, step)?;
+        Ok(done)
+    }
+
+    fn pass(&self, when: When, step: Step) -> Result<(), Error> {
+        match self.armed.get(&(when, step)) {
+            None => Ok(()),
+            Some(Action::Abort) => std::process::abort(),
+            Some(Action::Error) => Err(Error::Injected {
+                point: format!("{}:{step}", when.name()),
+            }),
+        }
+    }
+}
+
+impl FromStr for Failpoints {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut failpoints = Self::default();
+        for item in text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
+            let wrong = |reason: String| Error::Failpoint {
+                text: item.to_owned(),
+                reason,
+            };
+            let (point, action) = item
+                .split_once('=')
+                .ok_or_else(|| wrong("there is no =ACTION".to_owned()))?;
+            let (when, name) = point
+                .split_once(':')
+                .ok_or_else(|| wrong("there is no WHEN:".to_owned()))?;
+            let when = match when {
+                "before" => When::Before,
+                "after" => When::After,
+                "probe" => {
+                    if action != "unsupported" {
+                        return Err(wrong("a probe can only be unsupported".to_owned()));
+                    }
+                    let known = Feature::ALL.iter().find(|feature| feature.name() == name);
+                    let feature = known.ok_or_else(|| wrong(format!("no feature {name:?}")))?;
+                    failpoints.absent.insert(*feature);
+                    continue;
+                }
+                other => return Err(wrong(format!("{other:?} is not before, after or probe"))),
+            };
+            let known = Step::ALL.iter().find(|step| step.name() == name);
+            let step = known.ok_or_else(|| wrong(format!("no step {name:?}")))?;
+            let action = match action {
+                "abort" => Action::Abort,
+                "error" => Action::Error,
+                other => return Err(wrong(format!("{other:?} is not abort or error"))),
+            };
+            failpoints.armed.insert((when, *step), action);
+        }
+        Ok(failpoints)
+    }
+}

@@ -1,0 +1,39 @@
+use super::*;
+
+#[test]
+fn a_list_is_parsed() {
+    let failpoints: Failpoints = "before:nft=error, probe:persist=unsupported"
+        .parse()
+        .unwrap();
+    assert!(failpoints.hides(Feature::Persist));
+    assert!(!failpoints.hides(Feature::Owner));
+    let reached = failpoints.around(Step::Nft, || Ok(()));
+    assert!(reached.unwrap_err().to_string().contains("before:nft"));
+    failpoints.around(Step::AddRoute, || Ok(())).unwrap();
+}
+
+#[test]
+fn after_means_that_it_was_done() {
+    let failpoints: Failpoints = "after:nft=error".parse().unwrap();
+    let mut done = false;
+    let result = failpoints.around(Step::Nft, || {
+        done = true;
+        Ok(())
+    });
+    assert!(done && result.is_err());
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (text, expected) in [
+        ("nft", "=ACTION"),
+        ("nft=error", "WHEN:"),
+        ("during:nft=error", "\"during\""),
+        ("before:nonsense=error", "\"nonsense\""),
+        ("before:nft=explode", "\"explode\""),
+        ("probe:persist=error", "unsupported"),
+    ] {
+        let error = text.parse::<Failpoints>().unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}

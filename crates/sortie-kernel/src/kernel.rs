@@ -1,0 +1,268 @@
+//! The one writer: holds the socket that owns our tables, and does every step.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nfnetlink::conntrack::Filter;
+use nfnetlink::{Batch, Socket, table};
+use nix::sys::socket::{NetlinkAddr, getsockname};
+use sortie_plan::nft::Family;
+use sortie_plan::op::Op;
+
+use crate::error::{Error, netfilter};
+use crate::failpoint::{Failpoints, Step};
+use crate::lower::{self, TABLE};
+use crate::probe::{self, Feature};
+use crate::rtnl::Rtnetlink;
+use crate::sysctl::Changes;
+use crate::{forwarded, network};
+
+/// How a [`Kernel`] is opened.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The folder of our notes. On a file system that does not outlive the host's running, such as
+    /// `/run/sortie`: settings that a reboot has reset must not be put back.
+    pub state: PathBuf,
+    /// Where to fail; nowhere by default.
+    pub failpoints: Failpoints,
+    /// How long our tables live.
+    pub lifetime: Lifetime,
+    /// A socket that already owns our tables, from [`Kernel::as_fd`] of a former process.
+    pub socket: Option<OwnedFd>,
+}
+
+/// How long our tables live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until they are deleted: they outlive the process (the agent's).
+    #[default]
+    Persistent,
+    /// As long as the socket is open (`sortie run` without an agent). Needs kernel 5.12.
+    Process,
+}
+
+/// The kernel of one network namespace, to be changed by this value only.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) rtnl: Rtnetlink,
+    pub(crate) nft: Socket,
+    pub(crate) flags: table::Flags,
+    pub(crate) failpoints: Failpoints,
+    pub(crate) sysctls: Changes,
+    /// Interfaces that this process was asked to let through.
+    pub(crate) forwarded: BTreeSet<String>,
+    destroy: bool,
+    applied: BTreeMap<Step, u64>,
+}
+
+impl Kernel {
+    /// Opens the calling thread's network namespace for changes, and takes over what a former
+    /// process left. Use the value on threads of that namespace only: settings below `net` are
+    /// the calling thread's.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let rtnl = Rtnetlink::open()?;
+        let mut nft = match options.socket {
+            Some(fd) => Socket::from_fd(fd),
+            None => Socket::open(),
+        }
+        .map_err(netfilter("open the nftables socket"))?;
+        let flags = table_flags(options.lifetime, &options.failpoints)?;
+        let destroy = nft
+            .supports_destroy()
+            .map_err(netfilter("try the kernel's nftables"))?;
+        let mut kernel = Self {
+            rtnl,
+            nft,
+            flags,
+            failpoints: options.failpoints,
+            sysctls: Changes::load(&options.state)?,
+            forwarded: BTreeSet::new(),
+            destroy,
+            applied: BTreeMap::new(),
+        };
+        kernel.claim(options.lifetime)?;
+        forwarded::tidy(&mut kernel.nft)?;
+        Ok(kernel)
+    }
+
+    /// Whether others' `nft flush ruleset` leaves our tables alone.
+    pub fn owns_tables(&self) -> bool {
+        self.flags.contains(table::Flags::OWNER)
+    }
+
+    /// The routing socket, for [`facts`](crate::facts).
+    pub fn rtnetlink(&mut self) -> &mut Rtnetlink {
+        &mut self.rtnl
+    }
+
+    /// How many steps of each kind were done.
+    pub fn applied(&self) -> &BTreeMap<Step, u64> {
+        &self.applied
+    }
+
+    /// Does steps in order, and stops at the first that fails: doing all of them again, or those
+    /// of a new comparison, converges.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let together = |a: &Op, b: &Op| step(a) == Step::Nft && step(b) == Step::Nft;
+        for group in ops.chunk_by(together) {
+            if let Some(first) = group.first() {
+                self.step(step(first), |kernel| kernel.act(first, group))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one way in: failpoints, audit line, counter.
+    pub(crate) fn step<T>(
+        &mut self,
+        step: Step,
+        run: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let failpoints = self.failpoints.clone();
+        let done = failpoints.around(step, || run(self));
+        match &done {
+            Ok(_) => {
+                tracing::info!(target: "sortie::audit", step = step.name(), "done");
+                *self.applied.entry(step).or_default() += 1;
+            }
+            Err(error) => {
+                tracing::warn!(target: "sortie::audit", step = step.name(), %error, "failed");
+            }
+        }
+        done
+    }
+
+    /// One step, or all neighbouring ones of nftables.
+    fn act(&mut self, first: &Op, group: &[Op]) -> Result<(), Error> {
+        match first {
+            Op::Nft(..) => self.transaction(group),
+            Op::ForgetFlows { source, keep } => self.forget_flows(*source, *keep),
+            Op::AddRoute(route) => network::add_route(&mut self.rtnl, route),
+            Op::DeleteRoute(route) => network::delete_route(&mut self.rtnl, route),
+            Op::AddRule(rule) => network::add_rule(&mut self.rtnl, rule),
+            Op::DeleteRule(rule) => network::delete_rule(&mut self.rtnl, rule),
+            Op::AddNeighbour(entry) => network::add_neighbour(&mut self.rtnl, entry),
+            Op::DeleteNeighbour(entry) => network::delete_neighbour(&mut self.rtnl, entry),
+            Op::SetSysctl(sysctl, value) => self.sysctls.set(sysctl, value),
+            Op::RestoreSysctl(sysctl) => self.sysctls.restore(sysctl),
+            Op::AddForwarded(interface) => {
+                self.forwarded.insert(interface.clone());
+                forwarded::add(&mut self.nft, interface)
+            }
+            Op::DeleteForwarded(interface) => {
+                self.forwarded.remove(interface);
+                forwarded::delete(&mut self.nft, interface)
+            }
+        }
+    }
+
+    fn transaction(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for op in ops {
+            if let Op::Nft(family, op) = op {
+                lower::operation(&mut batch, *family, op, self.flags, self.destroy)?;
+            }
+        }
+        tracing::debug!(target: "sortie::audit", operations = ?batch.operations(), "transaction");
+        self.nft
+            .commit(&batch)
+            .map_err(netfilter("change our tables"))
+    }
+
+    /// The kernel finds a source's flows by walking its whole table.
+    fn forget_flows(&mut self, source: IpAddr, keep: Option<IpAddr>) -> Result<(), Error> {
+        let mut filter = Filter::original_src(source);
+        if let Some(keep) = keep {
+            filter = filter.except_reply_dst(keep);
+        }
+        self.nft
+            .delete_conntracks(&filter)
+            .map(drop)
+            .map_err(netfilter("end tracked flows"))
+    }
+
+    /// Takes over tables whose socket is gone; refuses those that somebody holds.
+    fn claim(&mut self, lifetime: Lifetime) -> Result<(), Error> {
+        let port = getsockname::<NetlinkAddr>(self.nft.as_fd().as_raw_fd())
+            .map_err(|errno| Error::Socket {
+                operation: "name",
+                protocol: "nftables",
+                source: errno.into(),
+            })?
+            .pid();
+        for family in Family::ALL {
+            let found = self
+                .nft
+                .table(lower::family(family), TABLE)
+                .map_err(netfilter("look for our tables"))?;
+            let Some(found) = found else { continue };
+            match found.owner {
+                Some(owner) if owner == port => {}
+                Some(owner) => {
+                    return Err(Error::TableHeld {
+                        family,
+                        port: owner,
+                    });
+                }
+                None if lifetime == Lifetime::Process => return Err(Error::TableLeft { family }),
+                None if found.flags.contains(table::Flags::OWNER) => {
+                    let mut batch = Batch::new();
+                    batch.add_table(
+                        &nfnetlink::Table::new(lower::family(family), TABLE).flags(found.flags),
+                    );
+                    self.nft
+                        .commit(&batch)
+                        .map_err(netfilter("take over our tables"))?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Kernel {
+    /// The socket that owns our tables: who keeps a copy keeps the right to edit them.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.nft.as_fd()
+    }
+}
+
+/// The flags of tables that we make.
+fn table_flags(lifetime: Lifetime, failpoints: &Failpoints) -> Result<table::Flags, Error> {
+    let has = |feature| probe::is_there(feature, failpoints);
+    match lifetime {
+        Lifetime::Persistent if has(Feature::Persist)? => {
+            Ok(table::Flags::OWNER | table::Flags::PERSIST)
+        }
+        // Never owned without persistence: the tables would go with the agent.
+        Lifetime::Persistent => Ok(table::Flags::NONE),
+        Lifetime::Process if has(Feature::Owner)? => Ok(table::Flags::OWNER),
+        Lifetime::Process => Err(Error::Unsupported {
+            feature: Feature::Owner,
+            meaning: "tables that end with a process need kernel 5.12; start `sortie agent` instead",
+        }),
+    }
+}
+
+fn step(op: &Op) -> Step {
+    match op {
+        Op::Nft(..) => Step::Nft,
+        Op::ForgetFlows { .. } => Step::ForgetFlows,
+        Op::AddRoute(_) => Step::AddRoute,
+        Op::DeleteRoute(_) => Step::DeleteRoute,
+        Op::AddRule(_) => Step::AddRule,
+        Op::DeleteRule(_) => Step::DeleteRule,
+        Op::AddNeighbour(_) => Step::AddNeighbour,
+        Op::DeleteNeighbour(_) => Step::DeleteNeighbour,
+        Op::SetSysctl(..) => Step::SetSysctl,
+        Op::RestoreSysctl(_) => Step::RestoreSysctl,
+        Op::AddForwarded(_) => Step::AddForwarded,
+        Op::DeleteForwarded(_) => Step::DeleteForwarded,
+    }
+}

@@ -1,0 +1,360 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use sortie_plan::diff::diff;
+use sortie_plan::nft::key::Key;
+use sortie_plan::nft::rule::{Field, Statement, Verdict};
+use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
+use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
+use sortie_plan::op::NftOp;
+use sortie_plan::state::{
+    HostState, Network, Observed, ProxyNeighbour, Route, RoutingRule, Sysctl,
+};
+
+use super::*;
+use crate::testing::{in_namespace, open_kernel, sh};
+
+/// Something of every kind.
+fn everything() -> HostState {
+    let jump = Chain {
+        hook: None,
+        rules: vec![vec![Verdict::Accept.into()]],
+    };
+    let base = Chain {
+        hook: Some(Hook {
+            kind: HookKind::Filter,
+            point: HookPoint::Postrouting,
+            priority: 150,
+            device: None,
+        }),
+        rules: vec![vec![Statement::VerdictMap {
+            fields: vec![Field::IpSaddr],
+            map: "check".into(),
+        }]],
+    };
+    let verdicts = Elements::from([(
+        IpAddr::from([10, 0, 0, 2]).into(),
+        Data::Verdict(Verdict::Goto("pass".into())),
+    )]);
+    let table = Table {
+        tag: "test 1".to_owned(),
+        sets: BTreeMap::from([(
+            "check".into(),
+            Set {
+                elements: verdicts,
+                ..Set::of(&[KeyType::Ipv4Addr]).to(DataType::Verdict)
+            },
+        )]),
+        chains: BTreeMap::from([("pass".into(), jump), ("guard".into(), base)]),
+        counters: vec!["dropped".into()],
+    };
+    let network = Network {
+        routes: [Route {
+            table: 1000,
+            destination: IpNet::from_str("0.0.0.0/0").unwrap(),
+            device: "up0".to_owned(),
+            gateway: Some("192.0.2.1".parse().unwrap()),
+        }]
+        .into(),
+        rules: [RoutingRule {
+            v6: false,
+            priority: 900,
+            input: "br9".to_owned(),
+            table: 1000,
+        }]
+        .into(),
+        neighbours: [ProxyNeighbour {
+            address: "192.0.2.9".parse().unwrap(),
+            device: "up0".to_owned(),
+        }]
+        .into(),
+        sysctls: [(Sysctl("net/ipv4/ip_forward".to_owned()), "1".to_owned())].into(),
+        forwarded: ["up0".to_owned()].into(),
+    };
+    HostState {
+        tables: [(Family::Inet, table)].into(),
+        network,
+    }
+}
+
+fn uplink() {
+    sh("ip link add up0 type veth peer name far0
+        ip link set up0 up; ip link set far0 up
+        ip addr add 192.0.2.2/24 dev up0
+        nft add table ip filter
+        nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'");
+}
+
+fn reopen(state: &Path, failpoints: &str) -> Result<Kernel, Error> {
+    Kernel::open(Options {
+        state: state.to_owned(),
+        failpoints: failpoints.parse().unwrap(),
+        ..Options::default()
+    })
+}
+
+/// All that our steps can change, as other programs see it.
+fn footprint() -> String {
+    sh("nft list ruleset
+        ip route show table all; ip -6 route show table all
+        ip rule; ip -6 rule
+        ip neigh show proxy; ip -6 neigh show proxy
+        cat /proc/sys/net/ipv4/ip_forward")
+}
+
+#[test]
+fn everything_is_made_observed_and_taken_back() {
+    in_namespace(|| {
+        uplink();
+        let before = footprint();
+        let (mut kernel, _state) = open_kernel();
+        let wanted = everything();
+        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        assert_ne!(footprint(), before);
+        let observed = kernel.observe().unwrap();
+        assert_eq!(observed, Observed::from(wanted));
+        kernel
+            .apply(&diff(&observed, &HostState::default()))
+            .unwrap();
+        assert_eq!(kernel.observe().unwrap(), Observed::default());
+        assert_eq!(footprint(), before);
+    });
+}
+
+#[test]
+fn every_step_may_be_done_twice() {
+    in_namespace(|| {
+        uplink();
+        let (mut kernel, _state) = open_kernel();
+        let make = diff(&Observed::default(), &everything());
+        kernel.apply(&make).unwrap();
+        let once = footprint();
+        kernel.apply(&make).unwrap();
+        assert_eq!(footprint(), once);
+        let observed = kernel.observe().unwrap();
+        let take = diff(&observed, &HostState::default());
+        kernel.apply(&take).unwrap();
+        let gone = footprint();
+        kernel.apply(&take).unwrap();
+        assert_eq!(footprint(), gone);
+    });
+}
+
+#[test]
+fn after_a_failure_at_any_step_the_next_run_converges() {
+    in_namespace(|| {
+        uplink();
+        let before = footprint();
+        let wanted = everything();
+        for step in Step::ALL {
+            for when in ["before", "after"] {
+                let state = tempfile::tempdir().unwrap();
+                let spec = format!("{when}:{step}=error");
+                let mut kernel = reopen(state.path(), &spec).unwrap();
+                let up = kernel.apply(&diff(&Observed::default(), &wanted));
+                drop(kernel);
+                let mut kernel = reopen(state.path(), "").unwrap();
+                let observed = kernel.observe().unwrap();
+                kernel.apply(&diff(&observed, &wanted)).unwrap();
+                assert_eq!(kernel.observe().unwrap(), Observed::from(wanted.clone()));
+                drop(kernel);
+
+                let mut kernel = reopen(state.path(), &spec).unwrap();
+                let observed = kernel.observe().unwrap();
+                let down = kernel.apply(&diff(&observed, &HostState::default()));
+                drop(kernel);
+                let mut kernel = reopen(state.path(), "").unwrap();
+                let observed = kernel.observe().unwrap();
+                kernel
+                    .apply(&diff(&observed, &HostState::default()))
+                    .unwrap();
+                assert_eq!(footprint(), before, "{spec}");
+
+                let of_a_link = matches!(
+                    step,
+                    Step::CreateLink | Step::ConfigureLink | Step::DeleteLink | Step::Announce
+                );
+                if !of_a_link && *step != Step::ForgetFlows {
+                    let injected =
+                        |result: Result<(), Error>| matches!(result, Err(Error::Injected { .. }));
+                    assert!(injected(up) || injected(down), "{spec} was never reached");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing_and_names_what_was_refused() {
+    in_namespace(|| {
+        let (mut kernel, _state) = open_kernel();
+        let inet = |op| Op::Nft(Family::Inet, op);
+        let error = kernel
+            .apply(&[
+                inet(NftOp::AddTable("t".to_owned())),
+                inet(NftOp::AddElements(
+                    "missing".into(),
+                    vec![(Key::new(), Data::None)],
+                )),
+            ])
+            .unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
+        assert_eq!(kernel.observe().unwrap(), Observed::default());
+    });
+}
+
+#[test]
+fn our_tables_survive_us_and_foreign_flushes() {
+    in_namespace(|| {
+        uplink();
+        let (mut kernel, state) = open_kernel();
+        assert!(kernel.owns_tables(), "this test needs kernel 6.9");
+        let wanted = everything();
+        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        sh("nft flush ruleset");
+        assert_eq!(
+            kernel.observe().unwrap().tables,
+            Observed::from(wanted.clone()).tables
+        );
+        drop(kernel);
+        let mut kernel = reopen(state.path(), "").unwrap();
+        sh("nft flush ruleset");
+        assert_eq!(
+            kernel.observe().unwrap().tables,
+            Observed::from(wanted).tables,
+            "taken over"
+        );
+    });
+}
+
+#[test]
+fn a_second_writer_is_refused_while_the_first_lives() {
+    in_namespace(|| {
+        let (mut kernel, state) = open_kernel();
+        let table = Op::Nft(Family::Inet, NftOp::AddTable("t".to_owned()));
+        kernel.apply(&[table]).unwrap();
+        let error = reopen(state.path(), "").unwrap_err();
+        assert!(matches!(error, Error::TableHeld { .. }), "{error}");
+        drop(kernel);
+        reopen(state.path(), "").unwrap();
+    });
+}
+
+#[test]
+fn the_right_to_edit_goes_with_the_socket() {
+    in_namespace(|| {
+        let (mut kernel, state) = open_kernel();
+        let table = |tag: &str| Op::Nft(Family::Inet, NftOp::AddTable(tag.to_owned()));
+        kernel.apply(&[table("t")]).unwrap();
+        let held = kernel.as_fd().try_clone_to_owned().unwrap();
+        drop(kernel);
+        assert!(matches!(
+            reopen(state.path(), "").unwrap_err(),
+            Error::TableHeld { .. }
+        ));
+        let mut heir = Kernel::open(Options {
+            state: state.path().to_owned(),
+            socket: Some(held),
+            ..Options::default()
+        })
+        .unwrap();
+        heir.apply(&[Op::Nft(Family::Inet, NftOp::DeleteTable)])
+            .unwrap();
+    });
+}
+
+#[test]
+fn tables_of_a_process_end_with_it() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let mut kernel = Kernel::open(Options {
+            state: state.path().to_owned(),
+            lifetime: Lifetime::Process,
+            ..Options::default()
+        })
+        .unwrap();
+        let table = Op::Nft(Family::Inet, NftOp::AddTable("t".to_owned()));
+        kernel.apply(&[table]).unwrap();
+        assert_ne!(sh("nft list ruleset"), "");
+        drop(kernel);
+        assert_eq!(sh("nft list ruleset"), "");
+    });
+}
+
+#[test]
+fn without_persistence_the_tables_are_plain_and_later_made_anew() {
+    in_namespace(|| {
+        uplink();
+        let state = tempfile::tempdir().unwrap();
+        let mut old = reopen(state.path(), "probe:persist=unsupported").unwrap();
+        assert!(!old.owns_tables());
+        let wanted = everything();
+        old.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        assert_eq!(old.observe().unwrap(), Observed::from(wanted.clone()));
+        drop(old);
+        let mut new = reopen(state.path(), "").unwrap();
+        let observed = new.observe().unwrap();
+        assert_eq!(observed.tables[&Family::Inet].tag, "", "to be rebuilt");
+        new.apply(&diff(&observed, &wanted)).unwrap();
+        sh("nft flush ruleset");
+        assert_eq!(new.observe().unwrap().tables, Observed::from(wanted).tables);
+    });
+}
+
+#[test]
+fn flows_of_a_source_end_but_those_that_are_right() {
+    in_namespace(|| {
+        let (mut kernel, _state) = open_kernel();
+        sh("for last in 11 12; do
+              conntrack -I -p udp -s 10.0.0.2 -d 192.0.2.$last --sport 5 --dport 53 \
+                -r 192.0.2.$last -q 203.0.113.$last --reply-port-src 53 --reply-port-dst 5 -t 60
+            done
+            conntrack -I -p udp -s 10.0.0.3 -d 192.0.2.1 --sport 5 --dport 53 -t 60");
+        let forget = |keep: Option<Ipv4Addr>| Op::ForgetFlows {
+            source: Ipv4Addr::new(10, 0, 0, 2).into(),
+            keep: keep.map(Into::into),
+        };
+        let left = || sh("conntrack -L").lines().count();
+        kernel
+            .apply(&[forget(Some(Ipv4Addr::new(203, 0, 113, 11)))])
+            .unwrap();
+        assert_eq!(left(), 2);
+        kernel.apply(&[forget(None)]).unwrap();
+        assert_eq!(left(), 1);
+    });
+}
+
+#[test]
+fn anothers_route_is_left_alone() {
+    in_namespace(|| {
+        uplink();
+        sh("ip route add 203.0.113.5/32 via 192.0.2.77");
+        let (mut kernel, _state) = open_kernel();
+        let route = Route {
+            table: 254,
+            destination: "203.0.113.5/32".parse().unwrap(),
+            device: "up0".to_owned(),
+            gateway: None,
+        };
+        let error = kernel.apply(&[Op::AddRoute(route.clone())]).unwrap_err();
+        assert!(matches!(error, Error::RouteTaken { .. }), "{error}");
+        kernel.apply(&[Op::DeleteRoute(route)]).unwrap();
+        assert!(sh("ip route").contains("203.0.113.5 via 192.0.2.77"));
+    });
+}
+
+#[test]
+fn steps_are_counted_by_kind() {
+    in_namespace(|| {
+        uplink();
+        let (mut kernel, _state) = open_kernel();
+        kernel
+            .apply(&diff(&Observed::default(), &everything()))
+            .unwrap();
+        assert_eq!(kernel.applied()[&Step::AddRoute], 1);
+        assert!(kernel.applied()[&Step::Nft] >= 1);
+        assert_eq!(kernel.applied().get(&Step::DeleteRoute), None);
+    });
+}

@@ -1,0 +1,126 @@
+//! Elements in both directions: a range is one element of the plan and two of the kernel's.
+
+use nfnetlink::elem::Flags;
+use nfnetlink::{Datum, Element, Verdict as Lowered};
+use sortie_plan::nft::Elements;
+use sortie_plan::nft::key::Key;
+use sortie_plan::nft::rule::Verdict;
+use sortie_plan::nft::set::Data;
+
+use super::rule::lower_verdict;
+
+/// The plan's elements as the kernel wants them.
+pub(crate) fn elements(elements: &[(Key, Data)]) -> impl Iterator<Item = Element> {
+    elements.iter().flat_map(|(key, data)| {
+        let first = lower_key(key);
+        match data {
+            Data::None => Lower::One(Some(Element::new(first))),
+            Data::Value(value) => Lower::One(Some(Element::map(first, lower_key(value)))),
+            Data::Verdict(verdict) => Lower::One(Some(Element::map(first, lower_verdict(verdict)))),
+            Data::Through(last) => Lower::Range(Element::new(first).interval(lower_key(last))),
+            Data::ThroughVerdict(last, verdict) => {
+                Lower::Range(Element::map(first, lower_verdict(verdict)).interval(lower_key(last)))
+            }
+        }
+    })
+}
+
+/// What one element of the plan becomes.
+enum Lower<R> {
+    One(Option<Element>),
+    Range(R),
+}
+
+impl<R: Iterator<Item = Element>> Iterator for Lower<R> {
+    type Item = Element;
+
+    fn next(&mut self) -> Option<Element> {
+        match self {
+            Self::One(element) => element.take(),
+            Self::Range(range) => range.next(),
+        }
+    }
+}
+
+fn lower_key(key: &Key) -> nfnetlink::Data {
+    nfnetlink::Data::unpadded(key.as_bytes())
+}
+
+fn lift_key(data: &nfnetlink::Data) -> Option<Key> {
+    Key::from_bytes(data.as_slice())
+}
+
+/// The kernel's elements as the plan has them. What is none of the plan's kinds is left out: the
+/// next comparison then finds it missing.
+pub(crate) fn lift(elements: Vec<Element>, interval: bool) -> Elements {
+    if interval {
+        return lift_ranges(elements);
+    }
+    elements
+        .iter()
+        .filter_map(|element| {
+            let data = match &element.data {
+                None => Data::None,
+                Some(Datum::Value(value)) => Data::Value(lift_key(value)?),
+                Some(Datum::Verdict(verdict)) => Data::Verdict(lift_verdict(verdict)?),
+            };
+            Some((lift_key(&element.key)?, data))
+        })
+        .collect()
+}
+
+/// Each range begins with an element and ends, excluded, with one that is flagged; the highest
+/// range may lack its end. The kernel lists them in any order.
+fn lift_ranges(mut elements: Vec<Element>) -> Elements {
+    let ends = |element: &Element| element.flags.contains(Flags::INTERVAL_END);
+    // One range's end may be the next one's beginning: the end comes first.
+    elements.sort_by(|a, b| a.key.cmp(&b.key).then(ends(b).cmp(&ends(a))));
+    let mut ranges = Elements::new();
+    let mut open: Option<&Element> = None;
+    for element in &elements {
+        if let Some(begin) = open.take() {
+            ranges.extend(range(begin, predecessor(&element.key)));
+        }
+        if !ends(element) {
+            open = Some(element);
+        }
+    }
+    if let Some(begin) = open {
+        let highest = vec![u8::MAX; begin.key.len()];
+        ranges.extend(range(begin, Key::from_bytes(&highest)));
+    }
+    ranges
+}
+
+fn range(begin: &Element, last: Option<Key>) -> Option<(Key, Data)> {
+    let data = match &begin.data {
+        None => Data::Through(last?),
+        Some(Datum::Verdict(verdict)) => Data::ThroughVerdict(last?, lift_verdict(verdict)?),
+        Some(Datum::Value(_)) => return None,
+    };
+    Some((lift_key(&begin.key)?, data))
+}
+
+/// The value before this one, as a big-endian number.
+fn predecessor(data: &nfnetlink::Data) -> Option<Key> {
+    let mut bytes = data.as_slice().to_vec();
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrow) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrow {
+            return Key::from_bytes(&bytes);
+        }
+    }
+    None
+}
+
+fn lift_verdict(verdict: &Lowered) -> Option<Verdict> {
+    Some(match verdict {
+        Lowered::Accept => Verdict::Accept,
+        Lowered::Drop => Verdict::Drop,
+        Lowered::Return => Verdict::Return,
+        Lowered::Jump(chain) => Verdict::Jump(chain.clone().into()),
+        Lowered::Goto(chain) => Verdict::Goto(chain.clone().into()),
+        _ => return None,
+    })
+}

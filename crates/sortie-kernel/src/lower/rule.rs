@@ -1,0 +1,229 @@
+//! A rule's statements as expressions, with the checks of the protocol that they presume.
+
+use nfnetlink::expr::{
+    Bitwise, Cmp, CmpOp, Expr, Exprs, Lookup, Range, Reg, Selector, addr_type, selectors,
+};
+use nfnetlink::{Data, Verdict as Lowered};
+use sortie_plan::nft::Family;
+use sortie_plan::nft::rule::{Field, Rule, Statement, Value, Verdict};
+
+use super::family;
+use crate::error::Error;
+
+/// `IPPROTO_ICMPV6`.
+const ICMPV6: u8 = 58;
+/// `ETH_P_IP` and `ETH_P_IPV6`.
+const ETHERTYPE_IP: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// A rule in nf_tables' terms.
+pub(super) fn expressions(on: Family, rule: &Rule) -> Result<Exprs, Error> {
+    let mut lowering = Lowering {
+        family: on,
+        exprs: Exprs::new(family(on)),
+        ethertype: None,
+        transport: None,
+    };
+    for statement in rule {
+        lowering.statement(statement)?;
+    }
+    Ok(lowering.exprs)
+}
+
+/// A rule under construction, and what it has made sure of so far.
+struct Lowering {
+    family: Family,
+    exprs: Exprs,
+    ethertype: Option<u16>,
+    transport: Option<u8>,
+}
+
+impl Lowering {
+    fn push(&mut self, expression: impl Into<Expr>) {
+        self.with(|exprs| exprs.push(expression));
+    }
+
+    fn statement(&mut self, statement: &Statement) -> Result<(), Error> {
+        match statement {
+            Statement::Compare { field, not, value } => {
+                self.load(&[*field]);
+                let op = if *not { CmpOp::NEQ } else { CmpOp::EQ };
+                self.compare(op, data(*value));
+                if !*not {
+                    self.learn(*field, *value);
+                }
+            }
+            Statement::Range { field, first, last } => {
+                self.load(&[*field]);
+                self.push(Range {
+                    sreg: Reg::R0,
+                    inverted: false,
+                    from: data(*first),
+                    to: data(*last),
+                });
+            }
+            Statement::Prefix {
+                field,
+                network,
+                length,
+            } => {
+                let network = ipnet::IpNet::new(*network, *length).map_err(|_| Error::Plan {
+                    object: format!("{network}/{length}"),
+                    reason: "the prefix is longer than the address",
+                })?;
+                self.load(&[*field]);
+                self.push(Bitwise::mask(Reg::R0, Data::from(network.netmask())));
+                self.compare(CmpOp::EQ, Data::from(network.network()));
+            }
+            Statement::Lookup { fields, set, not } => self.lookup(fields, set, None, *not),
+            Statement::VerdictMap { fields, map } => {
+                self.lookup(fields, map, Some(Reg::VERDICT), false);
+            }
+            Statement::SnatMap { field, map } => {
+                self.lookup(&[*field], map, Some(Reg::R0), false);
+                let to = match field.ethertype() {
+                    Some(ETHERTYPE_IPV6) => nfnetlink::Family::Ip6,
+                    _ => nfnetlink::Family::Ip,
+                };
+                self.with(|exprs| exprs.snat(to));
+            }
+            Statement::Snat(address) => {
+                let address = *address;
+                self.with(|exprs| exprs.snat_to(address));
+            }
+            Statement::SourceIsLocal => {
+                self.push(selectors::FIB_SADDR_TYPE.load(Reg::R0));
+                self.compare(CmpOp::EQ, Data::from(addr_type::LOCAL));
+            }
+            Statement::Counter(name) => self.with(|exprs| exprs.counter_name(name.as_ref())),
+            Statement::Log { group, prefix } => {
+                self.with(|exprs| exprs.log(*group, prefix.as_ref()));
+            }
+            Statement::Verdict(verdict) => {
+                let verdict = lower_verdict(verdict);
+                self.with(|exprs| exprs.verdict(verdict));
+            }
+        }
+        Ok(())
+    }
+
+    fn with(&mut self, append: impl FnOnce(Exprs) -> Exprs) {
+        let exprs = std::mem::replace(&mut self.exprs, Exprs::new(family(self.family)));
+        self.exprs = append(exprs);
+    }
+
+    fn compare(&mut self, op: CmpOp, data: Data) {
+        self.push(Cmp {
+            sreg: Reg::R0,
+            op,
+            data,
+        });
+    }
+
+    fn lookup(&mut self, fields: &[Field], set: &str, dreg: Option<Reg>, inverted: bool) {
+        self.load(fields);
+        self.push(Lookup {
+            set: set.to_owned(),
+            sreg: Reg::R0,
+            dreg,
+            inverted,
+        });
+    }
+
+    /// Loads fields one behind the other, from the first register on.
+    fn load(&mut self, fields: &[Field]) {
+        for field in fields {
+            self.ensure(*field);
+        }
+        let mut register = Reg::R0;
+        for field in fields {
+            let selector = selector(*field);
+            self.push(selector.load(register));
+            register = register.after(selector.data_type().len());
+        }
+    }
+
+    /// Checks the protocol that a field presumes, unless the rule has done so already.
+    fn ensure(&mut self, field: Field) {
+        // A connection's address is of the connection's family: the kernel breaks the rule otherwise.
+        let of_connection = matches!(field, Field::CtOriginalIpSaddr | Field::CtOriginalIp6Saddr);
+        if let Some(ethertype) = field.ethertype()
+            && !of_connection
+            && self.ethertype != Some(ethertype)
+        {
+            self.ethertype = Some(ethertype);
+            let (check, value) = match (self.family, ethertype) {
+                (Family::Inet, ETHERTYPE_IP) => (
+                    selectors::META_NFPROTO,
+                    Data::from(nfnetlink::Family::Ip.number()),
+                ),
+                (Family::Inet, ETHERTYPE_IPV6) => (
+                    selectors::META_NFPROTO,
+                    Data::from(nfnetlink::Family::Ip6.number()),
+                ),
+                _ => (selectors::META_PROTOCOL, Data::from(ethertype)),
+            };
+            self.push(check.load(Reg::R0));
+            self.compare(CmpOp::EQ, value);
+        }
+        let icmpv6 = matches!(field, Field::Icmpv6Type | Field::Icmpv6Taddr);
+        if icmpv6 && self.transport != Some(ICMPV6) {
+            self.transport = Some(ICMPV6);
+            self.push(selectors::META_L4PROTO.load(Reg::R0));
+            self.compare(CmpOp::EQ, Data::from(ICMPV6));
+        }
+    }
+
+    /// What the rest of the rule knows after this comparison.
+    fn learn(&mut self, field: Field, value: Value) {
+        match (field, value) {
+            (Field::Protocol, Value::Short(ethertype)) => self.ethertype = Some(ethertype),
+            (Field::L4Proto, Value::Byte(protocol)) => self.transport = Some(protocol),
+            _ => {}
+        }
+    }
+}
+
+/// A verdict in nf_tables' terms.
+pub(super) fn lower_verdict(verdict: &Verdict) -> Lowered {
+    match verdict {
+        Verdict::Accept => Lowered::Accept,
+        Verdict::Drop => Lowered::Drop,
+        Verdict::Return => Lowered::Return,
+        Verdict::Jump(chain) => Lowered::Jump(chain.to_string()),
+        Verdict::Goto(chain) => Lowered::Goto(chain.to_string()),
+    }
+}
+
+fn data(value: Value) -> Data {
+    match value {
+        Value::Byte(byte) => byte.into(),
+        Value::Short(short) => short.into(),
+        Value::Interface(index) => index.into(),
+        Value::Address(address) => address.into(),
+        Value::Kind(kind) => kind.into(),
+    }
+}
+
+fn selector(field: Field) -> Selector {
+    match field {
+        Field::Iif => selectors::META_IIF,
+        Field::IifKind => selectors::META_IIFKIND,
+        Field::Oif => selectors::META_OIF,
+        Field::Protocol => selectors::META_PROTOCOL,
+        Field::L4Proto => selectors::META_L4PROTO,
+        Field::EtherSaddr => selectors::ETHER_SADDR,
+        Field::IpSaddr => selectors::IP_SADDR,
+        Field::IpDaddr => selectors::IP_DADDR,
+        Field::Ip6Saddr => selectors::IP6_SADDR,
+        Field::Ip6Daddr => selectors::IP6_DADDR,
+        Field::ArpSaddrEther => selectors::ARP_SADDR_ETHER,
+        Field::ArpSaddrIp => selectors::ARP_SADDR_IP,
+        Field::Icmpv6Type => selectors::ICMPV6_TYPE,
+        Field::Icmpv6Taddr => selectors::ICMPV6_TADDR,
+        Field::ThDport => selectors::TH_DPORT,
+        Field::CtDirection => selectors::CT_DIRECTION,
+        Field::CtOriginalIpSaddr => selectors::CT_ORIGINAL_IP_SADDR,
+        Field::CtOriginalIp6Saddr => selectors::CT_ORIGINAL_IP6_SADDR,
+    }
+}

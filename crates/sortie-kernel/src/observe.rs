@@ -1,0 +1,131 @@
+//! What the kernel holds of ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nfnetlink::{obj, set, table};
+use sortie_plan::nft::key::Key;
+use sortie_plan::nft::{Family, Name};
+use sortie_plan::state::{Network, Observed, ObservedTable};
+
+use crate::error::{Error, netfilter};
+use crate::kernel::Kernel;
+use crate::lower::{self, TABLE};
+use crate::network::Names;
+use crate::{facts, forwarded, network};
+
+/// What an element or a named counter has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, without the link's headers.
+    pub bytes: u64,
+}
+
+impl Kernel {
+    /// Reads all that is ours. Not for hot paths: every element is listed.
+    pub fn observe(&mut self) -> Result<Observed, Error> {
+        let links = facts::links(&mut self.rtnl)?;
+        let names: Names = links
+            .into_iter()
+            .map(|link| (link.index.0, link.name))
+            .collect();
+        let mut tables = BTreeMap::new();
+        for family in Family::ALL {
+            if let Some(table) = self.observe_table(family, &names)? {
+                tables.insert(family, table);
+            }
+        }
+        let network = Network {
+            routes: network::routes(&mut self.rtnl, &names)?,
+            rules: network::rules(&mut self.rtnl)?,
+            neighbours: network::neighbours(&mut self.rtnl, &names)?,
+            sysctls: self.sysctls.observe()?,
+            forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
+        };
+        Ok(Observed { tables, network })
+    }
+
+    fn observe_table(
+        &mut self,
+        family: Family,
+        names: &Names,
+    ) -> Result<Option<ObservedTable>, Error> {
+        let failed = netfilter("read our tables");
+        let on = lower::family(family);
+        let Some(found) = self.nft.table(on, TABLE).map_err(failed)? else {
+            return Ok(None);
+        };
+        // A plain table cannot become an owned one: without its tag it is made anew.
+        let owned = table::Flags::OWNER;
+        let tag = if self.flags.contains(owned) == found.flags.contains(owned) {
+            found.comment.unwrap_or_default()
+        } else {
+            String::new()
+        };
+        let chains = self.nft.chains(on).map_err(failed)?;
+        let chains = chains
+            .into_iter()
+            .filter(|chain| {
+                chain.table == TABLE && (family != Family::Netdev || hooked(chain, names))
+            })
+            .map(|chain| Name::from(chain.name))
+            .collect();
+        let mut sets = BTreeMap::new();
+        for set in self.nft.sets(on, TABLE).map_err(failed)? {
+            let elements = self.nft.elements(on, TABLE, &set.name).map_err(failed)?;
+            let interval = set.flags.contains(set::Flags::INTERVAL);
+            sets.insert(Name::from(set.name), lower::lift(elements, interval));
+        }
+        Ok(Some(ObservedTable { tag, chains, sets }))
+    }
+
+    /// What each element of a counting set has counted.
+    pub fn element_counts(
+        &mut self,
+        family: Family,
+        set: &str,
+    ) -> Result<Vec<(Key, Count)>, Error> {
+        let elements = self
+            .nft
+            .elements(lower::family(family), TABLE, set)
+            .map_err(netfilter("read our elements' counters"))?;
+        Ok(elements
+            .iter()
+            .filter_map(|element| {
+                let counter = element.counter()?;
+                let key = Key::from_bytes(element.key.as_slice())?;
+                Some((key, count(counter)))
+            })
+            .collect())
+    }
+
+    /// What the named counters of a family's table have counted.
+    pub fn named_counts(&mut self, family: Family) -> Result<BTreeMap<String, Count>, Error> {
+        let counters = self
+            .nft
+            .counters(lower::family(family), TABLE)
+            .map_err(netfilter("read our counters"))?;
+        Ok(counters
+            .into_iter()
+            .map(|obj::NamedCounter { name, counter, .. }| (name, count(counter)))
+            .collect())
+    }
+}
+
+fn count(counter: nfnetlink::expr::Counter) -> Count {
+    Count {
+        packets: counter.packets,
+        bytes: counter.bytes,
+    }
+}
+
+/// Whether a chain of the netdev family is on an interface that exists. Kernels before 6.16 delete
+/// the chain with its interface; later ones keep it, waiting for one of the same name.
+fn hooked(chain: &nfnetlink::Chain, names: &Names) -> bool {
+    let present: BTreeSet<&String> = names.values().collect();
+    match &chain.hook {
+        Some(hook) => hook.devices.iter().any(|device| present.contains(device)),
+        None => true,
+    }
+}
