@@ -12,6 +12,8 @@ mod desk;
 mod engine;
 mod event;
 mod network;
+#[cfg(test)]
+mod sample;
 mod session;
 mod survey;
 

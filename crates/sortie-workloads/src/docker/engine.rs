@@ -69,10 +69,19 @@ impl Engine {
             .saturating_sub(OVERLAP);
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let options = EventsOptionsBuilder::default().since(&since).build();
-        self.api.events(Some(options)).map(|event| {
-            event.map_err(|error| Error::Engine {
-                operation: "read events".to_owned(),
-                detail: words(&error),
+        let socket = self.socket.clone();
+        self.api.events(Some(options)).map(move |event| {
+            event.map_err(|error| match error {
+                ApiError::JsonDataError { .. } | ApiError::DockerResponseServerError { .. } => {
+                    Error::Engine {
+                        operation: "read events".to_owned(),
+                        detail: words(&error),
+                    }
+                }
+                // However the connection broke, what somebody has to know is that it did.
+                _ => Error::EventsEnded {
+                    socket: socket.clone(),
+                },
             })
         })
     }
