@@ -30,15 +30,15 @@ pub(super) fn seen(id: &str, number: u8) -> Seen {
             started: i64::from(number),
             sandbox: None,
         },
-        found: own(vec![interface("eth0", number)]),
+        found: Ok(own(vec![interface("eth0", number)])),
     }
 }
 
-pub(super) fn own(interfaces: Vec<Interface>) -> Result<Found, String> {
-    Ok(Found::Own {
+pub(super) fn own(interfaces: Vec<Interface>) -> Found {
+    Found::Own {
         namespace: Namespace::own().unwrap().id(),
         interfaces,
-    })
+    }
 }
 
 pub(super) fn attachment(network: &str, number: u8) -> Attachment {

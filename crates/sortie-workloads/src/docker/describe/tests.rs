@@ -51,7 +51,7 @@ fn an_address_that_a_container_gave_itself_is_not_its_own() {
     let mut container = seen("web", 7);
     let mut greedy = interface("eth0", 7);
     greedy.addresses.push(address(8));
-    container.found = own(vec![greedy]);
+    container.found = Ok(own(vec![greedy]));
     assert_eq!(alone(&container).endpoints[0].addresses, [address(7)]);
 }
 
@@ -61,11 +61,11 @@ fn a_changed_mac_or_address_or_both_do_not_hide_an_interface() {
     let other = MacAddress([2, 0, 0, 0, 0, 99]);
     let mut changed = interface("eth0", 7);
     changed.mac = other;
-    container.found = own(vec![changed.clone()]);
+    container.found = Ok(own(vec![changed.clone()]));
     assert_eq!(alone(&container).endpoints[0].mac, other);
 
     changed.addresses = vec![address(99)];
-    container.found = own(vec![changed.clone()]);
+    container.found = Ok(own(vec![changed.clone()]));
     let endpoint = &alone(&container).endpoints[0];
     assert_eq!((endpoint.mac, endpoint.port), (other, IfIndex(107)));
     assert_eq!(endpoint.addresses, [address(7)]);
@@ -73,7 +73,7 @@ fn a_changed_mac_or_address_or_both_do_not_hide_an_interface() {
     // Two that could be meant: neither is.
     let mut second = changed.clone();
     second.name = "eth1".to_owned();
-    container.found = own(vec![changed, second]);
+    container.found = Ok(own(vec![changed, second]));
     let workload = alone(&container);
     assert_eq!(workload.endpoints, []);
     assert!(
@@ -95,13 +95,13 @@ fn swapped_macs_do_not_move_an_address_to_another_networks_port() {
     if let Some(port) = &mut eth1.port {
         port.bridge = Some(IfIndex(3));
     }
-    container.found = own(vec![eth0.clone(), eth1.clone()]);
+    container.found = Ok(own(vec![eth0.clone(), eth1.clone()]));
     let honest = describe(&container, &networks, None);
     assert_eq!(honest.endpoints.len(), 2);
     assert_eq!(honest.unmanageable, None);
 
     std::mem::swap(&mut eth0.mac, &mut eth1.mac);
-    container.found = own(vec![eth0, eth1]);
+    container.found = Ok(own(vec![eth0, eth1]));
     let workload = describe(&container, &networks, None);
     assert_eq!(workload.endpoints, []);
     assert!(reason(&workload).contains("not in that network's bridge"));
@@ -118,7 +118,7 @@ fn interfaces_that_bypass_the_host_are_named() {
     let mut macvlan = interface("eth1", 8);
     macvlan.kind = Some("macvlan".to_owned());
     macvlan.port = None;
-    container.found = own(vec![interface("eth0", 7), macvlan]);
+    container.found = Ok(own(vec![interface("eth0", 7), macvlan]));
     let workload = alone(&container);
     assert_eq!(workload.endpoints.len(), 1);
     assert_eq!(
@@ -134,7 +134,7 @@ fn a_port_elsewhere_is_refused_with_the_driver_named() {
     container.container.face.attachments = vec![attachment("swarm", 7)];
     let mut overlay = interface("eth0", 7);
     overlay.port = None;
-    container.found = own(vec![overlay]);
+    container.found = Ok(own(vec![overlay]));
     let workload = alone(&container);
     assert_eq!(workload.endpoints, []);
     let reason = reason(&workload);
@@ -151,7 +151,7 @@ fn without_a_network_there_is_nothing_to_manage_and_nothing_wrong() {
     let mut none = attachment("none", 7);
     (none.mac, none.addresses) = (None, Vec::new());
     container.container.face.attachments = vec![none];
-    container.found = own(Vec::new());
+    container.found = Ok(own(Vec::new()));
     let workload = alone(&container);
     assert_eq!(
         (workload.endpoints, workload.unmanageable),
