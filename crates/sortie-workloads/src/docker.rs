@@ -15,6 +15,7 @@ mod network;
 #[cfg(test)]
 mod sample;
 mod session;
+mod starting;
 mod survey;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! A process's network interfaces, and which port of this host each one is behind.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -70,6 +71,21 @@ pub(crate) async fn look(
             namespace: inside.id(),
             interfaces,
         })
+    })
+    .await
+}
+
+/// The index of each interface of a namespace, by name.
+pub(crate) async fn indexes(home: Namespace) -> Result<BTreeMap<String, IfIndex>, Error> {
+    let subject = home.clone();
+    on_thread(&subject, move || {
+        home.enter()?;
+        let links = Connection::open().and_then(|connection| connection.links());
+        let links = links.map_err(|error| home.failed("list interfaces", error))?;
+        Ok(links
+            .into_iter()
+            .map(|link| (link.name, IfIndex(link.index)))
+            .collect())
     })
     .await
 }

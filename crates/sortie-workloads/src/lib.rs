@@ -13,6 +13,7 @@ pub mod docker;
 mod error;
 mod interfaces;
 mod netns;
+mod ports;
 mod rtnetlink;
 pub mod simulated;
 

@@ -22,6 +22,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NamespaceId(u64, u64);
 
+impl NamespaceId {
+    /// Equal to no namespace's: for one that was not looked at yet.
+    pub(crate) const UNKNOWN: Self = Self(0, 0);
+}
+
 /// An open network namespace; it stays alive while this does.
 #[derive(Debug, Clone)]
 pub(crate) struct Namespace {

@@ -9,7 +9,7 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -19,6 +19,8 @@ use sortie_api::workload::MacAddress;
 
 /// The kernel answers within the call; more means that an answer was lost.
 const ANSWER_SECONDS: i64 = 5;
+/// So often a listener can see whether anybody still wants to know.
+const EVENT_SECONDS: i64 = 1;
 /// Above any real container's number of interfaces and addresses; bounds a hostile one.
 const MESSAGES: usize = 20_000;
 
@@ -36,6 +38,8 @@ pub(crate) struct Link {
     pub(crate) peer_namespace: Option<i32>,
     /// `IFLA_MASTER`: the bridge it is a port of.
     pub(crate) master: Option<u32>,
+    /// `IFF_LOWER_UP`: both ends of a virtual cable are up.
+    pub(crate) lower_up: bool,
 }
 
 /// A socket of one namespace.
@@ -71,6 +75,19 @@ impl Connection {
     pub(crate) fn link(&self, index: u32) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.header.index = index;
+        self.one_link(message)
+    }
+
+    /// The link with this index in the namespace that this one knows by `number`
+    /// (`IFLA_TARGET_NETNSID`, since Linux 4.20).
+    pub(crate) fn link_in(&self, number: i32, index: u32) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::IfNetnsId(number)];
+        self.one_link(message)
+    }
+
+    fn one_link(&self, message: LinkMessage) -> io::Result<Option<Link>> {
         let mut found = None;
         let asked = self.ask(RouteNetlinkMessage::GetLink(message), 0, |answer| {
             if let RouteNetlinkMessage::NewLink(message) = answer {
@@ -135,21 +152,14 @@ impl Connection {
 
         let mut messages = 0;
         loop {
-            let (datagram, _) = self.0.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(io::Error::other)?;
-                // Messages are aligned to 4 bytes (netlink(7)), the last one perhaps not.
-                let length = (answer.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
+            for answer in receive(&self.0)? {
                 messages += 1;
                 if messages > MESSAGES {
                     return Err(io::Error::other(
                         "more interfaces and addresses than are read",
                     ));
                 }
-                match answer.payload {
+                match answer {
                     NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::Error(error) => {
                         return match error.code {
@@ -170,6 +180,72 @@ impl Connection {
     }
 }
 
+/// What the kernel tells about links when they change.
+pub(crate) struct LinkEvents(Socket);
+
+/// One of them.
+pub(crate) enum LinkEvent {
+    /// It is new or changed.
+    Changed(Link),
+    /// It is gone, or in another namespace.
+    Gone(u32),
+}
+
+impl LinkEvents {
+    /// Of the calling thread's namespace, from now on.
+    pub(crate) fn subscribe() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.add_membership(nix::libc::RTNLGRP_LINK)?;
+        setsockopt(
+            &socket.as_fd(),
+            sockopt::ReceiveTimeout,
+            &TimeVal::seconds(EVENT_SECONDS),
+        )?;
+        Ok(Self(socket))
+    }
+
+    /// The next ones; none after a second without. `ENOBUFS`: some were lost (netlink(7)).
+    pub(crate) fn next(&self) -> io::Result<Vec<LinkEvent>> {
+        let messages = match receive(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
+            other => other?,
+        };
+        Ok(messages.into_iter().filter_map(link_event).collect())
+    }
+}
+
+fn link_event(message: NetlinkPayload<RouteNetlinkMessage>) -> Option<LinkEvent> {
+    match message {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+            Some(LinkEvent::Changed(link(message)))
+        }
+        // In the bridge's family it only says that a port left its bridge.
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message))
+            if message.header.interface_family == AddressFamily::Unspec =>
+        {
+            Some(LinkEvent::Gone(message.header.index))
+        }
+        _ => None,
+    }
+}
+
+/// One datagram's messages.
+fn receive(socket: &Socket) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
+    let (datagram, _) = socket.recv_from_full()?;
+    let mut rest = datagram.as_slice();
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let message =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+        // Messages are aligned to 4 bytes (netlink(7)), the last one perhaps not.
+        let length = (message.header.length as usize).next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+        messages.push(message.payload);
+    }
+    Ok(messages)
+}
+
 fn link(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
@@ -179,6 +255,7 @@ fn link(message: LinkMessage) -> Link {
         peer: None,
         peer_namespace: None,
         master: None,
+        lower_up: message.header.flags.contains(LinkFlags::LowerUp),
     };
     for attribute in message.attributes {
         match attribute {

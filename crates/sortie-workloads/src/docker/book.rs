@@ -29,9 +29,9 @@ impl Book {
         &self.seen
     }
 
-    /// Whether a network with this id is known.
-    pub(crate) fn has_network(&self, id: &str) -> bool {
-        self.networks.contains_key(id)
+    /// All networks, by id.
+    pub(crate) fn networks(&self) -> &BTreeMap<String, EngineNetwork> {
+        &self.networks
     }
 
     /// A container started or changed.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary, EndpointSettings};
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, EndpointSettings, NetworkInspect,
+};
 use sortie_api::workload::MacAddress;
 
 /// A running container.
@@ -104,6 +106,29 @@ impl Face {
                     .as_deref(),
             ),
             attachments: attachments(answer.network_settings.and_then(|it| it.networks)),
+        })
+    }
+}
+
+impl Face {
+    /// With the one attachment that the network tells of this container; none if it does not.
+    pub(crate) fn on_network(self, network: NetworkInspect) -> Option<Self> {
+        let endpoint = network.containers?.remove(&self.id)?;
+        // Addresses have a prefix length here.
+        let address = |text: String| text.split('/').next()?.parse().ok();
+        let attachment = Attachment {
+            network: network.name?,
+            network_id: network.id?,
+            mac: endpoint.mac_address.as_deref().and_then(mac),
+            addresses: [endpoint.ipv4_address, endpoint.ipv6_address]
+                .into_iter()
+                .flatten()
+                .filter_map(address)
+                .collect(),
+        };
+        Some(Self {
+            attachments: vec![attachment],
+            ..self
         })
     }
 }

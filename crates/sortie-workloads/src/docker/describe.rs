@@ -27,6 +27,15 @@ impl Seen {
         workload_id(&self.container.face.id)
     }
 
+    /// Whether one of its interfaces is behind this port.
+    pub(crate) fn is_behind(&self, index: IfIndex) -> bool {
+        let Ok(Found::Own { interfaces, .. }) = &self.found else {
+            return false;
+        };
+        let mut ports = interfaces.iter().filter_map(|interface| interface.port);
+        ports.any(|port| port.index == index)
+    }
+
     /// Whose namespace it shares, if that is another container's.
     pub(crate) fn shares(&self) -> Option<&str> {
         match &self.container.face.mode {

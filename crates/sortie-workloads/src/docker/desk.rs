@@ -10,7 +10,9 @@ use super::container::{Container, Face};
 use super::describe::Seen;
 use super::event::Action;
 use super::network::EngineNetwork;
+use super::starting::Starting;
 use crate::Error;
+use crate::ports::PortNews;
 
 /// Something to ask the engine and the kernel; each is answered once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,13 @@ pub(crate) enum Job {
         id: String,
         /// Its name, or a short id.
         name: String,
+    },
+    /// Ask about a container that is being started, without inspecting it.
+    Starting {
+        /// The engine's id.
+        id: String,
+        /// The id of the network that it was just connected to.
+        network: String,
     },
     /// List the networks.
     Networks,
@@ -49,6 +58,7 @@ struct Looking {
 pub(crate) struct Desk {
     book: Book,
     looking: BTreeMap<String, Looking>,
+    starting: Starting,
     /// Networks are being listed; true: once more when they are there.
     listing: Option<bool>,
     /// Containers whose networks are being listed: a workload is never said before its network.
@@ -98,15 +108,33 @@ impl Desk {
     pub(crate) fn act(&mut self, action: Action) {
         match action {
             Action::Started(id) => {
+                self.starting.remove(&id);
                 self.touch(&id);
                 self.look(id);
             }
-            // Nothing is known of it: it has not started, and its `start` will come; or the first
-            // survey is under way, and the one after a quiet second mends what that misses.
+            // Nothing is known of it: its `start` will come; or the first survey is under way,
+            // and the one after a quiet second mends what that misses.
             Action::Changed(id) => {
-                if self.knows(&id) {
+                if self.runs(&id) {
                     self.touch(&id);
                     self.look(id);
+                }
+            }
+            Action::Connected { id, network, at } => {
+                if self.runs(&id) {
+                    self.touch(&id);
+                    self.look(id);
+                } else if self.spoken {
+                    self.starting.connected(&id, at);
+                    self.jobs.push(Job::Starting { id, network });
+                }
+            }
+            Action::Disconnected(id) => {
+                if self.runs(&id) {
+                    self.touch(&id);
+                    self.look(id);
+                } else {
+                    self.give_up(&id);
                 }
             }
             Action::Ended(id, at) => {
@@ -123,6 +151,7 @@ impl Desk {
                     };
                 }
                 self.held.remove(&id);
+                self.starting.remove(&id);
                 let changes = self.book.remove(&id);
                 self.say(changes);
             }
@@ -148,10 +177,9 @@ impl Desk {
                 self.say(changes);
             }
             Ok(Some(seen)) => {
-                let unknown = |id: &str| !id.is_empty() && !self.book.has_network(id);
                 let attachments = &seen.container.face.attachments;
-                let missing = attachments.iter().any(|it| unknown(&it.network_id));
-                if missing && self.listing.is_none() {
+                let networks: Vec<&str> = attachments.iter().map(|it| &*it.network_id).collect();
+                if self.misses(&networks) && self.listing.is_none() {
                     self.list_networks();
                 }
                 if self.listing.is_some() {
@@ -176,6 +204,39 @@ impl Desk {
             let changes = self.book.put(seen);
             self.say(changes);
         }
+        self.find_ports();
+    }
+
+    /// The answer to [`Job::Starting`]; none: nothing to be known before its `start` event.
+    pub(crate) fn told(&mut self, id: &str, answer: Result<Option<Face>, Error>) {
+        match answer {
+            Err(error) => tracing::debug!(%error, "a container is known when it has started"),
+            Ok(None) => {}
+            Ok(Some(face)) => {
+                self.starting.told(id, face);
+                let networks: Vec<&str> = self.starting.network_ids(id).collect();
+                if self.misses(&networks) && self.listing.is_none() {
+                    self.list_networks();
+                }
+                self.find_port(id);
+            }
+        }
+    }
+
+    /// A port of a bridge came up or went.
+    pub(crate) fn port(&mut self, news: PortNews) {
+        self.starting.port(news);
+        match news {
+            PortNews::Up(..) => self.find_ports(),
+            PortNews::Gone(index) => {
+                for id in self.starting.ids() {
+                    let seen = self.book.container(&id);
+                    if seen.is_some_and(|seen| seen.is_behind(index)) {
+                        self.give_up(&id);
+                    }
+                }
+            }
+        }
     }
 
     /// The survey's answer. The first one is said whatever it holds, later ones if they differ
@@ -194,6 +255,14 @@ impl Desk {
             .chain(failed)
             .map(|seen| (seen.container.face.id.clone(), seen))
             .collect();
+        // Those that are being started are not in the engine's list yet.
+        for id in self.starting.ids() {
+            if seen.contains_key(&id) && !touched.containers.contains(&id) {
+                self.starting.remove(&id);
+            } else if let Some(starting) = known.get(&id) {
+                seen.insert(id, starting.clone());
+            }
+        }
         for id in touched.containers {
             match known.get(&id) {
                 Some(newer) => seen.insert(id, newer.clone()),
@@ -212,10 +281,45 @@ impl Desk {
         }
     }
 
-    fn knows(&self, id: &str) -> bool {
-        self.book.container(id).is_some()
-            || self.looking.contains_key(id)
-            || self.held.contains_key(id)
+    /// Whether the container has started, so that inspecting it does not block.
+    fn runs(&self, id: &str) -> bool {
+        let known = self.book.container(id).is_some() && !self.starting.has(id);
+        known || self.looking.contains_key(id) || self.held.contains_key(id)
+    }
+
+    fn misses(&self, networks: &[&str]) -> bool {
+        let known = self.book.networks();
+        networks
+            .iter()
+            .any(|id| !id.is_empty() && !known.contains_key(*id))
+    }
+
+    fn find_ports(&mut self) {
+        for id in self.starting.ids() {
+            self.find_port(&id);
+        }
+    }
+
+    /// While networks are being listed nothing is said; afterwards all are tried again.
+    fn find_port(&mut self, id: &str) {
+        if self.listing.is_some() {
+            return;
+        }
+        if let Some(seen) = self.starting.seen(id, self.book.networks()) {
+            self.touch(id);
+            let changes = self.book.put(seen);
+            self.say(changes);
+        }
+    }
+
+    /// A start that came to nothing.
+    fn give_up(&mut self, id: &str) {
+        if self.starting.has(id) {
+            self.starting.remove(id);
+            self.touch(id);
+            let changes = self.book.remove(id);
+            self.say(changes);
+        }
     }
 
     fn touch(&mut self, id: &str) {

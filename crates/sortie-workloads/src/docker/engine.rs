@@ -1,5 +1,6 @@
 //! Questions to the engine, each with a time limit and an error that names its object.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::errors::Error as ApiError;
 use bollard::models::EventMessage;
 use bollard::query_parameters::{
-    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
+    EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, ListContainersOptions,
+    ListContainersOptionsBuilder, ListNetworksOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
 use tokio::net::UnixStream;
 
 use super::container::{Container, Face};
-use super::network::{EngineNetwork, host_index};
+use super::network::EngineNetwork;
 use crate::Error;
+use crate::interfaces::indexes;
+use crate::netns::Namespace;
 
 /// The engine answers in milliseconds; while it starts many containers at once, in seconds.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -124,14 +128,40 @@ impl Engine {
         }
     }
 
-    /// All networks.
-    pub(crate) async fn networks(&self) -> Result<Vec<EngineNetwork>, Error> {
+    /// A container that is being started, without inspecting it: its face, with the one
+    /// attachment to `network`. None if either is gone.
+    pub(crate) async fn starting(&self, id: &str, network: &str) -> Result<Option<Face>, Error> {
+        let operation = format!("inspect network {network}");
+        let asked = self
+            .api
+            .inspect_network(network, None::<InspectNetworkOptions>);
+        let inspected = match within(&operation, asked).await? {
+            Err(ApiError::DockerResponseServerError {
+                status_code: 404, ..
+            }) => return Ok(None),
+            other => answer(&operation, other)?,
+        };
+        let operation = format!("list container {id}");
+        let filters = HashMap::from([("id", vec![id])]);
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let asked = self.api.list_containers(Some(options));
+        let listed = answer(&operation, within(&operation, asked).await?)?;
+        let face = listed.into_iter().find_map(Face::from_summary);
+        Ok(face.and_then(|face| face.on_network(inspected)))
+    }
+
+    /// All networks, with their bridges' indexes in `home`.
+    pub(crate) async fn networks(&self, home: &Namespace) -> Result<Vec<EngineNetwork>, Error> {
         let operation = "list networks";
         let asked = self.api.list_networks(None::<ListNetworksOptions>);
         let networks = answer(operation, within(operation, asked).await?)?;
+        let indexes = indexes(home.clone()).await?;
         Ok(networks
             .into_iter()
-            .filter_map(|network| EngineNetwork::new(network, host_index))
+            .filter_map(|network| EngineNetwork::new(network, |name| indexes.get(name).copied()))
             .collect())
     }
 }

@@ -8,9 +8,19 @@ use bollard::models::{EventMessage, EventMessageTypeEnum};
 pub(crate) enum Action {
     /// The container's process runs: look at it.
     Started(String),
-    /// Something about a container changed: look at it if it runs. Before its `start` event the
-    /// engine would not answer until it has started.
+    /// Something about a container changed: look at it if it runs.
     Changed(String),
+    /// It was connected to a network; if it does not run, it is being started.
+    Connected {
+        /// The container.
+        id: String,
+        /// The network's id.
+        network: String,
+        /// When, in nanoseconds since the epoch.
+        at: i64,
+    },
+    /// It was disconnected from a network; if it does not run, its start failed.
+    Disconnected(String),
     /// The container's process ended at this time, in nanoseconds since the epoch.
     Ended(String, i64),
     /// A network came, went or changed: list them.
@@ -34,11 +44,18 @@ pub(crate) fn action(event: EventMessage) -> Option<Action> {
             }
         }
         EventMessageTypeEnum::NETWORK => match name.as_str() {
-            "connect" | "disconnect" => actor
-                .attributes
-                .unwrap_or_default()
-                .remove("container")
-                .map(Action::Changed),
+            "connect" | "disconnect" => {
+                let id = actor.attributes.unwrap_or_default().remove("container")?;
+                Some(if name == "connect" {
+                    Action::Connected {
+                        id,
+                        network: actor.id.unwrap_or_default(),
+                        at: event.time_nano.unwrap_or(0),
+                    }
+                } else {
+                    Action::Disconnected(id)
+                })
+            }
             "create" | "destroy" | "remove" | "update" | "prune" => Some(Action::Networks),
             _ => None,
         },

@@ -1,7 +1,6 @@
 //! What an engine says about its networks.
 
 use bollard::models;
-use nix::net::if_::if_nametoindex;
 use sortie_api::workload::{IfIndex, Network};
 
 /// The engine's option for the bridge's interface name.
@@ -39,11 +38,6 @@ impl EngineNetwork {
             driver,
         })
     }
-}
-
-/// The index of an interface in the calling thread's namespace.
-pub(crate) fn host_index(name: &str) -> Option<IfIndex> {
-    if_nametoindex(name).ok().map(IfIndex)
 }
 
 /// The name that the bridge driver gives its bridge: the option, else `br-` and twelve digits of

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::container::Face;
 use super::describe::Seen;
 use super::desk::{Desk, Job, Survey};
 use super::engine::Engine;
@@ -18,6 +19,7 @@ use super::network::EngineNetwork;
 use super::survey;
 use crate::Error;
 use crate::netns::Namespace;
+use crate::ports;
 
 /// A survey comes this long after the last event …
 const QUIET: Duration = Duration::from_secs(1);
@@ -44,6 +46,7 @@ pub(crate) struct Session {
 /// A job's answer.
 enum Done {
     Container(String, Result<Option<Seen>, Error>),
+    Starting(String, Result<Option<Face>, Error>),
     Networks(Result<Vec<EngineNetwork>, Error>),
     Survey(Result<Survey, Error>),
 }
@@ -72,6 +75,10 @@ impl Session {
     pub(crate) async fn run(&mut self) -> Option<Error> {
         // Asked for before the first survey, and from a second ago on: nothing falls in between.
         let mut events = pin!(self.engine.events());
+        let mut ports = match ports::follow(&self.home) {
+            Ok(ports) => ports,
+            Err(error) => return Some(error),
+        };
         self.begin_survey();
         let sender = self.sender.clone();
         loop {
@@ -86,6 +93,7 @@ impl Session {
                     Some(Err(error)) => return Some(error),
                     None => return Some(self.engine.events_ended()),
                 },
+                Some(news) = ports.recv() => self.desk.port(news),
                 Some(done) = self.tasks.join_next() => {
                     if let Err(error) = self.done(done) {
                         return Some(error);
@@ -126,8 +134,15 @@ impl Session {
             let engine = self.engine.clone();
             match job {
                 Job::Networks => {
+                    let home = self.home.clone();
                     self.tasks
-                        .spawn(async move { Done::Networks(engine.networks().await) });
+                        .spawn(async move { Done::Networks(engine.networks(&home).await) });
+                }
+                Job::Starting { id, network } => {
+                    self.tasks.spawn(async move {
+                        let answer = engine.starting(&id, &network).await;
+                        Done::Starting(id, answer)
+                    });
                 }
                 Job::Container { id, name } => {
                     let (home, permits) = (self.home.clone(), Arc::clone(&self.permits));
@@ -156,6 +171,7 @@ impl Session {
                 }
                 self.desk.looked(&id, answer);
             }
+            Done::Starting(id, answer) => self.desk.told(&id, answer),
             Done::Networks(answer) => self.desk.listed(answer?),
             Done::Survey(answer) => {
                 self.surveyed = Instant::now();

@@ -54,7 +54,7 @@ pub(crate) async fn everything(
         .collect()
         .await;
     // Listed last, so that the network of each container is among them.
-    let networks = engine.networks().await?;
+    let networks = engine.networks(home).await?;
 
     let mut survey = Survey {
         seen: Vec::new(),

@@ -11,6 +11,7 @@ fn inner() -> Link {
         peer: Some(23),
         peer_namespace: Some(0),
         master: None,
+        lower_up: true,
     }
 }
 
@@ -23,6 +24,7 @@ fn outer() -> Link {
         peer: Some(5),
         peer_namespace: Some(4),
         master: Some(2),
+        lower_up: true,
     }
 }
 

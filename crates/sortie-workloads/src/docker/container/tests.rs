@@ -104,6 +104,37 @@ fn the_list_shows_the_same_face_as_inspect() {
 }
 
 #[test]
+fn a_network_tells_what_it_gave_a_container_that_is_being_started() {
+    let network = || -> NetworkInspect {
+        serde_json::from_str(
+            r#"{"Name": "n7", "Id": "8067", "Containers": {"c248": {"Name": "s1",
+                "EndpointID": "a89b", "MacAddress": "02:42:0a:07:00:02",
+                "IPv4Address": "10.7.0.2/24", "IPv6Address": "fd00:7::2/64"}}}"#,
+        )
+        .unwrap()
+    };
+    let listed = |id: &str| -> Face {
+        let summary = format!(
+            r#"{{"Id": "{id}", "Names": ["/s1"], "Labels": {{"k": "v"}}, "State": "created",
+                "NetworkSettings": {{"Networks": {{"n7": {{"NetworkID": ""}}}}}}}}"#
+        );
+        Face::from_summary(serde_json::from_str(&summary).unwrap()).unwrap()
+    };
+    let face = listed("c248").on_network(network()).unwrap();
+    assert_eq!((&*face.name, &*face.labels["k"]), ("s1", "v"));
+    assert_eq!(
+        face.attachments,
+        [Attachment {
+            network: "n7".to_owned(),
+            network_id: "8067".to_owned(),
+            mac: Some(MacAddress([2, 0x42, 0x0a, 7, 0, 2])),
+            addresses: vec!["10.7.0.2".parse().unwrap(), "fd00:7::2".parse().unwrap()],
+        }]
+    );
+    assert_eq!(listed("ffff").on_network(network()), None);
+}
+
+#[test]
 fn network_modes() {
     assert_eq!(mode(Some("host")), Mode::Host);
     assert_eq!(

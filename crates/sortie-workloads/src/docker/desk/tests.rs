@@ -1,5 +1,8 @@
 use super::*;
-use crate::docker::sample::{network, seen};
+use sortie_api::workload::IfIndex;
+
+use crate::docker::sample::{BRIDGE, mac, network, seen};
+use crate::interfaces::Port;
 
 fn survey(seen: Vec<Seen>) -> Survey {
     Survey {
@@ -28,6 +31,29 @@ fn changed(id: &str) -> Action {
 
 fn ended(id: &str, at: i64) -> Action {
     Action::Ended(id.to_owned(), at)
+}
+
+fn connected(id: &str) -> Action {
+    Action::Connected {
+        id: id.to_owned(),
+        network: "id-of-front".to_owned(),
+        at: 5,
+    }
+}
+
+fn starting(id: &str) -> Job {
+    Job::Starting {
+        id: id.to_owned(),
+        network: "id-of-front".to_owned(),
+    }
+}
+
+fn up(number: u8) -> PortNews {
+    let port = Port {
+        index: IfIndex(100 + u32::from(number)),
+        bridge: Some(BRIDGE),
+    };
+    PortNews::Up(port, mac(number))
 }
 
 fn job(id: &str, name: &str) -> Job {
@@ -83,13 +109,19 @@ fn nobody_inspects_a_container_before_its_start() {
     let mut desk = desk(vec![seen("db", 9)]);
     desk.act(changed("web"));
     assert_eq!(desk.take_jobs(), []);
+    desk.act(connected("web"));
+    desk.act(changed("web"));
+    assert_eq!(desk.take_jobs(), [starting("web")]);
     desk.act(changed("db"));
     assert_eq!(desk.take_jobs(), [job("db", "db-name")]);
     // Restarting: what is disconnected and connected between `die` and `start` waits for that.
     desk.looked("db", Ok(Some(seen("db", 9))));
     desk.act(ended("db", 10));
     desk.act(changed("db"));
+    desk.act(Action::Disconnected("db".to_owned()));
     assert_eq!(desk.take_jobs(), []);
+    desk.act(connected("db"));
+    assert_eq!(desk.take_jobs(), [starting("db")]);
 }
 
 #[test]
@@ -229,4 +261,71 @@ fn a_container_that_cannot_be_inspected_stays_or_is_shown_with_the_reason() {
         reason.contains("no answer from the engine within 10 s"),
         "{reason}"
     );
+}
+
+#[test]
+fn a_container_is_said_before_it_starts_and_completed_when_it_has() {
+    let mut desk = desk(Vec::new());
+    desk.act(connected("web"));
+    assert_eq!(desk.take_jobs(), [starting("web")]);
+    desk.told("web", Ok(Some(seen("web", 7).container.face)));
+    assert_eq!(said(&mut desk), NOTHING);
+    desk.port(up(7));
+    let [Change::Workload(early)] = &desk.take_changes()[..] else {
+        panic!("not said");
+    };
+    assert_eq!((early.pid, early.started), (0, 5));
+    // It is not in the engine's list yet, and does not run yet: no inspect, and no going away.
+    desk.act(connected("web"));
+    assert_eq!(desk.take_jobs(), [starting("web")]);
+    desk.begin_survey();
+    desk.surveyed(survey(Vec::new()));
+    assert_eq!(said(&mut desk), NOTHING);
+    desk.act(started("web"));
+    assert_eq!(desk.take_jobs(), [job("web", "web-name")]);
+    desk.looked("web", Ok(Some(seen("web", 7))));
+    let [Change::Workload(late)] = &desk.take_changes()[..] else {
+        panic!("not said");
+    };
+    assert_eq!((late.pid, late.started), (1007, 7));
+    assert_eq!(late.endpoints, early.endpoints);
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let begun = || {
+        let mut desk = desk(Vec::new());
+        desk.act(connected("web"));
+        desk.told("web", Ok(Some(seen("web", 7).container.face)));
+        desk.port(up(7));
+        assert_eq!(said(&mut desk), ["+web"]);
+        desk
+    };
+    for failure in [Action::Disconnected("web".to_owned()), ended("web", 6)] {
+        let mut desk = begun();
+        desk.act(failure);
+        assert_eq!(said(&mut desk), ["-web"]);
+        // The next one gets the same MAC.
+        desk.port(PortNews::Gone(IfIndex(107)));
+        desk.port(up(7));
+        assert_eq!(said(&mut desk), NOTHING);
+    }
+    let mut desk = begun();
+    desk.port(PortNews::Gone(IfIndex(107)));
+    assert_eq!(said(&mut desk), ["-web"]);
+}
+
+#[test]
+fn a_start_event_that_was_lost_is_made_good_by_the_survey() {
+    let mut desk = desk(Vec::new());
+    desk.act(connected("web"));
+    desk.told("web", Ok(Some(seen("web", 7).container.face)));
+    desk.port(up(7));
+    assert_eq!(said(&mut desk), ["+web"]);
+    desk.begin_survey();
+    desk.surveyed(survey(vec![seen("web", 7)]));
+    assert_eq!(said(&mut desk), ["=web"]);
+    desk.take_jobs();
+    desk.act(changed("web"));
+    assert_eq!(desk.take_jobs(), [job("web", "web-name")], "it runs");
 }

@@ -22,13 +22,24 @@ fn a_container_is_looked_at_when_it_starts_and_is_gone_when_it_dies() {
 
 #[test]
 fn a_network_connection_is_about_its_container() {
-    for name in ["connect", "disconnect"] {
-        let connect = event(&format!(
+    let connection = |name: &str| {
+        event(&format!(
             r#"{{"Type":"network","Action":"{name}","Actor":{{"ID":"df18","Attributes":
-                {{"container":"d03f","name":"front","type":"bridge"}}}}}}"#
-        ));
-        assert_eq!(action(connect), Some(Action::Changed("d03f".to_owned())));
-    }
+                {{"container":"d03f","name":"front","type":"bridge"}}}},"timeNano":7}}"#
+        ))
+    };
+    assert_eq!(
+        action(connection("connect")),
+        Some(Action::Connected {
+            id: "d03f".to_owned(),
+            network: "df18".to_owned(),
+            at: 7,
+        })
+    );
+    assert_eq!(
+        action(connection("disconnect")),
+        Some(Action::Disconnected("d03f".to_owned()))
+    );
     for name in ["create", "destroy", "update"] {
         let network = event(&format!(
             r#"{{"Type":"network","Action":"{name}","Actor":{{"ID":"df18"}}}}"#
