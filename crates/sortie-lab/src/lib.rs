@@ -2,6 +2,7 @@
 
 mod capture;
 mod checksum;
+mod engine;
 mod error;
 pub mod frame;
 mod host;
@@ -17,6 +18,10 @@ mod traffic;
 mod wait;
 
 pub use capture::{Capture, Direction, Frame};
+pub use engine::{
+    Container, ContainerSpec, DOCKER_SOCKET, Engine, EngineKind, EngineSpec, Executed, Firewall,
+    NetworkSpec,
+};
 pub use error::{LabError, Result};
 pub use host::{Host, HostSpec, Uplink, UplinkSpec};
 pub use internet::Internet;

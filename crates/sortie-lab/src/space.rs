@@ -29,32 +29,7 @@ pub(crate) struct Space {
 }
 
 /// Prepares the host, then holds it.
-///
-/// - `$0` gets the id and the start time of this process, as the machine sees them, for the sweep.
-/// - /run is the host's own, so that default socket and lock paths do not collide.
-/// - /sys shows the host's own links; the machine's cgroups stay reachable.
-/// - Sysctls outside `net` are read-only: dockerd would raise the machine's key limits.
-/// - Children that nobody waits for are reaped by the kernel, since SIGCHLD is ignored.
-const HOLD: &str = r#"
-set -e
-read -r line < /proc/self/stat
-set -- $line
-echo "$1 ${22}" > "$0"
-mount -t proc proc /proc
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/lock /run/cgroup
-if [ -d /sys/fs/cgroup ]; then mount --rbind /sys/fs/cgroup /run/cgroup; fi
-mount -t sysfs sysfs /sys
-if [ -d /sys/fs/cgroup ]; then mount --move /run/cgroup /sys/fs/cgroup; fi
-rmdir /run/cgroup
-mount --bind /proc/sys /proc/sys
-mount -o remount,bind,ro /proc/sys
-mount --bind /proc/sys/net /proc/sys/net
-mount -o remount,bind,rw /proc/sys/net
-trap '' CHLD
-echo ready
-exec cat > /dev/null
-"#;
+const HOLD: &str = include_str!("space/hold.sh");
 
 impl Space {
     /// Makes the namespaces; `record` gets the first process's id and start time.

@@ -63,22 +63,28 @@ fn egress_addresses_are_answered_on_the_link_and_routed_ones_without_arp() -> Re
         .routed("192.0.2.64/28");
     let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
     let to = lab.destination()?;
-    for source in [v4(11), [192, 0, 2, 65].into()] {
+    let sources = [v4(11), [192, 0, 2, 65].into()];
+    for source in sources {
+        Call::new(Traffic::Ping, source).make(lab.internet())?;
+    }
+    let frames: Vec<String> = lab
+        .frames_since(&Mark::default())?
+        .iter()
+        .map(|(_, frame)| frame.to_string())
+        .collect();
+    let answered = |address: &str| {
+        frames
+            .iter()
+            .any(|frame| frame.contains(&format!("ARP {address} is-at")))
+    };
+    assert!(answered("203.0.113.11"));
+    assert!(!answered("192.0.2.65"));
+    for source in sources {
         let mark = lab.mark()?;
         let seen = Call::new(Traffic::Tcp(7), to.v4).from(source).make(&host)?;
         assert_eq!(seen.map(|seen| seen.ip()), Some(source));
         lab.expect_only_sources(&mark, to.v4, &[source])?;
     }
-    let asked = |address| {
-        lab.frames_since(&Mark::default()).map(|frames| {
-            let question = format!("ARP who-has {address} tell 203.0.113.1");
-            frames
-                .iter()
-                .any(|(_, frame)| frame.to_string().contains(&question))
-        })
-    };
-    assert!(asked("203.0.113.11")?);
-    assert!(!asked("192.0.2.65")?);
     Ok(())
 }
 
@@ -174,7 +180,7 @@ fn the_machine_is_out_of_reach() -> Result<()> {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script]);
     let outcome = host.run(SOON, command)?;
-    assert_eq!(outcome.stdout, "lock\nmount\nlo\nup0\ncat\n");
+    assert_eq!(outcome.stdout, "lock\nlo\nup0\ncat\n");
     assert!(
         outcome.stderr.contains("Read-only file system"),
         "{}",
