@@ -1,9 +1,12 @@
 //! Docker, and engines that speak its API: containers and networks as a stream of changes.
 //!
-//! `watch` connects and keeps the stream alive. Inside a connection (`session`), an `event` says
-//! what to look at; `engine` asks, each question with a time limit; `container` and `network` are
-//! what the answers say; `describe` puts a container and its namespace together; `book` holds all
-//! that is known and turns what is new into changes.
+//! `watch` connects and keeps the stream alive. Inside a connection (`session`):
+//! - an `event` says that something happened, and `desk` what to look at: it knows what is under
+//!   way, what is newer than what, and who is just `starting`;
+//! - `engine` asks, each question with a time limit; `container` and `network` are its answers;
+//!   `survey` looks at one container or at all, in the engine and in the kernel;
+//! - `describe` puts a container and its namespace together, and `book` holds all that is known
+//!   and turns what is new into changes.
 
 mod book;
 mod container;

@@ -6,7 +6,7 @@
 //! - [`simulated`]: any number of made-up workloads, for benches.
 //!
 //! Inside: `netns` enters a namespace on a thread of its own, `rtnetlink` asks the kernel there,
-//! `interfaces` puts the two ends of each virtual cable together.
+//! `interfaces` puts the two ends of each virtual cable together, and `ports` tells of new ones.
 #![forbid(unsafe_code)]
 
 pub mod docker;

@@ -131,24 +131,31 @@ impl Engine {
     /// A container that is being started, without inspecting it: its face, with the one
     /// attachment to `network`. None if either is gone.
     pub(crate) async fn starting(&self, id: &str, network: &str) -> Result<Option<Face>, Error> {
-        let operation = format!("inspect network {network}");
-        let asked = self
-            .api
-            .inspect_network(network, None::<InspectNetworkOptions>);
-        let inspected = match within(&operation, asked).await? {
-            Err(ApiError::DockerResponseServerError {
-                status_code: 404, ..
-            }) => return Ok(None),
-            other => answer(&operation, other)?,
-        };
-        let operation = format!("list container {id}");
         let filters = HashMap::from([("id", vec![id])]);
         let options = ListContainersOptionsBuilder::default()
             .all(true)
             .filters(&filters)
             .build();
-        let asked = self.api.list_containers(Some(options));
-        let listed = answer(&operation, within(&operation, asked).await?)?;
+        let (inspect, list) = (
+            format!("inspect network {network}"),
+            format!("list container {id}"),
+        );
+        // At the same time: from Docker 28 on the process runs some 20 ms after the connection.
+        let (inspected, listed) = tokio::join!(
+            within(
+                &inspect,
+                self.api
+                    .inspect_network(network, None::<InspectNetworkOptions>),
+            ),
+            within(&list, self.api.list_containers(Some(options))),
+        );
+        let inspected = match inspected? {
+            Err(ApiError::DockerResponseServerError {
+                status_code: 404, ..
+            }) => return Ok(None),
+            other => answer(&inspect, other)?,
+        };
+        let listed = answer(&list, listed?)?;
         let face = listed.into_iter().find_map(Face::from_summary);
         Ok(face.and_then(|face| face.on_network(inspected)))
     }
