@@ -63,13 +63,19 @@ pub fn down(socket: &Path) -> Result<Vec<String>, Error> {
     if holder::is_locked() {
         return Err(Error::SecondAgent);
     }
-    let options = kernel::Options { state: notes(socket), ..kernel::Options::default() };
+    let options = kernel::Options {
+        state: notes(socket),
+        ..kernel::Options::default()
+    };
     let mut kernel = Kernel::open(options)?;
     crate::core::remove_everything(&mut kernel, &Attachments::load(&notes(socket)))
 }
 
 fn notes(socket: &Path) -> PathBuf {
-    socket.parent().unwrap_or(Path::new("/run/sortie")).to_owned()
+    socket
+        .parent()
+        .unwrap_or(Path::new("/run/sortie"))
+        .to_owned()
 }
 
 fn configuration(options: &Options) -> Result<AgentConfig, Error> {
@@ -98,7 +104,9 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     watch_host(&handle)?;
     watch_folder(&handle, policies.path())?;
     proof::listen(&handle)?;
-    let engine = DockerConfig { socket: config.docker.socket.clone() };
+    let engine = DockerConfig {
+        socket: config.docker.socket.clone(),
+    };
     let attachments = Attachments::load(&notes(&options.socket));
     let core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
@@ -114,8 +122,10 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
             }
         });
         tokio::spawn(server::serve(listener, sources.clone()));
-        let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -145,7 +155,10 @@ fn watch_host(handle: &Handle) -> Result<(), Error> {
             }
         }
     };
-    thread::Builder::new().name("host".to_owned()).spawn(run).map_err(Error::system("start a thread"))?;
+    thread::Builder::new()
+        .name("host".to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
     Ok(())
 }
 
@@ -156,8 +169,11 @@ fn watch_folder(handle: &Handle, folder: &Path) -> Result<(), Error> {
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE;
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).map_err(|e| Error::file("watch", folder)(e.into()))?;
-    inotify.add_watch(folder, flags).map_err(|e| Error::file("watch", folder)(e.into()))?;
+    let inotify =
+        Inotify::init(InitFlags::IN_CLOEXEC).map_err(|e| Error::file("watch", folder)(e.into()))?;
+    inotify
+        .add_watch(folder, flags)
+        .map_err(|e| Error::file("watch", folder)(e.into()))?;
     let handle = handle.clone();
     let run = move || {
         while inotify.read_events().is_ok() {
@@ -166,6 +182,9 @@ fn watch_folder(handle: &Handle, folder: &Path) -> Result<(), Error> {
             }
         }
     };
-    thread::Builder::new().name("policies".to_owned()).spawn(run).map_err(Error::system("start a thread"))?;
+    thread::Builder::new()
+        .name("policies".to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
     Ok(())
 }

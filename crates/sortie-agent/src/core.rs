@@ -16,7 +16,6 @@ use sortie_kernel::Kernel;
 use sortie_kernel::facts;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
-use sortie_plan::state::HostState;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::Error;
@@ -24,7 +23,7 @@ use crate::api;
 use crate::host::environment;
 use crate::policies::PolicyFolder;
 
-pub use attach::Attachments;
+pub use attach::{Attachments, remove_everything};
 
 /// The kernel reports an address, a route and a link one by one: they are looked at together.
 const HOST_SETTLES: Duration = Duration::from_millis(20);
@@ -194,14 +193,18 @@ impl Core {
 
     fn next_due(&self) -> Instant {
         let failing = self.failing.as_ref().map(|failing| failing.due);
-        [self.host_due, failing].into_iter().flatten().fold(self.drift_due, Instant::min)
+        [self.host_due, failing]
+            .into_iter()
+            .flatten()
+            .fold(self.drift_due, Instant::min)
     }
 
     fn react(&mut self, event: Event) {
         match event {
             Event::Engine(change) => self.engine_said(change),
             Event::HostChanged => {
-                self.host_due.get_or_insert_with(|| Instant::now() + HOST_SETTLES);
+                self.host_due
+                    .get_or_insert_with(|| Instant::now() + HOST_SETTLES);
             }
             Event::PoliciesChanged => self.reload_policies(),
             Event::Flow(event) => self.flow_seen(&event),
@@ -219,7 +222,11 @@ impl Core {
             self.host_due = None;
             self.look_at_host();
         }
-        if self.failing.as_ref().is_some_and(|failing| failing.due <= now) {
+        if self
+            .failing
+            .as_ref()
+            .is_some_and(|failing| failing.due <= now)
+        {
             self.converge();
         }
         if self.drift_due <= now {
@@ -233,7 +240,9 @@ impl Core {
     fn look_at_host(&mut self) {
         match facts::read(self.kernel.rtnetlink()) {
             Ok(facts) => {
-                let ops = self.planner.environment_changed(environment(&facts, &self.config));
+                let ops = self
+                    .planner
+                    .environment_changed(environment(&facts, &self.config));
                 self.apply(&ops);
                 self.repair_network();
             }
@@ -279,7 +288,10 @@ impl Core {
             Ok(found) if found == *wanted => {}
             Ok(found) => {
                 let ops = sortie_plan::diff::network(&found, wanted);
-                tracing::warn!(steps = ops.len(), "routes, rules or settings of ours were changed; repairing");
+                tracing::warn!(
+                    steps = ops.len(),
+                    "routes, rules or settings of ours were changed; repairing"
+                );
                 self.apply(&ops);
             }
             Err(error) => self.failed(&error.to_string()),
@@ -287,19 +299,55 @@ impl Core {
     }
 
     fn failed(&mut self, error: &str) {
-        let pause = self.failing.as_ref().map_or(RETRY.0, |failing| (failing.pause * 2).min(RETRY.1));
-        tracing::error!(error, "the kernel does not hold what it should; trying again");
-        self.failing = Some(Failing { error: error.to_owned(), due: Instant::now() + pause, pause });
+        let pause = self
+            .failing
+            .as_ref()
+            .map_or(RETRY.0, |failing| (failing.pause * 2).min(RETRY.1));
+        tracing::error!(
+            error,
+            "the kernel does not hold what it should; trying again"
+        );
+        self.failing = Some(Failing {
+            error: error.to_owned(),
+            due: Instant::now() + pause,
+            pause,
+        });
     }
 
-    /// Takes away all that Sortie ever made here, and ends the agent.
-    pub fn down(&mut self) -> Result<api::Removed, Error> {
-        let observed = self.kernel.observe()?;
-        let ops = sortie_plan::diff::diff(&observed, &HostState::default());
-        let steps = sortie_plan::op::describe(&ops);
-        self.kernel.apply(&ops)?;
-        let steps = steps.into_iter().chain(self.remove_links()?).collect();
-        self.stopping = true;
-        Ok(api::Removed { steps })
+    /// The plan as it stands.
+    pub fn planner(&self) -> &Planner {
+        &self.planner
     }
+
+    /// The flows remembered, oldest first.
+    pub fn known_flows(&self) -> Vec<api::Flow> {
+        self.flows.iter().cloned().collect()
+    }
+
+    /// The drops remembered, oldest first.
+    pub fn known_drops(&self) -> Vec<api::Drop> {
+        self.drops.iter().cloned().collect()
+    }
+
+    pub(crate) fn count_leak(&mut self) {
+        self.leaks += 1;
+    }
+
+    pub(crate) fn remember_flow(&mut self, flow: api::Flow) {
+        // Nobody may be following.
+        let _ = self.handle.flows.send(flow.clone());
+        remember(&mut self.flows, flow);
+    }
+
+    pub(crate) fn remember_drop(&mut self, drop: api::Drop) {
+        let _ = self.handle.drops.send(drop.clone());
+        remember(&mut self.drops, drop);
+    }
+}
+
+fn remember<T>(known: &mut VecDeque<T>, new: T) {
+    if known.len() == REMEMBERED {
+        known.pop_front();
+    }
+    known.push_back(new);
 }

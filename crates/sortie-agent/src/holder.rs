@@ -52,26 +52,37 @@ fn lock() -> Result<UnixListener, Error> {
 /// Holds, until the agent ends on its own accord or a signal asks both to end.
 pub fn hold() -> Result<ExitCode, Error> {
     let lock = lock()?;
-    let kernel = nfnetlink::Socket::open().map_err(|source| Error::Listen { what: "nftables", source })?;
+    let kernel = nfnetlink::Socket::open().map_err(|source| Error::Listen {
+        what: "nftables",
+        source,
+    })?;
     let socket = OwnedFd::from(kernel);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::system("start the holder"))?;
     // The agent keeps the lock too: it still is the agent when the holder is killed.
-    runtime.block_on(supervise(&[lock.as_raw_fd(), socket.as_raw_fd()], socket.as_raw_fd()))
+    runtime.block_on(supervise(
+        &[lock.as_raw_fd(), socket.as_raw_fd()],
+        socket.as_raw_fd(),
+    ))
 }
 
 async fn supervise(shared: &[RawFd], socket: RawFd) -> Result<ExitCode, Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
     let mut pause = RESTART.0;
     loop {
         let started = std::time::Instant::now();
         let mut child = tokio::process::Command::from(agent(shared, socket)?)
             .spawn()
             .map_err(Error::system("start the agent"))?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .map(Pid::from_raw);
         let ended = tokio::select! {
             ended = child.wait() => ended,
             _ = terminate.recv() => end(pid, &mut child).await,
@@ -81,7 +92,11 @@ async fn supervise(shared: &[RawFd], socket: RawFd) -> Result<ExitCode, Error> {
         if let Some(code) = final_code(ended) {
             return Ok(code);
         }
-        pause = if started.elapsed() > SOUND { RESTART.0 } else { (pause * 2).min(RESTART.1) };
+        pause = if started.elapsed() > SOUND {
+            RESTART.0
+        } else {
+            (pause * 2).min(RESTART.1)
+        };
         tracing::error!(status = %ended, ?pause, "the agent died; what the kernel holds stays; starting it again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -112,17 +127,29 @@ fn final_code(ended: ExitStatus) -> Option<ExitCode> {
 fn agent(shared: &[RawFd], socket: RawFd) -> Result<Command, Error> {
     let program = std::env::current_exe().map_err(Error::system("find this program"))?;
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).env(SOCKET_FD, socket.to_string());
+    command
+        .args(std::env::args_os().skip(1))
+        .env(SOCKET_FD, socket.to_string());
     let shared = shared.to_vec();
-    let prepare = move || shared.iter().try_for_each(|descriptor| fcntl_cloexec(*descriptor, false));
+    let prepare = move || {
+        shared
+            .iter()
+            .try_for_each(|descriptor| fcntl_cloexec(*descriptor, false))
+    };
     // SAFETY: fcntl is async-signal-safe, and the closure allocates nothing.
     unsafe { command.pre_exec(prepare) };
     Ok(command)
 }
 
 fn fcntl_cloexec(descriptor: RawFd, close: bool) -> io::Result<()> {
-    let flags = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    let flags = if close {
+        FdFlag::FD_CLOEXEC
+    } else {
+        FdFlag::empty()
+    };
     // SAFETY: the descriptor is open: it was passed by our holder, or is held by the caller.
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) };
-    fcntl(borrowed, FcntlArg::F_SETFD(flags)).map(drop).map_err(io::Error::from)
+    fcntl(borrowed, FcntlArg::F_SETFD(flags))
+        .map(drop)
+        .map_err(io::Error::from)
 }

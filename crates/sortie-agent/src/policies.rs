@@ -69,7 +69,8 @@ impl PolicyFolder {
         let mut texts = self.texts()?;
         for file in files {
             // The user's own name in messages first; then together with the others.
-            let policies = sortie_api::policy::parse(&file.name, &file.text).map_err(Error::Policies)?;
+            let policies =
+                sortie_api::policy::parse(&file.name, &file.text).map_err(Error::Policies)?;
             texts.insert(kept_name(&file.name, &policies), file.text.clone());
         }
         let set = load(&self.folder, &texts).map_err(Error::Policies)?;
@@ -80,18 +81,30 @@ impl PolicyFolder {
     pub fn without(&self, policy: &str) -> Result<(Texts, PolicySet), Error> {
         let mut texts = self.texts()?;
         let set = load(&self.folder, &texts).map_err(Error::Policies)?;
-        let holds = |file: &&sortie_api::policy::PolicyFile| file.policies.iter().any(|p| p.name.0 == policy);
+        let holds = |file: &&sortie_api::policy::PolicyFile| {
+            file.policies.iter().any(|p| p.name.0 == policy)
+        };
         let Some(file) = set.files.iter().find(holds) else {
-            let message = format!("no policy is named {policy:?}; `sortie get policies` lists them");
+            let message =
+                format!("no policy is named {policy:?}; `sortie get policies` lists them");
             return Err(Error::Refused(message));
         };
-        let name = Path::new(&file.name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let rest: Vec<&EgressPolicy> = file.policies.iter().filter(|p| p.name.0 != policy).collect();
+        let name = Path::new(&file.name)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let rest: Vec<&EgressPolicy> = file
+            .policies
+            .iter()
+            .filter(|p| p.name.0 != policy)
+            .collect();
         if rest.is_empty() {
             texts.remove(&name);
         } else {
             let yaml: Result<Vec<String>, _> = rest.iter().map(|policy| policy.to_yaml()).collect();
-            let yaml = yaml.map_err(|error| Error::Refused(format!("cannot write {name}: {error}")))?;
+            let yaml =
+                yaml.map_err(|error| Error::Refused(format!("cannot write {name}: {error}")))?;
             texts.insert(name, yaml.join("---\n"));
         }
         let set = load(&self.folder, &texts).map_err(Error::Policies)?;
@@ -102,7 +115,10 @@ impl PolicyFolder {
     pub fn write(&self, texts: &Texts) -> Result<(), Error> {
         fs::create_dir_all(&self.folder).map_err(Error::file("make", &self.folder))?;
         let before = self.texts()?;
-        for (name, text) in texts.iter().filter(|(name, text)| before.get(*name) != Some(text)) {
+        for (name, text) in texts
+            .iter()
+            .filter(|(name, text)| before.get(*name) != Some(text))
+        {
             write_whole(&self.folder.join(name), text)?;
         }
         for name in before.keys().filter(|name| !texts.contains_key(*name)) {
@@ -121,12 +137,23 @@ impl PolicyFolder {
         let mut texts = Texts::new();
         for entry in entries {
             let path = entry.map_err(Error::file("read", &self.folder))?.path();
-            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| is_yaml) else { continue };
+            let is_yaml = path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml");
+            let Some(name) = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .filter(|_| is_yaml)
+            else {
+                continue;
+            };
             if name.starts_with('.') {
                 continue;
             }
-            texts.insert(name.to_owned(), fs::read_to_string(&path).map_err(Error::file("read", &path))?);
+            texts.insert(
+                name.to_owned(),
+                fs::read_to_string(&path).map_err(Error::file("read", &path))?,
+            );
         }
         Ok(texts)
     }
@@ -140,21 +167,38 @@ impl PolicyFolder {
     fn kept(&self) -> PolicySet {
         let texts = fs::read_to_string(&self.last_good).ok();
         let texts: Option<Texts> = texts.and_then(|json| serde_json::from_str(&json).ok());
-        texts.and_then(|texts| load(&self.folder, &texts).ok()).unwrap_or_default()
+        texts
+            .and_then(|texts| load(&self.folder, &texts).ok())
+            .unwrap_or_default()
     }
 }
 
 fn load(folder: &Path, texts: &Texts) -> Result<PolicySet, FileErrors> {
-    PolicySet::load(texts.iter().map(|(name, text)| (folder.join(name).display().to_string(), text)))
+    PolicySet::load(
+        texts
+            .iter()
+            .map(|(name, text)| (folder.join(name).display().to_string(), text)),
+    )
 }
 
 /// The last part of the user's file name; without one (standard input), the first policy's name.
 fn kept_name(file: &str, policies: &[EgressPolicy]) -> String {
     let path = Path::new(file);
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    match path.file_name().and_then(|name| name.to_str()).filter(|_| is_yaml) {
+    let is_yaml = path
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml");
+    match path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .filter(|_| is_yaml)
+    {
         Some(name) => name.trim_start_matches('.').to_owned(),
-        None => format!("{}.yaml", policies.first().map_or("policy", |policy| policy.name.0.as_str())),
+        None => format!(
+            "{}.yaml",
+            policies
+                .first()
+                .map_or("policy", |policy| policy.name.0.as_str())
+        ),
     }
 }
 

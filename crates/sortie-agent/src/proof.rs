@@ -26,11 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Starts both readers in the calling thread's network namespace; they end with the core.
 pub fn listen(handle: &Handle) -> Result<(), Error> {
     let failed = |what| move |source| Error::Listen { what, source };
-    let mut flows = conntrack::listen(Groups::NEW | Groups::DESTROY).map_err(failed("conntrack's events"))?;
+    let mut flows =
+        conntrack::listen(Groups::NEW | Groups::DESTROY).map_err(failed("conntrack's events"))?;
     let log = nfnetlink::log::Config::new(LOG_GROUP);
     let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
-    read("flows", handle, move || flows.next(PATIENCE).map(|notice| notice.map(|n| event(n, Event::Flow))))?;
-    read("drops", handle, move || drops.next(PATIENCE).map(|notice| notice.map(|n| event(n, Event::Dropped))))
+    read("flows", handle, move || {
+        flows
+            .next(PATIENCE)
+            .map(|notice| notice.map(|n| event(n, Event::Flow)))
+    })?;
+    read("drops", handle, move || {
+        drops
+            .next(PATIENCE)
+            .map(|notice| notice.map(|n| event(n, Event::Dropped)))
+    })
 }
 
 fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {
@@ -62,7 +71,10 @@ fn read(
             }
         }
     };
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::system("start a thread"))?;
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
     Ok(())
 }
 
@@ -74,7 +86,9 @@ impl Core {
             conntrack::Event::Destroy(entry) => ("end", entry),
             conntrack::Event::Update(_) => return,
         };
-        let Some(flow) = self.flow(name, entry) else { return };
+        let Some(flow) = self.flow(name, entry) else {
+            return;
+        };
         if flow.verdict == "leak" && name == "new" {
             tracing::error!(workload = flow.workload, to = %flow.to, expected = ?flow.expected, actual = %flow.actual, "leak");
             self.count_leak();
@@ -97,7 +111,10 @@ impl Core {
             17 => Some(Protocol::Udp),
             _ => None,
         };
-        let target = Target { ip: to, port: protocol.zip(port) };
+        let target = Target {
+            ip: to,
+            port: protocol.zip(port),
+        };
         let actual = entry.reply.dst;
         let (expected, verdict) = match self.planner().expected(tracked, target) {
             Expected::Source(source) if source == actual => (Some(source), "right"),
@@ -106,9 +123,16 @@ impl Core {
             Expected::Nothing => (None, "leak"),
             Expected::Any => (None, "any"),
         };
-        let bytes = entry.original_counter.zip(entry.reply_counter).map(|(there, back)| there.bytes + back.bytes);
+        let bytes = entry
+            .original_counter
+            .zip(entry.reply_counter)
+            .map(|(there, back)| there.bytes + back.bytes);
         Some(api::Flow {
-            time: time(if event == "end" { entry.stop } else { entry.start }),
+            time: time(if event == "end" {
+                entry.stop
+            } else {
+                entry.start
+            }),
             event: event.to_owned(),
             workload: tracked.workload.name.clone(),
             protocol: packet::protocol_name(entry.original.protocol),
@@ -152,6 +176,8 @@ impl Core {
 
 /// RFC 3339; now, where the kernel says nothing (`nf_conntrack_timestamp` is off).
 fn time(at: Option<SystemTime>) -> String {
-    let at = at.and_then(|at| jiff::Timestamp::try_from(at).ok()).unwrap_or_else(jiff::Timestamp::now);
+    let at = at
+        .and_then(|at| jiff::Timestamp::try_from(at).ok())
+        .unwrap_or_else(jiff::Timestamp::now);
     at.to_string()
 }

@@ -36,7 +36,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
         return Err(Error::file("replace", path)(error));
     }
     let listener = UnixListener::bind(path).map_err(Error::file("listen on", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(Error::file("restrict", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+        .map_err(Error::file("restrict", path))?;
     Ok(listener)
 }
 
@@ -54,7 +55,9 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> 
         .route("/v1/attachments/{*owner}", delete(detach))
         .route("/v1/down", post(down))
         .with_state(handle);
-    axum::serve(listener, router).await.map_err(Error::system("serve the admin API"))
+    axum::serve(listener, router)
+        .await
+        .map_err(Error::system("serve the admin API"))
 }
 
 #[derive(Deserialize)]
@@ -78,7 +81,10 @@ async fn status(State(handle): State<Handle>) -> Answer<api::Status> {
 }
 
 async fn policies(State(handle): State<Handle>) -> Answer<Vec<api::PolicyRecord>> {
-    handle.call(|core| Ok(core.policy_records())).await.map(Json)
+    handle
+        .call(|core| Ok(core.policy_records()))
+        .await
+        .map(Json)
 }
 
 async fn put_policies(
@@ -86,7 +92,10 @@ async fn put_policies(
     Query(query): Query<DryRun>,
     Json(body): Json<api::Files>,
 ) -> Answer<api::Change> {
-    handle.call(move |core| core.put_policies(&body.files, query.dry_run)).await.map(Json)
+    handle
+        .call(move |core| core.put_policies(&body.files, query.dry_run))
+        .await
+        .map(Json)
 }
 
 async fn delete_policy(
@@ -94,20 +103,32 @@ async fn delete_policy(
     UrlPath(name): UrlPath<String>,
     Query(query): Query<DryRun>,
 ) -> Answer<api::Change> {
-    handle.call(move |core| core.delete_policy(&name, query.dry_run)).await.map(Json)
+    handle
+        .call(move |core| core.delete_policy(&name, query.dry_run))
+        .await
+        .map(Json)
 }
 
-async fn explain(State(handle): State<Handle>, Json(body): Json<api::Question>) -> Answer<api::Explanation> {
+async fn explain(
+    State(handle): State<Handle>,
+    Json(body): Json<api::Question>,
+) -> Answer<api::Explanation> {
     handle.call(move |core| core.explain(&body)).await.map(Json)
 }
 
-async fn flows(State(handle): State<Handle>, Query(query): Query<Follow>) -> Result<Response, Error> {
+async fn flows(
+    State(handle): State<Handle>,
+    Query(query): Query<Follow>,
+) -> Result<Response, Error> {
     let following = handle.flows.subscribe();
     let known = handle.call(|core| Ok(core.known_flows())).await?;
     Ok(lines(known, query.follow.then_some(following)))
 }
 
-async fn drops(State(handle): State<Handle>, Query(query): Query<Follow>) -> Result<Response, Error> {
+async fn drops(
+    State(handle): State<Handle>,
+    Query(query): Query<Follow>,
+) -> Result<Response, Error> {
     let following = handle.drops.subscribe();
     let known = handle.call(|core| Ok(core.known_drops())).await?;
     Ok(lines(known, query.follow.then_some(following)))
@@ -120,11 +141,17 @@ async fn verify_workloads(
     verify::verify(&handle, body).await.map(Json)
 }
 
-async fn attach(State(handle): State<Handle>, Json(body): Json<api::AttachRequest>) -> Answer<api::Attachment> {
+async fn attach(
+    State(handle): State<Handle>,
+    Json(body): Json<api::AttachRequest>,
+) -> Answer<api::Attachment> {
     handle.call(move |core| core.attach(&body)).await.map(Json)
 }
 
-async fn detach(State(handle): State<Handle>, UrlPath(owner): UrlPath<String>) -> Answer<serde_json::Value> {
+async fn detach(
+    State(handle): State<Handle>,
+    UrlPath(owner): UrlPath<String>,
+) -> Answer<serde_json::Value> {
     handle.call(move |core| core.detach(&owner)).await?;
     Ok(Json(serde_json::json!({})))
 }
@@ -147,7 +174,11 @@ fn lines<T: Serialize + Clone + Send + 'static>(
         line.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(line))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
 }
 
 impl IntoResponse for Error {
@@ -157,6 +188,12 @@ impl IntoResponse for Error {
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(ErrorBody { error: self.to_string() })).into_response()
+        (
+            status,
+            Json(ErrorBody {
+                error: self.to_string(),
+            }),
+        )
+            .into_response()
     }
 }

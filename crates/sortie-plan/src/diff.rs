@@ -34,6 +34,13 @@ pub fn diff(observed: &Observed, desired: &HostState) -> Vec<Op> {
     steps.into_ops()
 }
 
+/// The steps outside nftables only.
+pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
+    let mut steps = Steps::default();
+    steps.network(observed, desired);
+    steps.into_ops()
+}
+
 impl Steps {
     /// From the observed tables to the wanted ones.
     pub fn tables(

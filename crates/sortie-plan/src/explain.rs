@@ -155,23 +155,29 @@ impl Planner {
                 self.explain_exit(exit, &mut answer);
             }
         }
-        if let Some(network) = self
-            .inside_network(target.ip)
+        if let Some(where_it_is) = self
+            .stays_inside(target.ip)
             .filter(|_| answer.verdict != Verdict::AsWithoutSortie)
         {
             answer.verdict = Verdict::AsWithoutSortie;
             answer.source = None;
             answer.uplink = None;
             answer.fix = None;
-            answer.reason = format!(
-                "{} is on the container network {network}: left alone",
-                target.ip
-            );
+            answer.reason = format!("{} is {where_it_is}: left alone", target.ip);
         }
         if let (Err(errors), Verdict::Drop) = (&tracked.label, answer.verdict) {
             answer.reason = format!("its label is wrong: {errors}");
         }
         answer
+    }
+
+    /// Why packets to an address do not leave the host at all, if so.
+    fn stays_inside(&self, address: IpAddr) -> Option<String> {
+        if self.environment().addresses.contains_key(&address) {
+            return Some("an address of this host".to_owned());
+        }
+        self.inside_network(address)
+            .map(|network| format!("on the container network {network}"))
     }
 
     fn explain_direct(&self, tracked: &Tracked, target: Target, answer: &mut Explanation) {
@@ -258,7 +264,7 @@ impl Planner {
                 .next()
                 .unwrap_or(Expected::Nothing);
         }
-        if self.inside_network(target.ip).is_some() {
+        if self.stays_inside(target.ip).is_some() {
             return Expected::Any;
         }
         let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));

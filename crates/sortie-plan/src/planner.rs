@@ -26,7 +26,7 @@ use crate::op::Op;
 use crate::state::{HostState, Observed};
 
 /// All facts about one host, and what follows from them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Planner {
     environment: Environment,
     policies: BTreeMap<PolicyName, Arc<EgressPolicy>>,
@@ -54,7 +54,7 @@ pub struct Planner {
 }
 
 /// A workload with what follows for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tracked {
     /// As its source reports it.
     pub workload: Workload,
@@ -69,7 +69,7 @@ pub struct Tracked {
 }
 
 /// What a network's labels say.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Labelled {
     guard: Option<bool>,
     policy: Option<Arc<EgressPolicy>>,
@@ -108,6 +108,23 @@ impl Planner {
         self.network_labels
             .values()
             .filter_map(|labels| labels.error.as_ref())
+    }
+
+    /// The policies of networks' labels.
+    pub fn network_policies(&self) -> impl Iterator<Item = &Arc<EgressPolicy>> {
+        self.network_labels
+            .values()
+            .filter_map(|labels| labels.policy.as_ref())
+    }
+
+    /// Every egress address that any policy names.
+    pub fn egress_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.egress.members().copied()
+    }
+
+    /// What must be there outside nftables.
+    pub fn desired_network(&self) -> &crate::state::Network {
+        &self.skeleton.network
     }
 
     /// The interfaces that packets leave through.

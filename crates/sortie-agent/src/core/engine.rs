@@ -48,10 +48,23 @@ impl Core {
         if !self.engine.connected {
             tracing::info!(workloads = snapshot.workloads.len(), "the engine answers");
         }
-        self.networks = snapshot.networks.into_iter().map(|network| (network.name.clone(), network)).collect();
+        self.networks = snapshot
+            .networks
+            .into_iter()
+            .map(|network| (network.name.clone(), network))
+            .collect();
         self.networks_changed();
-        let present: BTreeSet<WorkloadId> = snapshot.workloads.iter().map(|workload| workload.id.clone()).collect();
-        for id in self.containers.difference(&present).cloned().collect::<Vec<_>>() {
+        let present: BTreeSet<WorkloadId> = snapshot
+            .workloads
+            .iter()
+            .map(|workload| workload.id.clone())
+            .collect();
+        for id in self
+            .containers
+            .difference(&present)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.container_gone(&id);
             let ops = self.planner.workload_gone(&id);
             self.apply(&ops);
@@ -82,7 +95,9 @@ impl Core {
     }
 
     fn networks_changed(&mut self) {
-        let ops = self.planner.networks(self.networks.values().cloned().collect());
+        let ops = self
+            .planner
+            .networks(self.networks.values().cloned().collect());
         self.apply(&ops);
     }
 }

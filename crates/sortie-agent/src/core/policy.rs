@@ -19,7 +19,9 @@ impl Core {
             return;
         }
         if let Some(problem) = &self.policies.problem {
-            tracing::error!("the policy folder is refused; what ran before keeps running:\n{problem}");
+            tracing::error!(
+                "the policy folder is refused; what ran before keeps running:\n{problem}"
+            );
         }
         let policies = self.policies.set.policies().cloned().collect();
         let ops = self.planner.policies_changed(policies);
@@ -38,7 +40,12 @@ impl Core {
         self.change_policies(&texts, &set, dry_run)
     }
 
-    fn change_policies(&mut self, texts: &Texts, set: &PolicySet, dry_run: bool) -> Result<Change, Error> {
+    fn change_policies(
+        &mut self,
+        texts: &Texts,
+        set: &PolicySet,
+        dry_run: bool,
+    ) -> Result<Change, Error> {
         let new: Vec<EgressPolicy> = set.policies().cloned().collect();
         let mut planner = self.planner.clone();
         let ops = planner.policies_changed(new.clone());
@@ -52,7 +59,10 @@ impl Core {
             self.policies.write(texts)?;
             self.reload_policies();
             if let Some(failing) = &self.failing {
-                let message = format!("the policies are kept, but the kernel refused a step: {}", failing.error);
+                let message = format!(
+                    "the policies are kept, but the kernel refused a step: {}",
+                    failing.error
+                );
                 return Err(Error::Refused(message));
             }
         }
@@ -61,7 +71,11 @@ impl Core {
 }
 
 fn changed_policies(before: &Planner, after: &[EgressPolicy]) -> Vec<PolicyChange> {
-    let names: BTreeSet<_> = before.policies().keys().chain(after.iter().map(|policy| &policy.name)).collect();
+    let names: BTreeSet<_> = before
+        .policies()
+        .keys()
+        .chain(after.iter().map(|policy| &policy.name))
+        .collect();
     let change = |name| {
         let old = before.policies().get(name).map(AsRef::as_ref);
         match (old, after.iter().find(|policy| policy.name == *name)) {
@@ -71,12 +85,33 @@ fn changed_policies(before: &Planner, after: &[EgressPolicy]) -> Vec<PolicyChang
             _ => "changed",
         }
     };
-    names.into_iter().map(|name| PolicyChange { name: name.0.clone(), change: change(name).to_owned() }).collect()
+    names
+        .into_iter()
+        .map(|name| PolicyChange {
+            name: name.0.clone(),
+            change: change(name).to_owned(),
+        })
+        .collect()
 }
 
 fn changed_workloads(before: &Planner, after: &Planner) -> Vec<WorkloadChange> {
-    let pairs = before.workloads().iter().filter_map(|(id, old)| Some((old, after.workloads().get(id)?)));
-    let texts = pairs.map(|(old, new)| (old.workload.name.clone(), egress_text(before, old), egress_text(after, new)));
+    let pairs = before
+        .workloads()
+        .iter()
+        .filter_map(|(id, old)| Some((old, after.workloads().get(id)?)));
+    let texts = pairs.map(|(old, new)| {
+        (
+            old.workload.name.clone(),
+            egress_text(before, old),
+            egress_text(after, new),
+        )
+    });
     let changed = texts.filter(|(_, before, after)| before != after);
-    changed.map(|(name, before, after)| WorkloadChange { name, before, after }).collect()
+    changed
+        .map(|(name, before, after)| WorkloadChange {
+            name,
+            before,
+            after,
+        })
+        .collect()
 }

@@ -15,7 +15,8 @@ use sortie_plan::resolve::{Addresses, Refusal};
 use super::Core;
 use crate::Error;
 use crate::api::{
-    AddressStatus, DropCount, Explanation, PolicyRecord, Problem, Question, Status, WorkloadState, WorkloadStatus,
+    AddressStatus, DropCount, Explanation, PolicyRecord, Problem, Question, Status, WorkloadState,
+    WorkloadStatus,
 };
 
 impl Core {
@@ -23,15 +24,27 @@ impl Core {
     pub fn status(&mut self) -> Result<Status, Error> {
         let dropped = self.dropped_by_address()?;
         let workloads = self.planner.workloads().values();
-        let mut workloads: Vec<_> = workloads.map(|tracked| self.workload_status(tracked, &dropped)).collect();
+        let mut workloads: Vec<_> = workloads
+            .map(|tracked| self.workload_status(tracked, &dropped))
+            .collect();
         workloads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         let environment = self.planner.environment();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            tables: if self.kernel.owns_tables() { "owned" } else { "plain" }.to_owned(),
+            tables: if self.kernel.owns_tables() {
+                "owned"
+            } else {
+                "plain"
+            }
+            .to_owned(),
             engine: self.engine.clone(),
-            uplinks: self.planner.uplinks().iter().map(|uplink| environment.name_of(*uplink)).collect(),
+            uplinks: self
+                .planner
+                .uplinks()
+                .iter()
+                .map(|uplink| environment.name_of(*uplink))
+                .collect(),
             workloads,
             addresses: self.addresses(),
             problems: self.problems(),
@@ -43,11 +56,19 @@ impl Core {
     /// Every policy in force, those of labels included.
     pub fn policy_records(&self) -> Vec<PolicyRecord> {
         let files = self.policies.set.files.iter().flat_map(|file| {
-            file.policies.iter().map(|policy| record(&self.planner, policy, Some(file.name.clone())))
+            file.policies
+                .iter()
+                .map(|policy| record(&self.planner, policy, Some(file.name.clone())))
         });
-        let labels = self.planner.workloads().values().filter_map(|tracked| tracked.label.as_ref().ok()?.as_ref());
+        let labels = self
+            .planner
+            .workloads()
+            .values()
+            .filter_map(|tracked| tracked.label.as_ref().ok()?.as_ref());
         let networks = self.planner.network_policies();
-        let rest = networks.chain(labels).map(|policy| record(&self.planner, policy, None));
+        let rest = networks
+            .chain(labels)
+            .map(|policy| record(&self.planner, policy, None));
         files.chain(rest).collect()
     }
 
@@ -59,23 +80,43 @@ impl Core {
             (Some("udp"), Some(port)) => Some((Protocol::Udp, port)),
             (_, None) => None,
             (Some(other), Some(_)) => {
-                return Err(Error::Refused(format!("{other} has no ports here; write tcp or udp, or leave the port out")));
+                return Err(Error::Refused(format!(
+                    "{other} has no ports here; write tcp or udp, or leave the port out"
+                )));
             }
         };
-        Ok(self.planner.explain(tracked, Target { ip: question.address, port: protocol }))
+        Ok(self.planner.explain(
+            tracked,
+            Target {
+                ip: question.address,
+                port: protocol,
+            },
+        ))
     }
 
     /// A workload by its name, its id, or the beginning of its id that only it has.
     pub fn find(&self, wanted: &str) -> Result<&Tracked, Error> {
         let all = || self.planner.workloads().values();
-        let short = |tracked: &Tracked| tracked.workload.id.0.split_once('/').map_or("", |(_, id)| id).to_owned();
-        if let Some(exact) = all().find(|t| t.workload.name == wanted || t.workload.id.0 == wanted) {
+        let short = |tracked: &Tracked| {
+            tracked
+                .workload
+                .id
+                .0
+                .split_once('/')
+                .map_or("", |(_, id)| id)
+                .to_owned()
+        };
+        if let Some(exact) = all().find(|t| t.workload.name == wanted || t.workload.id.0 == wanted)
+        {
             return Ok(exact);
         }
-        let mut beginnings = all().filter(|tracked| !wanted.is_empty() && short(tracked).starts_with(wanted));
+        let mut beginnings =
+            all().filter(|tracked| !wanted.is_empty() && short(tracked).starts_with(wanted));
         match (beginnings.next(), beginnings.next()) {
             (Some(one), None) => Ok(one),
-            (Some(_), Some(_)) => Err(Error::Refused(format!("several workloads' ids begin with {wanted:?}"))),
+            (Some(_), Some(_)) => Err(Error::Refused(format!(
+                "several workloads' ids begin with {wanted:?}"
+            ))),
             (None, _) if self.engine.connected => Err(Error::Refused(format!(
                 "no running workload is named {wanted:?}; `sortie status --all` lists them"
             ))),
@@ -86,9 +127,17 @@ impl Core {
         }
     }
 
-    fn workload_status(&self, tracked: &Tracked, dropped: &BTreeMap<IpAddr, u64>) -> WorkloadStatus {
+    fn workload_status(
+        &self,
+        tracked: &Tracked,
+        dropped: &BTreeMap<IpAddr, u64>,
+    ) -> WorkloadStatus {
         let workload = &tracked.workload;
-        let addresses: Vec<IpAddr> = workload.endpoints.iter().flat_map(|e| e.addresses.iter().copied()).collect();
+        let addresses: Vec<IpAddr> = workload
+            .endpoints
+            .iter()
+            .flat_map(|e| e.addresses.iter().copied())
+            .collect();
         let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
         let mut policies: Vec<String> = Vec::new();
         for candidate in candidates {
@@ -105,7 +154,10 @@ impl Core {
                 WorkloadKind::Process => "process",
             }
             .to_owned(),
-            dropped: addresses.iter().filter_map(|address| dropped.get(address)).sum(),
+            dropped: addresses
+                .iter()
+                .filter_map(|address| dropped.get(address))
+                .sum(),
             egress: egress(tracked),
             addresses,
             policies,
@@ -121,8 +173,14 @@ impl Core {
             let unusable = self.planner.unusable(address);
             AddressStatus {
                 address,
-                interface: environment.addresses.get(&address).map(|index| environment.name_of(*index)),
-                uplink: self.planner.uplink(address).map(|uplink| environment.name_of(uplink)),
+                interface: environment
+                    .addresses
+                    .get(&address)
+                    .map(|index| environment.name_of(*index)),
+                uplink: self
+                    .planner
+                    .uplink(address)
+                    .map(|uplink| environment.name_of(uplink)),
                 usable: unusable.is_none(),
                 fix: unusable.map(|unusable| unusable.fix),
             }
@@ -132,21 +190,35 @@ impl Core {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut add = |object: &str, message: String| problems.push(Problem { object: object.to_owned(), message });
+        let mut add = |object: &str, message: String| {
+            problems.push(Problem {
+                object: object.to_owned(),
+                message,
+            })
+        };
         if let Some(problem) = &self.policies.problem {
-            add("policy folder", format!("refused; what ran before keeps running:\n{problem}"));
+            add(
+                "policy folder",
+                format!("refused; what ran before keeps running:\n{problem}"),
+            );
         }
         if let Some(failing) = &self.failing {
             add("kernel", failing.error.clone());
         }
         if let Some(reason) = &self.engine.reason {
-            add("engine", format!("it does not answer: {reason}; its containers' rules stay as they are"));
+            add(
+                "engine",
+                format!("it does not answer: {reason}; its containers' rules stay as they are"),
+            );
         }
         for errors in self.planner.network_errors() {
             add("network label", errors.to_string());
         }
         if self.proof_lost {
-            add("proof", "reports of flows or drops were lost: more came than could be read".to_owned());
+            add(
+                "proof",
+                "reports of flows or drops were lost: more came than could be read".to_owned(),
+            );
         }
         problems
     }
@@ -176,8 +248,15 @@ impl Core {
             }
         }
         let counts = Reason::ALL.into_iter().filter_map(|reason| {
-            let packets = packets.get(reason.name()).copied().filter(|packets| *packets > 0)?;
-            Some(DropCount { reason: reason.name().to_owned(), meaning: reason.advice().to_owned(), packets })
+            let packets = packets
+                .get(reason.name())
+                .copied()
+                .filter(|packets| *packets > 0)?;
+            Some(DropCount {
+                reason: reason.name().to_owned(),
+                meaning: reason.advice().to_owned(),
+                packets,
+            })
         });
         Ok(counts.collect())
     }
@@ -186,10 +265,16 @@ impl Core {
 /// Every address that it may leave with.
 fn egress(tracked: &Tracked) -> Vec<IpAddr> {
     let placement = &tracked.placement;
-    let direct = placement.endpoints.iter().flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
+    let direct = placement
+        .endpoints
+        .iter()
+        .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
     match &placement.v4 {
         Treatment::Direct { .. } => direct.collect(),
-        _ => [&placement.v4, &placement.v6].into_iter().flat_map(Treatment::egress_addresses).collect(),
+        _ => [&placement.v4, &placement.v6]
+            .into_iter()
+            .flat_map(Treatment::egress_addresses)
+            .collect(),
     }
 }
 
@@ -199,7 +284,14 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
     let egress: Vec<String> = egress(tracked).iter().map(ToString::to_string).collect();
     match (state, reason) {
         (WorkloadState::Unmanaged, _) => "as without Sortie".to_owned(),
-        (_, Some(reason)) => format!("{} ({reason})", if egress.is_empty() { "nothing".into() } else { egress.join(",") }),
+        (_, Some(reason)) => format!(
+            "{} ({reason})",
+            if egress.is_empty() {
+                "nothing".into()
+            } else {
+                egress.join(",")
+            }
+        ),
         (_, None) => egress.join(","),
     }
 }
@@ -208,13 +300,24 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
 /// 1. What cannot be managed is an error only where somebody wants it managed.
 /// 2. A label that is wrong is an error; nothing leaves.
 /// 3. An egress address that cannot be used blocks; a family without one is told.
-fn standing(planner: &Planner, tracked: &Tracked) -> (WorkloadState, Option<String>, Option<String>) {
+fn standing(
+    planner: &Planner,
+    tracked: &Tracked,
+) -> (WorkloadState, Option<String>, Option<String>) {
     let workload = &tracked.workload;
     if let Err(errors) = &tracked.label {
         return (WorkloadState::Error, Some(errors.to_string()), None);
     }
-    if let Some(reason) = workload.unmanageable.as_ref().filter(|_| !tracked.policies.is_empty()) {
-        return (WorkloadState::Error, Some(format!("it cannot be managed: {reason}")), None);
+    if let Some(reason) = workload
+        .unmanageable
+        .as_ref()
+        .filter(|_| !tracked.policies.is_empty())
+    {
+        return (
+            WorkloadState::Error,
+            Some(format!("it cannot be managed: {reason}")),
+            None,
+        );
     }
     if !tracked.placement.is_managed() {
         return (WorkloadState::Unmanaged, None, None);
@@ -222,20 +325,34 @@ fn standing(planner: &Planner, tracked: &Tracked) -> (WorkloadState, Option<Stri
     if workload.kind == WorkloadKind::Docker {
         for address in egress(tracked) {
             if let Some(unusable) = planner.unusable(address) {
-                return (WorkloadState::Blocked, Some(unusable.reason), Some(unusable.fix));
+                return (
+                    WorkloadState::Blocked,
+                    Some(unusable.reason),
+                    Some(unusable.fix),
+                );
             }
         }
     }
     for v6 in [false, true] {
-        let has = workload.endpoints.iter().flat_map(|e| &e.addresses).any(|address| address.is_ipv6() == v6);
+        let has = workload
+            .endpoints
+            .iter()
+            .flat_map(|e| &e.addresses)
+            .any(|address| address.is_ipv6() == v6);
         let family = if v6 { "IPv6" } else { "IPv4" };
         match tracked.placement.of_family(v6) {
             Treatment::Blocked(Refusal::NoAddressOfFamily) if has => {
-                let reason = format!("its policy has no {family} egress address: its {family} packets are dropped");
+                let reason = format!(
+                    "its policy has no {family} egress address: its {family} packets are dropped"
+                );
                 return (WorkloadState::Ready, Some(reason), None);
             }
             Treatment::Blocked(Refusal::Denied) if has => {
-                return (WorkloadState::Blocked, Some(format!("its policy denies all {family}")), None);
+                return (
+                    WorkloadState::Blocked,
+                    Some(format!("its policy denies all {family}")),
+                    None,
+                );
             }
             _ => {}
         }
@@ -244,7 +361,10 @@ fn standing(planner: &Planner, tracked: &Tracked) -> (WorkloadState, Option<Stri
 }
 
 fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> PolicyRecord {
-    let selected = planner.workloads().values().filter(|t| t.policies.iter().any(|p| p.name == policy.name));
+    let selected = planner
+        .workloads()
+        .values()
+        .filter(|t| t.policies.iter().any(|p| p.name == policy.name));
     let (action, addresses) = match &policy.action {
         Action::Egress(egress) => ("Egress", egress.addresses().collect()),
         Action::Bypass => ("Bypass", Vec::new()),
@@ -255,7 +375,9 @@ fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> Pol
         file,
         action: action.to_owned(),
         addresses,
-        workloads: selected.map(|tracked| tracked.workload.name.clone()).collect(),
+        workloads: selected
+            .map(|tracked| tracked.workload.name.clone())
+            .collect(),
         yaml: policy.to_yaml().unwrap_or_default(),
     }
 }

@@ -5,7 +5,10 @@ use super::*;
 const GOOD: &str = "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: bank}\nspec:\n  workloads: [{containers: {names: [web]}}]\n  egress: {addresses: [203.0.113.11]}\n";
 
 fn file(name: &str, text: &str) -> api::File {
-    api::File { name: name.into(), text: text.into() }
+    api::File {
+        name: name.into(),
+        text: text.into(),
+    }
 }
 
 fn folder(at: &Path) -> PolicyFolder {
@@ -32,7 +35,12 @@ fn a_file_is_kept_under_its_own_name_and_goes_with_its_last_policy() {
 fn a_bad_file_is_refused_whole_and_names_itself() {
     let at = tempfile::tempdir().unwrap();
     let policies = folder(at.path());
-    let error = policies.with(&[file("mine.yaml", &GOOD.replace("203.0.113.11", "203.0.113.999"))]).unwrap_err();
+    let error = policies
+        .with(&[file(
+            "mine.yaml",
+            &GOOD.replace("203.0.113.11", "203.0.113.999"),
+        )])
+        .unwrap_err();
     assert!(error.to_string().contains("mine.yaml:6:"), "{error}");
 }
 
@@ -40,7 +48,9 @@ fn a_bad_file_is_refused_whole_and_names_itself() {
 fn what_ran_before_keeps_running_across_a_restart() {
     let at = tempfile::tempdir().unwrap();
     let mut policies = folder(at.path());
-    policies.write(&Texts::from([("bank.yaml".into(), GOOD.into())])).unwrap();
+    policies
+        .write(&Texts::from([("bank.yaml".into(), GOOD.into())]))
+        .unwrap();
     policies.reload().unwrap();
     fs::write(at.path().join("policies/bank.yaml"), "nonsense: [").unwrap();
     policies.reload().unwrap();

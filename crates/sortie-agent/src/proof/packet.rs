@@ -33,7 +33,10 @@ pub fn summary(packet: &Packet) -> Summary {
     let ethertype = EtherType(packet.hook.map_or(0, |hook| hook.protocol));
     match SlicedPacket::from_ether_type(ethertype, &packet.payload) {
         Ok(sliced) => sliced_summary(&sliced),
-        Err(_) => Summary { protocol: format!("ethertype {:#06x}", ethertype.0), ..Summary::default() },
+        Err(_) => Summary {
+            protocol: format!("ethertype {:#06x}", ethertype.0),
+            ..Summary::default()
+        },
     }
 }
 

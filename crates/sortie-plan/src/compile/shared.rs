@@ -23,6 +23,12 @@ const UPLINK_TABLES: u32 = 83_000;
 /// Asked before the main table (32766), behind what administrators usually add.
 const UPLINK_RULE_PRIORITY: u32 = 8_300;
 
+/// Bytes and times in the events of flows; off by default (nf_conntrack-sysctl).
+const FLOW_RECORDS: [&str; 2] = [
+    "net/netfilter/nf_conntrack_acct",
+    "net/netfilter/nf_conntrack_timestamp",
+];
+
 /// What the host looks like to the plan, workloads and policies reduced to interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
@@ -81,6 +87,12 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
         netdev
             .chains
             .extend(uplinks.map(|uplink| base::last_line(&environment.name_of(*uplink))));
+    }
+    for sysctl in FLOW_RECORDS {
+        state
+            .network
+            .sysctls
+            .insert(Sysctl(sysctl.to_owned()), "1".to_owned());
     }
     for direct in &topology.direct {
         direct_network(&mut state.network, direct, environment);
