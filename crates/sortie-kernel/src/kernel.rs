@@ -210,11 +210,12 @@ impl Kernel {
                     });
                 }
                 None if lifetime == Lifetime::Process => return Err(Error::TableLeft { family }),
-                None if found.flags.contains(table::Flags::OWNER) => {
+                // An orphan: the kernel takes its owner flag away when the socket closes.
+                None if found.flags.contains(table::Flags::PERSIST) => {
+                    let flags = table::Flags::OWNER | table::Flags::PERSIST;
+                    let orphan = nfnetlink::Table::new(lower::family(family), TABLE).flags(flags);
                     let mut batch = Batch::new();
-                    batch.add_table(
-                        &nfnetlink::Table::new(lower::family(family), TABLE).flags(found.flags),
-                    );
+                    batch.add_table(&orphan);
                     self.nft
                         .commit(&batch)
                         .map_err(netfilter("take over our tables"))?;

@@ -3,7 +3,7 @@
 //! - [`kernel`]: the one writer of a network namespace: [`Kernel::apply`] does a plan's steps,
 //!   [`Kernel::observe`](Kernel::observe) reads what is there of ours.
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
-//! - [`netns`]: network namespaces.
+//! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
 //!
 //! Inside, [`rtnl`] is the routing socket, [`lower`] the plan's ruleset in nf_tables' terms.
@@ -12,11 +12,13 @@
 //! Everything works in the network namespace of the thread that opened it, and waits: callers with
 //! an event loop give it a thread.
 
+mod announce;
 pub mod error;
 pub mod facts;
 pub mod failpoint;
 mod forwarded;
 pub mod kernel;
+pub mod link;
 pub mod lower;
 pub mod netns;
 mod network;

@@ -81,6 +81,7 @@ fn everything() -> HostState {
 
 fn uplink() {
     sh("ip link add up0 type veth peer name far0
+        ip link set up0 addrgenmode none; ip link set far0 addrgenmode none
         ip link set up0 up; ip link set far0 up
         ip addr add 192.0.2.2/24 dev up0
         nft add table ip filter

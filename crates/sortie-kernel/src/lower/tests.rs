@@ -146,7 +146,7 @@ fn every_kind_of_statement_is_what_nft_means_by_it() {
                 },
                 Verdict::Drop.into(),
             ],
-            "iifkind \"bridge\" iif != \"lo\" drop",
+            "meta iifkind \"bridge\" iif != \"lo\" drop",
         ),
         (
             Family::Bridge,
