@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use nfnetlink::Notice;
 use nfnetlink::conntrack::{self, Conntrack, Groups, Ports};
-use nfnetlink::listen::Notice;
 use sortie_api::policy::Protocol;
 use sortie_api::workload::IfIndex;
 use sortie_plan::explain::Expected;

@@ -101,8 +101,8 @@ impl Core {
         let mut attempts = Vec::new();
         for tracked in tracked {
             for observer in observers {
-                let address = observer.address();
-                let protocol = if observer.is_udp() {
+                let address = observer.address;
+                let protocol = if observer.protocol() == "udp" {
                     Protocol::Udp
                 } else {
                     Protocol::Tcp

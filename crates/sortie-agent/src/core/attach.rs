@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
-use sortie_api::workload::{Endpoint, IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind};
 use sortie_kernel::Kernel;
 use sortie_kernel::netns::Namespace;
 use sortie_plan::state::HostState;
@@ -38,6 +38,8 @@ struct Entry {
     lives_with: u32,
     /// The start time of that process, so that another with its number is not taken for it.
     since: u64,
+    /// The inner end's.
+    mac: MacAddress,
     addresses: Vec<IpAddr>,
     via: Option<String>,
 }
@@ -68,15 +70,15 @@ impl Core {
     /// 3. The plan knows the workload: the kernel binds, allows, routes and answers for it.
     /// 4. The inner end gets address and route, and comes up; neighbours are told.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<Attachment, Error> {
-        let (owner, entry) = self.wanted(request)?;
+        let (owner, mut entry) = self.wanted(request)?;
         let uplink = self.check_addresses(&entry)?;
-        match self.make(&owner, &entry) {
+        match self.make(&owner, &mut entry) {
             Ok(interface) => {
-                self.attachments.entries.insert(owner.clone(), entry);
+                self.attachments.entries.insert(owner.0.clone(), entry);
                 self.attachments.keep()?;
                 let addresses = request.addresses.clone();
                 Ok(Attachment {
-                    owner,
+                    owner: owner.0,
                     interface,
                     addresses,
                     uplink,
@@ -104,50 +106,45 @@ impl Core {
                 format!("nothing is attached as {owner:?}; `sortie status` lists what is");
             return Err(Error::Refused(message));
         };
-        let owner = owner.clone();
+        let owner = WorkloadId(owner.clone());
         self.take_away(&owner);
         self.attachments.keep()
     }
 
     /// Interfaces of a former agent whose process still lives are taken over, others go.
     pub(super) fn adopt_attachments(&mut self) {
-        let links = match self.kernel.direct_links() {
+        let links = match self.kernel.links() {
             Ok(links) => links,
             Err(error) => return self.failed(&error.to_string()),
         };
-        let entries = std::mem::take(&mut self.attachments.entries);
+        let mut entries = std::mem::take(&mut self.attachments.entries);
         for link in &links {
-            let alive = entries
-                .get(&link.owner)
-                .filter(|entry| started(entry.lives_with) == Some(entry.since));
-            let adopted = alive.is_some_and(|entry| {
-                let tracked = self.workload_of(&link.owner, entry, link.index, link.mac);
-                tracked.is_ok_and(|workload| {
-                    let via = entry
-                        .via
-                        .as_ref()
-                        .and_then(|via| self.planner.environment().interface_named(via));
-                    let ops = self.planner.workload(workload, via);
-                    self.apply(&ops);
-                    self.attachments
-                        .entries
-                        .insert(link.owner.clone(), entry.clone());
-                    watch_process(&self.handle, entry.lives_with, &link.owner).is_ok()
-                })
-            });
-            if !adopted {
+            let entry = link
+                .owner
+                .as_ref()
+                .and_then(|owner| entries.remove(&owner.0));
+            let alive = entry.filter(|entry| started(entry.lives_with) == Some(entry.since));
+            let Some((owner, entry)) = link.owner.as_ref().zip(alive) else {
                 tracing::info!(
-                    owner = link.owner,
+                    interface = link.host_name,
                     "its process is gone; taking its interface away"
                 );
-                self.take_away(&link.owner);
+                if let Err(error) = self.kernel.delete_found_link(link) {
+                    self.failed(&error.to_string());
+                }
+                continue;
+            };
+            self.plan_for(owner, &entry, link.host);
+            if let Err(error) = watch_process(&self.handle, entry.lives_with, owner) {
+                tracing::warn!(%error, owner = owner.0, "the end of its process will not be seen");
             }
+            self.attachments.entries.insert(owner.0.clone(), entry);
         }
     }
 
     pub(super) fn owner_ended(&mut self, id: &WorkloadId) {
         if self.attachments.entries.contains_key(&id.0) {
-            self.take_away(&id.0);
+            self.take_away(id);
             if let Err(error) = self.attachments.keep() {
                 tracing::warn!(%error, "what is attached could not be noted");
             }
@@ -167,7 +164,7 @@ impl Core {
         self.owner_ended(&WorkloadId(format!("attach/{name}")));
     }
 
-    fn wanted(&self, request: &AttachRequest) -> Result<(String, Entry), Error> {
+    fn wanted(&self, request: &AttachRequest) -> Result<(WorkloadId, Entry), Error> {
         let (owner, name, pid, lives_with) = match &request.to {
             AttachTo::Process { pid, owner, name } => {
                 (format!("run/{owner}"), name.clone(), *pid, *owner)
@@ -204,10 +201,11 @@ impl Core {
             pid,
             lives_with,
             since,
+            mac: MacAddress([0; 6]),
             addresses: request.addresses.clone(),
             via: request.via.clone(),
         };
-        Ok((owner, entry))
+        Ok((WorkloadId(owner), entry))
     }
 
     /// Yields the uplink's name.
@@ -252,17 +250,13 @@ impl Core {
     }
 
     /// Steps 2 to 4 of [`Core::attach`]; yields the host's end.
-    fn make(&mut self, owner: &str, entry: &Entry) -> Result<String, Error> {
+    fn make(&mut self, owner: &WorkloadId, entry: &mut Entry) -> Result<String, Error> {
         let namespace = Namespace::of_pid(entry.pid)?;
-        let link = self.kernel.create_direct_link(owner, &namespace)?;
+        let link = self.kernel.create_link(owner, &namespace)?;
+        entry.mac = link.inner_mac;
+        // The plan names interfaces: it must have seen this one.
         self.look_at_host();
-        let workload = self.workload_of(owner, entry, link.index, link.mac)?;
-        let via = entry
-            .via
-            .as_ref()
-            .and_then(|via| self.planner.environment().interface_named(via));
-        let ops = self.planner.workload(workload, via);
-        self.apply(&ops);
+        self.plan_for(owner, entry, link.host);
         if let Some(failing) = &self.failing {
             return Err(Error::Refused(format!(
                 "the kernel refused a step: {}",
@@ -270,53 +264,55 @@ impl Core {
             )));
         }
         self.kernel
-            .configure_inside(&link, &namespace, &entry.addresses)?;
+            .configure_link(&link, &namespace, &entry.addresses)?;
         for address in &entry.addresses {
-            let uplink = via.or_else(|| {
-                self.planner
-                    .environment()
+            let environment = self.planner.environment();
+            let default = || {
+                environment
                     .default_route(address.is_ipv6())
-                    .map(|r| r.device)
-            });
-            if let Some(uplink) = uplink {
-                self.kernel.announce(uplink, *address)?;
+                    .map(|route| environment.name_of(route.device))
+            };
+            if let Some(uplink) = entry.via.clone().or_else(default) {
+                self.kernel.announce(&uplink, *address)?;
             }
         }
         watch_process(&self.handle, entry.lives_with, owner)?;
-        Ok(link.name)
+        Ok(link.host_name)
     }
 
-    fn workload_of(
-        &self,
-        owner: &str,
-        entry: &Entry,
-        port: IfIndex,
-        mac: sortie_api::workload::MacAddress,
-    ) -> Result<Workload, Error> {
-        Ok(Workload {
-            id: WorkloadId(owner.to_owned()),
+    /// The plan learns of a workload with an interface of its own.
+    fn plan_for(&mut self, owner: &WorkloadId, entry: &Entry, port: IfIndex) {
+        let endpoint = Endpoint {
+            network: String::new(),
+            port,
+            bridge: None,
+            mac: entry.mac,
+            addresses: entry.addresses.clone(),
+        };
+        let workload = Workload {
+            id: owner.clone(),
             name: entry.name.clone(),
             kind: WorkloadKind::Process,
             labels: BTreeMap::new(),
             pid: entry.pid,
             started: i64::try_from(entry.since).unwrap_or_default(),
-            endpoints: vec![Endpoint {
-                network: String::new(),
-                port,
-                bridge: None,
-                mac,
-                addresses: entry.addresses.clone(),
-            }],
+            endpoints: vec![endpoint],
             unmanageable: None,
-        })
+        };
+        let via = entry
+            .via
+            .as_ref()
+            .and_then(|via| self.planner.environment().interface_named(via));
+        let ops = self.planner.workload(workload, via);
+        self.apply(&ops);
     }
 
     /// Everything of one owner, whether all of it was made or not.
-    fn take_away(&mut self, owner: &str) {
-        self.attachments.entries.remove(owner);
-        let ops = self.planner.workload_gone(&WorkloadId(owner.to_owned()));
+    fn take_away(&mut self, owner: &WorkloadId) {
+        self.attachments.entries.remove(&owner.0);
+        let ops = self.planner.workload_gone(owner);
         self.apply(&ops);
-        if let Err(error) = self.kernel.delete_direct_link(owner) {
+        if let Err(error) = self.kernel.delete_link(owner) {
             self.failed(&error.to_string());
         }
     }
@@ -337,9 +333,9 @@ pub fn remove_everything(
 
 fn remove_links(kernel: &mut Kernel, attachments: &Attachments) -> Result<Vec<String>, Error> {
     let mut steps = Vec::new();
-    for link in kernel.direct_links()? {
-        kernel.delete_direct_link(&link.owner)?;
-        steps.push(format!("ip link del {} ({})", link.name, link.owner));
+    for link in kernel.links()? {
+        kernel.delete_found_link(&link)?;
+        steps.push(format!("ip link del {}", link.host_name));
     }
     if let Err(error) = fs::remove_file(&attachments.file)
         && error.kind() != std::io::ErrorKind::NotFound
@@ -363,7 +359,7 @@ fn started(pid: u32) -> Option<u64> {
 }
 
 /// Tells the core when a process has ended.
-fn watch_process(handle: &Handle, pid: u32, owner: &str) -> Result<(), Error> {
+fn watch_process(handle: &Handle, pid: u32, owner: &WorkloadId) -> Result<(), Error> {
     // SAFETY: the call takes numbers only, and a descriptor that it returns is nobody else's.
     let descriptor = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
     let descriptor = i32::try_from(descriptor)
@@ -376,7 +372,7 @@ fn watch_process(handle: &Handle, pid: u32, owner: &str) -> Result<(), Error> {
     };
     // SAFETY: just opened, and owned by nobody else.
     let process = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let (handle, owner) = (handle.clone(), WorkloadId(owner.to_owned()));
+    let (handle, owner) = (handle.clone(), owner.clone());
     let run = move || {
         let mut waiting = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
         while poll(&mut waiting, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}

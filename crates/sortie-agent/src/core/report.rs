@@ -106,8 +106,9 @@ impl Core {
                 .map_or("", |(_, id)| id)
                 .to_owned()
         };
-        if let Some(exact) = all().find(|t| t.workload.name == wanted || t.workload.id.0 == wanted)
-        {
+        // A container without networks and the interface attached to it have one name.
+        let exact = all().filter(|t| t.workload.name == wanted || t.workload.id.0 == wanted);
+        if let Some(exact) = exact.max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
             return Ok(exact);
         }
         let mut beginnings =
@@ -284,14 +285,16 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
     let egress: Vec<String> = egress(tracked).iter().map(ToString::to_string).collect();
     match (state, reason) {
         (WorkloadState::Unmanaged, _) => "as without Sortie".to_owned(),
-        (_, Some(reason)) => format!(
-            "{} ({reason})",
-            if egress.is_empty() {
-                "nothing".into()
-            } else {
-                egress.join(",")
-            }
-        ),
+        (_, Some(reason)) => {
+            format!(
+                "{} ({reason})",
+                if egress.is_empty() {
+                    "nothing".into()
+                } else {
+                    egress.join(",")
+                }
+            )
+        }
         (_, None) => egress.join(","),
     }
 }

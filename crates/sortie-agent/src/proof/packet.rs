@@ -8,21 +8,21 @@ use nfnetlink::log::Packet;
 
 /// What `drops` shows of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub(super) struct Summary {
     /// A name, or the number of an unknown protocol.
-    pub protocol: String,
+    pub(super) protocol: String,
     /// Source address.
-    pub from: Option<IpAddr>,
+    pub(super) from: Option<IpAddr>,
     /// Source port.
-    pub from_port: Option<u16>,
+    pub(super) from_port: Option<u16>,
     /// Destination address.
-    pub to: Option<IpAddr>,
+    pub(super) to: Option<IpAddr>,
     /// Destination port.
-    pub to_port: Option<u16>,
+    pub(super) to_port: Option<u16>,
 }
 
 /// Reads what there is; a packet that is cut or malformed tells what came before.
-pub fn summary(packet: &Packet) -> Summary {
+pub(super) fn summary(packet: &Packet) -> Summary {
     // At a device's egress the link layer's header is part of the packet (net/core/dev.c).
     if packet.family == Family::Netdev
         && let Ok(sliced) = SlicedPacket::from_ethernet(&packet.payload)
@@ -75,7 +75,7 @@ fn arp_address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The name of an IP protocol that people know, or its number (IANA, protocol-numbers).
-pub fn protocol_name(number: u8) -> String {
+pub(super) fn protocol_name(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
