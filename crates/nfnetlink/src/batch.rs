@@ -137,7 +137,7 @@ impl Batch {
     }
 
     /// The whole datagram, with sequence numbers from `seq` on: begin, messages, end.
-    fn datagram(&self, seq: u32) -> Writer {
+    pub(crate) fn datagram(&self, seq: u32) -> Writer {
         let mut all = Writer::with_capacity(self.writer.len() + 64);
         let begin = all.begin_message(
             NFNL_MSG_BATCH_BEGIN,
