@@ -1,5 +1,8 @@
 //! What the kernel holds of ours.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use nfnetlink::{obj, set, table};
