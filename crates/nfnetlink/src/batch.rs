@@ -137,7 +137,7 @@ impl Batch {
     }
 
     /// The whole datagram, with sequence numbers from `seq` on: begin, messages, end.
-    fn datagram(&self, seq: u32) -> Writer {
+    pub(crate) fn datagram(&self, seq: u32) -> Writer {
         let mut all = Writer::with_capacity(self.writer.len() + 64);
         let begin = all.begin_message(
             NFNL_MSG_BATCH_BEGIN,
@@ -256,11 +256,11 @@ impl Socket {
         let last = batch.messages.len();
         let mut refusal: Option<Refusal> = None;
         let mut applied = false;
-        let mut lost = false;
+        let mut overrun = false;
         // The kernel answers while it is sent to: the answers are in the queue already, in
         // the order of the messages. It is waited only for an answer that is missing.
         loop {
-            let decided = applied || refusal.is_some() || lost;
+            let decided = applied || refusal.is_some() || overrun;
             let limit = if decided {
                 Duration::ZERO
             } else {
@@ -269,19 +269,19 @@ impl Socket {
             let length = match self.receive(limit)? {
                 Received::Datagram(length) => length,
                 Received::Overrun => {
-                    lost = true;
+                    overrun = true;
                     continue;
                 }
                 Received::Nothing => break,
             };
             for message in messages(self.datagram(length)) {
-                let message = message.map_err(|error| Error::malformed(&operation(), error))?;
+                let message = message.map_err(|bad| Error::malformed(&operation(), bad))?;
                 let place = message.seq.wrapping_sub(seq) as usize;
                 if message.kind != NLMSG_ERROR || place > last + 1 {
                     continue;
                 }
                 let ack = Ack::decode(&message, false)
-                    .map_err(|error| Error::malformed(&operation(), error))?;
+                    .map_err(|bad| Error::malformed(&operation(), bad))?;
                 match (ack.errno, &mut refusal) {
                     (0, _) => applied |= place >= last,
                     (_, None) => refusal = Some(batch.refusal(place, ack)),
@@ -292,7 +292,7 @@ impl Socket {
         match refusal {
             Some(refusal) => Err(refusal.into()),
             None if applied => Ok(()),
-            None if lost => Err(Error::AnswerLost {
+            None if overrun => Err(Error::AnswerLost {
                 operation: operation(),
             }),
             None => Err(Error::Timeout {

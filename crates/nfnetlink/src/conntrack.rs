@@ -10,6 +10,8 @@ pub use event::{Event, Groups, listen};
 pub use filter::Filter;
 pub use tuple::{Ports, Tuple};
 
+pub(crate) use event::decode;
+
 use crate::socket::{Request, Visit};
 use crate::uapi::ct::{
     CTA_ID, CTA_TUPLE_ORIG, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,

@@ -128,7 +128,7 @@ impl fmt::Display for Refusal {
             // The two whose general text misleads here.
             libc::ERESTART => f.write_str(": the ruleset changed since it was read (ERESTART)")?,
             libc::EPERM => f.write_str(
-                ": not permitted (EPERM): CAP_NET_ADMIN is missing, or another socket owns the table",
+                ": not permitted (EPERM): CAP_NET_ADMIN is missing, or it belongs to another socket",
             )?,
             errno => write!(f, ": {}", io::Error::from_raw_os_error(errno))?,
         }

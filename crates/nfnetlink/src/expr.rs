@@ -42,6 +42,7 @@ pub use socket::{Numgen, SocketExpr, SocketKey};
 pub use tproxy::Tproxy;
 
 use crate::uapi::nft::{NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM};
+use crate::uapi::nl::NLA_F_NESTED;
 use crate::wire::{Attr, Malformed, Writer, attrs};
 
 /// What every expression type does: name itself, write its attributes, read them.
@@ -88,7 +89,7 @@ macro_rules! expressions {
                         w.nest(NFTA_EXPR_DATA, |w| expression.encode(w));
                     })*
                     Self::Unknown { data, .. } if data.is_empty() => {}
-                    Self::Unknown { data, .. } => w.nest(NFTA_EXPR_DATA, |w| w.raw(data)),
+                    Self::Unknown { data, .. } => w.bytes(NFTA_EXPR_DATA | NLA_F_NESTED, data),
                 }
             }
 
@@ -201,3 +202,5 @@ impl Expr {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::samples;

@@ -14,9 +14,10 @@ use crate::{Batch, Error, Family, Socket};
 pub struct Generation {
     /// Its number.
     pub id: u32,
-    /// The process that made it, or that asked.
+    /// The thread that made it, or that asks: the kernel tells the thread id (`gettid`),
+    /// which in a process of one thread is the process id.
     pub pid: Option<u32>,
-    /// That process's name.
+    /// That thread's name (`comm`).
     pub process: Option<String>,
 }
 

@@ -41,7 +41,7 @@ impl Config {
 }
 
 /// Listens to a group of the calling thread's namespace. A group has one listener: a
-/// second is refused (`EBUSY`).
+/// second is refused (`EPERM`).
 pub fn listen(config: &Config) -> Result<Listener<Packet>, Error> {
     let mut listener = Listener::new("a logged packet", &[], decode)?;
     let operation = format!("bind to NFLOG group {}", config.group);

@@ -117,8 +117,11 @@ impl Socket {
                 // Somebody else than the kernel wrote to us: not ours to answer.
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = sys::wait_readable(&self.fd, limit);
-                    match ready {
+                    // Asked not to wait: spare the system call.
+                    if limit.is_zero() {
+                        return Ok(Received::Nothing);
+                    }
+                    match sys::wait_readable(&self.fd, limit) {
                         Ok(true) => {}
                         Ok(false) => return Ok(Received::Nothing),
                         Err(source) => {

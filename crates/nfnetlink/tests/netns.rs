@@ -1,5 +1,7 @@
 //! Tests against the real kernel, each in a network namespace of its own. They need root.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "netns/batches.rs"]
 mod batches;
 #[path = "netns/conntrack.rs"]
@@ -10,9 +12,13 @@ mod log;
 mod monitor;
 #[path = "netns/namespace.rs"]
 mod namespace;
+#[path = "netns/objects.rs"]
+mod objects;
+#[path = "netns/oracle.rs"]
+mod oracle;
 #[path = "netns/ownership.rs"]
 mod ownership;
 #[path = "netns/roundtrip.rs"]
 mod roundtrip;
-#[path = "netns/ruleset.rs"]
-mod ruleset;
+#[path = "netns/rules.rs"]
+mod rules;

@@ -88,7 +88,7 @@ impl Conntrack {
         }
     }
 
-    pub(super) fn encode(&self, w: &mut Writer) {
+    pub(crate) fn encode(&self, w: &mut Writer) {
         self.original.encode(w, CTA_TUPLE_ORIG);
         self.reply.encode(w, CTA_TUPLE_REPLY);
         if self.zone != 0 {

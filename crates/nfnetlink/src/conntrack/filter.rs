@@ -14,7 +14,7 @@ use crate::wire::Writer;
 
 /// A filter: all that is set must match.
 ///
-/// Addresses (kernel 5.8) and marks are filtered by the kernel while it lists; older
+/// IPv4 addresses (kernel 5.8) and marks are filtered by the kernel while it lists; older
 /// kernels ignore that, so everything is checked here as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filter {
@@ -117,6 +117,11 @@ impl Filter {
         if let Some((value, mask)) = self.mark {
             w.be32(CTA_MARK, value & mask);
             w.be32(CTA_MARK_MASK, mask);
+        }
+        // The kernel compares IPv6 addresses the wrong way round (ipv6_addr_cmp in
+        // ctnetlink_filter_match_tuple): it would list all but the wanted ones.
+        if self.family() != Family::Ip {
+            return;
         }
         let original = encode_tuple(w, CTA_TUPLE_ORIG, self.original_src, self.original_dst);
         let reply = encode_tuple(w, CTA_TUPLE_REPLY, None, self.reply_dst);

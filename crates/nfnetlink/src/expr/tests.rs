@@ -11,7 +11,7 @@ fn round_trip(expr: &Expr) -> Expr {
 }
 
 /// One of each kind.
-fn samples() -> Vec<Expr> {
+pub(crate) fn samples() -> Vec<Expr> {
     let mut all = matches();
     all.extend(statements());
     all

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::Family;
+use crate::chain::HookPoint;
 use crate::uapi::log::{
     NFULA_HWADDR, NFULA_HWHEADER, NFULA_IFINDEX_INDEV, NFULA_IFINDEX_OUTDEV,
     NFULA_IFINDEX_PHYSINDEV, NFULA_IFINDEX_PHYSOUTDEV, NFULA_L2HDR, NFULA_MARK, NFULA_PACKET_HDR,
@@ -46,11 +47,29 @@ pub struct Packet {
     pub mark: u32,
     /// When it was received; absent for packets of this host's own.
     pub timestamp: Option<SystemTime>,
-    /// The packet from its network header on, cut to the snap length.
+    /// The packet, cut to the snap length. At a device's egress it begins with the
+    /// link-layer header, elsewhere with the network header: [`Packet::network`].
     pub payload: Vec<u8>,
 }
 
+const ETH_HLEN: usize = 14;
+const ETH_P_8021Q: [u8; 2] = [0x81, 0x00];
+
 impl Packet {
+    /// The packet from its network header on.
+    pub fn network(&self) -> &[u8] {
+        let at_egress = self.family == Family::Netdev
+            && self
+                .hook
+                .is_some_and(|seen| u32::from(seen.hook) == HookPoint::NETDEV_EGRESS.0);
+        let header = match self.payload.get(12..ETH_HLEN) {
+            Some(ethertype) if at_egress && ethertype == ETH_P_8021Q => ETH_HLEN + 4,
+            Some(_) if at_egress => ETH_HLEN,
+            _ => 0,
+        };
+        self.payload.get(header..).unwrap_or_default()
+    }
+
     pub(super) fn decode(family: Family, group: u16, attributes: &[u8]) -> Result<Self, Malformed> {
         let mut packet = Self {
             family,

@@ -29,12 +29,6 @@ impl Writer {
         }
     }
 
-    /// Appends encoded attributes as they are.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) {
-        self.buf.extend_from_slice(bytes);
-        self.buf.resize(align(self.buf.len()), 0);
-    }
-
     /// Appends whole messages.
     pub(crate) fn append(&mut self, other: &Self) {
         self.buf.extend_from_slice(&other.buf);

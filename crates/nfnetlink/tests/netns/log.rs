@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nfnetlink::chain::{Chain, ChainType, HookPoint};
 use nfnetlink::expr::Exprs;
-use nfnetlink::expr::selectors::{IP_DADDR, UDP_DPORT};
+use nfnetlink::expr::selectors::{IP_DADDR, META_L4PROTO, UDP_DPORT};
 use nfnetlink::log::{self, Config, Packet};
 use nfnetlink::{Batch, Family, Listener, Notice, Rule, Socket, Table};
 
@@ -40,9 +40,10 @@ fn index_of(device: &str) -> u32 {
     nix::net::if_::if_nametoindex(device).unwrap()
 }
 
-/// The UDP destination port of a packet from its IPv4 header on.
-fn dport(payload: &[u8]) -> u16 {
-    u16::from_be_bytes([payload[22], payload[23]])
+/// The UDP destination port of an IPv4 packet.
+fn dport(packet: &Packet) -> u16 {
+    let bytes = packet.network();
+    u16::from_be_bytes([bytes[22], bytes[23]])
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn inet() {
         let hook = packet.hook.unwrap();
         assert_eq!((hook.protocol, hook.hook), (0x0800, 4));
         assert_eq!(packet.payload.len(), 128, "cut to the snap length");
-        assert_eq!(dport(&packet.payload), UDP_PORT);
+        assert_eq!(dport(&packet), UDP_PORT);
 
         let sender = UdpSocket::bind("[::1]:0").unwrap();
         let _ = sender.send_to(b"six", ("::1", UDP_PORT));
@@ -75,7 +76,7 @@ fn one_listener_a_group() {
     in_namespace(|| {
         let first = log::listen(&Config::new(GROUP)).unwrap();
         let error = log::listen(&Config::new(GROUP)).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::EBUSY));
+        assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.to_string().contains("NFLOG group 77"), "{error}");
         drop(first);
         log::listen(&Config::new(GROUP)).unwrap();
@@ -120,8 +121,8 @@ fn bridge() {
         assert_eq!(packet.prefix, "sortie drop ");
         assert_eq!(packet.physindev, Some(index_of("port0")));
         assert_eq!(packet.indev, Some(index_of("br0")));
-        assert_eq!(packet.hwaddr.map(|address| address.len()), Some(6));
-        assert_eq!(dport(&packet.payload), UDP_PORT);
+        assert_eq!(packet.hwaddr.as_ref().map(Vec::len), Some(6));
+        assert_eq!(dport(&packet), UDP_PORT);
     });
 }
 
@@ -136,7 +137,7 @@ fn netdev_egress() {
         assert_eq!(packet.family, Family::Netdev);
         assert_eq!(packet.prefix, "sortie drop ");
         assert_eq!(packet.outdev, Some(index_of("far0")));
-        assert_eq!(dport(&packet.payload), UDP_PORT);
+        assert_eq!(dport(&packet), UDP_PORT);
     });
 }
 
@@ -152,6 +153,7 @@ fn packets_come_at_once_and_in_order() {
         let local = std::net::Ipv4Addr::LOCALHOST;
         let exprs = Exprs::new(Family::Ip)
             .eq(IP_DADDR, local)
+            .eq(META_L4PROTO, 17_u8)
             .set_meta_mark(9)
             .log(GROUP, "m");
         batch.add_rule(&Rule::new(Family::Ip, "t", "c", exprs));
@@ -161,7 +163,7 @@ fn packets_come_at_once_and_in_order() {
         for port in 5000..5020 {
             sender.send_to(b"x", (local, port)).unwrap();
             let packet = next_packet(&mut packets);
-            assert_eq!((dport(&packet.payload), packet.mark), (port, 9));
+            assert_eq!((dport(&packet), packet.mark), (port, 9));
         }
     });
 }

@@ -73,7 +73,7 @@ fn a_transaction_comes_in_order_and_ends_with_its_generation() {
 }
 
 #[test]
-fn our_own_changes_are_told_apart_by_pid() {
+fn our_own_changes_are_told_apart_by_the_thread() {
     in_namespace(|| {
         let mut events = monitor::listen().unwrap();
         let mut batch = Batch::new();
@@ -83,7 +83,8 @@ fn our_own_changes_are_told_apart_by_pid() {
         let Some(Event::Generation(generation)) = all.last() else {
             panic!("{all:?}");
         };
-        assert_eq!(generation.pid, Some(std::process::id()));
+        let thread = nix::unistd::gettid().as_raw().cast_unsigned();
+        assert_eq!(generation.pid, Some(thread));
     });
 }
 

@@ -43,7 +43,10 @@ fn a_foreign_flush_leaves_the_owned_table() {
         run_refused("nft", &["add chain inet owned x"]);
         let error = add_chain(&mut Socket::open().unwrap(), "x").unwrap_err();
         assert_eq!(error.errno(), Some(libc::EPERM));
-        assert!(error.to_string().contains("another socket owns"), "{error}");
+        assert!(
+            error.to_string().contains("belongs to another socket"),
+            "{error}"
+        );
         add_chain(&mut socket, "x").unwrap();
     });
 }

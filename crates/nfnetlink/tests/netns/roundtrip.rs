@@ -84,11 +84,11 @@ fn devices_join_and_leave_a_chain() {
             devices
         };
         commit(&mut socket, |batch| {
-            batch.add_chain_devices(&chain, &["d1", "d2"])
+            batch.add_chain_devices(&chain, &["d1", "d2"]);
         });
         assert_eq!(devices(&mut socket), ["d0", "d1", "d2"]);
         commit(&mut socket, |batch| {
-            batch.delete_chain_devices(&chain, &["d0"])
+            batch.delete_chain_devices(&chain, &["d0"]);
         });
         assert_eq!(devices(&mut socket), ["d1", "d2"]);
     });
@@ -199,7 +199,8 @@ fn sets_and_elements() {
                 bytes: 6
             })
         );
-        assert_eq!(socket.elements(INET, T, "pipapo").unwrap(), [range.clone()]);
+        let listed = socket.elements(INET, T, "pipapo").unwrap();
+        assert_eq!(listed, std::slice::from_ref(&range));
         let inside = Data::new().ipv4(Ipv4Addr::new(10, 0, 0, 5)).port(85);
         assert_eq!(
             socket.element(INET, T, "pipapo", &inside).unwrap(),

@@ -1,65 +1,21 @@
-//! Each message, as nft reads it back, beside what nft's own message for the same gives.
+//! Rules, beside what nft makes of the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
-use nfnetlink::chain::{Chain, ChainType, HookPoint, Policy};
+use nfnetlink::chain::{Chain, ChainType, HookPoint};
 use nfnetlink::datatype::DataType;
 use nfnetlink::expr::selectors::*;
 use nfnetlink::expr::{
     CmpOp, Exprs, FibFlags, FibResult, Immediate, Limit, Log, Notrack, Numgen, Reg, Reject,
     Selector, Tproxy, addr_type, state,
 };
-use nfnetlink::table::Flags;
-use nfnetlink::{Batch, Data, Element, Family, NamedCounter, Rule, Set, Socket, Table, Verdict};
-use serde_json::Value;
+use nfnetlink::{Family, NamedCounter, Rule, Set, Table};
 
-use super::namespace::{in_namespace, nft_objects, run};
+use super::oracle::assert_same;
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const B: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
 const SIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-
-/// Takes away what differs between two namespaces: the kernel's own numbers.
-fn without_handles(mut object: Value) -> Value {
-    if let Value::Object(kind) = &mut object {
-        for fields in kind.values_mut() {
-            if let Value::Object(fields) = fields {
-                fields.remove("handle");
-                fields.remove("expires");
-            }
-        }
-    }
-    object
-}
-
-fn listed() -> Vec<Value> {
-    nft_objects().into_iter().map(without_handles).collect()
-}
-
-/// Asserts that nft lists our batch as it lists its own ruleset of this text.
-fn assert_same(fill: impl FnOnce(&mut Batch) + Send + 'static, text: &str) {
-    let ours = in_namespace(move || {
-        let mut batch = Batch::new();
-        fill(&mut batch);
-        Socket::open().unwrap().commit(&batch).unwrap();
-        listed()
-    });
-    // nft ends statements and blocks at line ends.
-    let text = text
-        .replace("}; ", "}\n")
-        .replace("} ", "}\n")
-        .replace(" }", "\n}");
-    let theirs = in_namespace(move || {
-        run("nft", &[&text]);
-        listed()
-    });
-    assert!(!theirs.is_empty());
-    for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!(ours, theirs);
-    }
-    assert_eq!(ours.len(), theirs.len());
-}
 
 /// Asserts that one rule, in a chain of this family, is what nft makes of `text`.
 fn assert_same_rule(family: Family, exprs: Exprs, text: &str) {
@@ -120,173 +76,7 @@ fn assert_same_rule_in(
 }
 
 #[test]
-fn tables() {
-    assert_same(
-        |batch| {
-            batch.add_table(&Table::new(Family::Inet, "a").comment("hello"));
-            batch.add_table(&Table::new(Family::Bridge, "b").flags(Flags::DORMANT));
-            batch.create_table(&Table::new(Family::Arp, "c"));
-            batch.create_table(&Table::new(Family::Ip6, "gone"));
-            batch.delete_table(Family::Ip6, "gone");
-            batch.destroy_table(Family::Ip, "never was");
-            batch.add_table(&Table::new(Family::Ip, "was"));
-            batch.destroy_table(Family::Ip, "was");
-        },
-        "table inet a { comment \"hello\"; }; table bridge b { flags dormant; }; table arp c",
-    );
-}
-
-#[test]
-fn chains() {
-    assert_same(
-        |batch| {
-            let t = "t";
-            batch.add_table(&Table::new(Family::Inet, t));
-            let nat = ChainType::Nat;
-            let post = HookPoint::POSTROUTING;
-            batch.add_chain(&Chain::base(Family::Inet, t, "n", nat, post, 99));
-            batch.add_chain(
-                &Chain::base(
-                    Family::Inet,
-                    t,
-                    "f",
-                    ChainType::Filter,
-                    HookPoint::FORWARD,
-                    -300,
-                )
-                .policy(Policy::Drop)
-                .comment("drops"),
-            );
-            let route = ChainType::Route;
-            batch.add_chain(&Chain::base(
-                Family::Inet,
-                t,
-                "r",
-                route,
-                HookPoint::OUTPUT,
-                0,
-            ));
-            batch.add_chain(&Chain::regular(Family::Inet, t, "x"));
-            batch.add_chain(&Chain::regular(Family::Inet, t, "gone"));
-            batch.delete_chain(Family::Inet, t, "gone");
-            batch.destroy_chain(Family::Inet, t, "never");
-            batch.add_table(&Table::new(Family::Netdev, t));
-            let egress = HookPoint::NETDEV_EGRESS;
-            let filter = ChainType::Filter;
-            batch
-                .add_chain(&Chain::base(Family::Netdev, t, "e", filter, egress, 0).devices(["lo"]));
-        },
-        "table inet t { \
-           chain n { type nat hook postrouting priority srcnat - 1; } \
-           chain f { comment \"drops\"; type filter hook forward priority -300; policy drop; } \
-           chain r { type route hook output priority 0; } \
-           chain x { } }; \
-         table netdev t { chain e { type filter hook egress device lo priority 0; } }",
-    );
-}
-
-#[test]
-fn sets() {
-    assert_same(
-        |batch| {
-            let (f, t, ip) = (Family::Inet, "t", DataType::IPV4_ADDR);
-            batch.add_table(&Table::new(f, t));
-            batch.add_set(&Set::new(f, t, "plain", ip).comment("managed"));
-            batch.add_set(&Set::new(f, t, "six", DataType::IPV6_ADDR).size(10));
-            let bound = [DataType::IFINDEX, DataType::ETHER_ADDR, ip];
-            batch.add_set(&Set::new(f, t, "bound", bound));
-            batch.add_set(&Set::new(f, t, "intervals", ip).interval());
-            let service = [ip, DataType::INET_PROTO, DataType::INET_SERVICE];
-            batch.add_set(&Set::new(f, t, "pipapo", service).interval());
-            batch.add_set(&Set::new(f, t, "counted", ip).counter());
-            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_mins(1)));
-            let name = [DataType::IFNAME, DataType::MARK];
-            batch.add_set(&Set::map(f, t, "pairs", name, ip));
-            batch.add_set(&Set::verdict_map(f, t, "verdicts", ip).interval());
-            batch.add_set(&Set::counter_map(f, t, "counts", ip));
-            batch.add_set(&Set::map(f, t, "two", ip, [ip, DataType::INET_SERVICE]));
-            batch.add_set(&Set::new(f, t, "gone", ip));
-            batch.delete_set(f, t, "gone");
-        },
-        "table inet t { \
-           set plain { type ipv4_addr; comment \"managed\"; } \
-           set six { type ipv6_addr; size 10; } \
-           set bound { type iface_index . ether_addr . ipv4_addr; } \
-           set intervals { type ipv4_addr; flags interval; } \
-           set pipapo { type ipv4_addr . inet_proto . inet_service; flags interval; } \
-           set counted { type ipv4_addr; counter; } \
-           set timed { type ipv4_addr; timeout 60s; } \
-           map pairs { type ifname . mark : ipv4_addr; } \
-           map verdicts { type ipv4_addr : verdict; flags interval; } \
-           map counts { type ipv4_addr : counter; } \
-           map two { type ipv4_addr : ipv4_addr . inet_service; } }",
-    );
-}
-
-#[test]
-fn elements() {
-    assert_same(
-        |batch| {
-            let (f, t, ip) = (Family::Inet, "t", DataType::IPV4_ADDR);
-            batch.add_table(&Table::new(f, t));
-            batch.add_chain(&Chain::regular(f, t, "x"));
-            batch.add_counter(&NamedCounter::new(f, t, "c"));
-            batch.add_set(&Set::new(f, t, "plain", ip).counter());
-            batch.add_elements(f, t, "plain", [Element::new(A).comment("first")]);
-            let bound = [DataType::IFINDEX, DataType::ETHER_ADDR, ip];
-            batch.add_set(&Set::new(f, t, "bound", bound));
-            let key = Data::new().ifindex(1).mac([2, 0, 0, 0, 0, 9]).ipv4(A);
-            batch.add_elements(f, t, "bound", [Element::new(key)]);
-            batch.add_set(&Set::verdict_map(f, t, "verdicts", ip).interval());
-            let net = Element::map(Ipv4Addr::new(10, 0, 0, 0), Verdict::Goto("x".into()))
-                .interval(Ipv4Addr::new(10, 255, 255, 255));
-            batch.add_elements(f, t, "verdicts", net);
-            let service = [ip, DataType::INET_PROTO, DataType::INET_SERVICE];
-            batch.add_set(&Set::new(f, t, "pipapo", service).interval());
-            let first = Data::new()
-                .ipv4(Ipv4Addr::new(10, 0, 0, 0))
-                .proto(6)
-                .port(80);
-            let last = Data::new()
-                .ipv4(Ipv4Addr::new(10, 0, 0, 255))
-                .proto(6)
-                .port(90);
-            batch.add_elements(f, t, "pipapo", [Element::new(first).key_end(last)]);
-            batch.add_set(&Set::map(f, t, "pairs", ip, [ip, DataType::INET_SERVICE]));
-            let target = Data::new().ipv4(B).port(8080);
-            batch.add_elements(f, t, "pairs", [Element::map(A, target)]);
-            batch.add_set(&Set::counter_map(f, t, "counts", ip));
-            batch.add_elements(f, t, "counts", [Element::object(A, "c")]);
-            batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_mins(1)));
-            let hour = Element::new(A).timeout(Duration::from_hours(1));
-            batch.add_elements(f, t, "timed", [hour]);
-            batch.add_set(&Set::map(f, t, "rest", ip, ip));
-            let mut rest = Element::catchall();
-            rest.data = Some(B.into());
-            batch.add_elements(f, t, "rest", [rest, Element::map(A, A), Element::map(B, A)]);
-            batch.delete_elements(f, t, "rest", [Element::new(B)]);
-        },
-        "table inet t { \
-           chain x { } \
-           counter c { } \
-           set plain { type ipv4_addr; counter; elements = { 10.0.0.1 comment \"first\" } } \
-           set bound { type iface_index . ether_addr . ipv4_addr; \
-             elements = { lo . 02:00:00:00:00:09 . 10.0.0.1 } } \
-           map verdicts { type ipv4_addr : verdict; flags interval; \
-             elements = { 10.0.0.0/8 : goto x } } \
-           set pipapo { type ipv4_addr . inet_proto . inet_service; flags interval; \
-             elements = { 10.0.0.0/24 . tcp . 80-90 } } \
-           map pairs { type ipv4_addr : ipv4_addr . inet_service; \
-             elements = { 10.0.0.1 : 203.0.113.11 . 8080 } } \
-           map counts { type ipv4_addr : counter; elements = { 10.0.0.1 : \"c\" } } \
-           set timed { type ipv4_addr; timeout 60s; elements = { 10.0.0.1 timeout 1h } } \
-           map rest { type ipv4_addr : ipv4_addr; \
-             elements = { 10.0.0.1 : 10.0.0.1, * : 203.0.113.11 } } }",
-    );
-}
-
-#[test]
-fn rules_of_matches() {
+fn rules_of_headers() {
     let inet = || Exprs::new(Family::Inet);
     let cases: Vec<(Exprs, &str)> = vec![
         (inet().eq(IP_SADDR, A).drop(), "ip saddr 10.0.0.1 drop"),
@@ -316,6 +106,16 @@ fn rules_of_matches() {
             inet().eq(ICMPV6_TYPE, 135_u8).drop(),
             "icmpv6 type nd-neighbor-solicit drop",
         ),
+    ];
+    for (exprs, text) in cases {
+        assert_same_rule(Family::Inet, exprs, text);
+    }
+}
+
+#[test]
+fn rules_of_metadata() {
+    let inet = || Exprs::new(Family::Inet);
+    let cases: Vec<(Exprs, &str)> = vec![
         (inet().eq(META_IIF, 1_u32).r#return(), "meta iif lo return"),
         (
             inet().eq(META_IIFNAME, "lo").jump("other"),
@@ -336,6 +136,16 @@ fn rules_of_matches() {
                 .accept(),
             "meta mark & 0xff00 == 0x100 accept",
         ),
+    ];
+    for (exprs, text) in cases {
+        assert_same_rule(Family::Inet, exprs, text);
+    }
+}
+
+#[test]
+fn rules_of_connections() {
+    let inet = || Exprs::new(Family::Inet);
+    let cases: Vec<(Exprs, &str)> = vec![
         (
             inet()
                 .masked(CT_MARK, 0xff00_u32, CmpOp::NEQ, 0_u32)
