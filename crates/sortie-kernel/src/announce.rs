@@ -27,7 +27,8 @@ const ICMPV6: u8 = 58;
 impl Kernel {
     /// Sends one announcement by an uplink. Uplinks without MACs have no one to tell.
     pub fn announce(&mut self, uplink: &str, address: IpAddr) -> Result<(), Error> {
-        self.step(Step::Announce, |kernel| {
+        let object = || format!("{address} dev {uplink}");
+        self.step(Step::Announce, object, |kernel| {
             announce(&mut kernel.rtnl, uplink, address)
         })
     }

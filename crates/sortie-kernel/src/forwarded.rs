@@ -3,6 +3,9 @@
 //! Docker sets the policy of FORWARD to drop, which also drops packets of interfaces that are none
 //! of its own. The rules are such that iptables-nft can still list its tables.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 

@@ -4,11 +4,9 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use nfnetlink::conntrack::Filter;
 use nfnetlink::{Batch, Socket, table};
 use nix::sys::socket::{NetlinkAddr, getsockname};
 use sortie_plan::nft::Family;
@@ -20,7 +18,7 @@ use crate::lower::{self, TABLE};
 use crate::probe::{self, Feature};
 use crate::rtnl::Rtnetlink;
 use crate::sysctl::Changes;
-use crate::{forwarded, network};
+use crate::{flows, forwarded, network};
 
 /// How a [`Kernel`] is opened.
 #[derive(Debug, Default)]
@@ -108,10 +106,16 @@ impl Kernel {
     /// Does steps in order, and stops at the first that fails: doing all of them again, or those
     /// of a new comparison, converges.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
-        let together = |a: &Op, b: &Op| step(a) == Step::Nft && step(b) == Step::Nft;
+        let together =
+            |a: &Op, b: &Op| step(a) == step(b) && matches!(step(a), Step::Nft | Step::ForgetFlows);
         for group in ops.chunk_by(together) {
             if let Some(first) = group.first() {
-                self.step(step(first), |kernel| kernel.act(first, group))?;
+                let object = || match group {
+                    [Op::Nft(family, op)] => format!("{family}: {op:?}"),
+                    [one] => format!("{one:?}"),
+                    several => format!("{} operations", several.len()),
+                };
+                self.step(step(first), object, |kernel| kernel.act(first, group))?;
             }
         }
         Ok(())
@@ -121,27 +125,28 @@ impl Kernel {
     pub(crate) fn step<T>(
         &mut self,
         step: Step,
+        object: impl Fn() -> String,
         run: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let failpoints = self.failpoints.clone();
         let done = failpoints.around(step, || run(self));
         match &done {
             Ok(_) => {
-                tracing::info!(target: "sortie::audit", step = step.name(), "done");
+                tracing::info!(target: "sortie::audit", step = step.name(), object = object(), "done");
                 *self.applied.entry(step).or_default() += 1;
             }
             Err(error) => {
-                tracing::warn!(target: "sortie::audit", step = step.name(), %error, "failed");
+                tracing::warn!(target: "sortie::audit", step = step.name(), object = object(), %error, "failed");
             }
         }
         done
     }
 
-    /// One step, or all neighbouring ones of nftables.
+    /// One step, or all neighbouring ones of a kind that is done together.
     fn act(&mut self, first: &Op, group: &[Op]) -> Result<(), Error> {
         match first {
             Op::Nft(..) => self.transaction(group),
-            Op::ForgetFlows { source, keep } => self.forget_flows(*source, *keep),
+            Op::ForgetFlows { .. } => flows::forget(&mut self.nft, group),
             Op::AddRoute(route) => network::add_route(&mut self.rtnl, route),
             Op::DeleteRoute(route) => network::delete_route(&mut self.rtnl, route),
             Op::AddRule(rule) => network::add_rule(&mut self.rtnl, rule),
@@ -172,18 +177,6 @@ impl Kernel {
         self.nft
             .commit(&batch)
             .map_err(netfilter("change our tables"))
-    }
-
-    /// The kernel finds a source's flows by walking its whole table.
-    fn forget_flows(&mut self, source: IpAddr, keep: Option<IpAddr>) -> Result<(), Error> {
-        let mut filter = Filter::original_src(source);
-        if let Some(keep) = keep {
-            filter = filter.except_reply_dst(keep);
-        }
-        self.nft
-            .delete_conntracks(&filter)
-            .map(drop)
-            .map_err(netfilter("end tracked flows"))
     }
 
     /// Takes over tables whose socket is gone; refuses those that somebody holds.

@@ -16,6 +16,7 @@ mod announce;
 pub mod error;
 pub mod facts;
 pub mod failpoint;
+mod flows;
 mod forwarded;
 pub mod kernel;
 pub mod link;

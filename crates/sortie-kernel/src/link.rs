@@ -88,9 +88,11 @@ impl Kernel {
         owner: &WorkloadId,
         namespace: &Namespace,
     ) -> Result<DirectLink, Error> {
-        self.step(Step::CreateLink, |kernel| {
-            create(&mut kernel.rtnl, owner, namespace)
-        })
+        self.step(
+            Step::CreateLink,
+            || owner.0.clone(),
+            |kernel| create(&mut kernel.rtnl, owner, namespace),
+        )
     }
 
     /// Gives the inner end its addresses and default routes, sets it up, and tells each end the
@@ -101,7 +103,8 @@ impl Kernel {
         namespace: &Namespace,
         addresses: &[IpAddr],
     ) -> Result<(), Error> {
-        self.step(Step::ConfigureLink, |kernel| {
+        let object = || format!("{} {addresses:?}", link.host_name);
+        self.step(Step::ConfigureLink, object, |kernel| {
             configure_inside(link, namespace, addresses)?;
             for address in addresses {
                 let task = Task::new("add neighbour", format!("{address} dev {}", link.host_name));
@@ -116,16 +119,20 @@ impl Kernel {
 
     /// Removes an owner's pair, if it is there.
     pub fn delete_link(&mut self, owner: &WorkloadId) -> Result<(), Error> {
-        self.step(Step::DeleteLink, |kernel| {
-            delete(&mut kernel.rtnl, &host_name(owner))
-        })
+        self.step(
+            Step::DeleteLink,
+            || owner.0.clone(),
+            |kernel| delete(&mut kernel.rtnl, &host_name(owner)),
+        )
     }
 
     /// Removes a pair that [`Kernel::links`] found.
     pub fn delete_found_link(&mut self, link: &FoundLink) -> Result<(), Error> {
-        self.step(Step::DeleteLink, |kernel| {
-            delete(&mut kernel.rtnl, &link.host_name)
-        })
+        self.step(
+            Step::DeleteLink,
+            || link.host_name.clone(),
+            |kernel| delete(&mut kernel.rtnl, &link.host_name),
+        )
     }
 
     /// All pairs of ours, those of a crashed process too.

@@ -69,7 +69,7 @@ impl Namespace {
         on_own_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespace {
                 operation: "make",
-                namespace: "for a process".to_owned(),
+                namespace: "without a name".to_owned(),
                 source: errno.into(),
             })?;
             Self::current()

@@ -117,10 +117,8 @@ pub(crate) fn routes(rtnl: &mut Rtnetlink, names: &Names) -> Result<BTreeSet<Rou
         let mut request = RouteMessage::default();
         request.header.address_family = family;
         request.header.protocol = OURS;
-        let answers = rtnl.dump(
-            &Task::new("list", "our routes"),
-            &RouteNetlinkMessage::GetRoute(request),
-        )?;
+        let request = RouteNetlinkMessage::GetRoute(request);
+        let answers = list(rtnl, &Task::new("list", "our routes"), &request)?;
         for answer in answers {
             if let RouteNetlinkMessage::NewRoute(message) = answer
                 && message.header.protocol == OURS
@@ -208,10 +206,8 @@ pub(crate) fn rules(rtnl: &mut Rtnetlink) -> Result<BTreeSet<RoutingRule>, Error
     for family in FAMILIES {
         let mut request = RuleMessage::default();
         request.header.family = family;
-        let answers = rtnl.dump(
-            &Task::new("list", "rules"),
-            &RouteNetlinkMessage::GetRule(request),
-        )?;
+        let request = RouteNetlinkMessage::GetRule(request);
+        let answers = list(rtnl, &Task::new("list", "rules"), &request)?;
         for answer in answers {
             if let RouteNetlinkMessage::NewRule(message) = answer
                 && message.attributes.contains(&RuleAttribute::Protocol(OURS))
@@ -328,16 +324,28 @@ fn proxies(rtnl: &mut Rtnetlink) -> Result<Vec<NeighbourMessage>, Error> {
         let mut request = NeighbourMessage::default();
         request.header.family = family;
         request.header.flags = NeighbourFlags::Proxy;
-        let answers = rtnl.dump(
-            &Task::new("list", "proxy neighbours"),
-            &RouteNetlinkMessage::GetNeighbour(request),
-        )?;
+        let request = RouteNetlinkMessage::GetNeighbour(request);
+        let answers = list(rtnl, &Task::new("list", "proxy neighbours"), &request)?;
         found.extend(answers.into_iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewNeighbour(message) => Some(message),
             _ => None,
         }));
     }
     Ok(found)
+}
+
+/// Lists one family's objects; none on hosts that were started without the family.
+fn list(
+    rtnl: &mut Rtnetlink,
+    task: &Task,
+    request: &RouteNetlinkMessage,
+) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    match rtnl.dump(task, request) {
+        Err(error) if matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) => {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 /// The index of an interface that must be there.

@@ -1,8 +1,11 @@
 //! What the kernel holds of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
+mod tests;
 
-use nfnetlink::{obj, set, table};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use nfnetlink::{Element, obj, set, table};
 use sortie_plan::nft::key::Key;
 use sortie_plan::nft::{Family, Name};
 use sortie_plan::state::{Network, Observed, ObservedTable};
@@ -12,6 +15,9 @@ use crate::kernel::Kernel;
 use crate::lower::{self, TABLE};
 use crate::network::Names;
 use crate::{facts, forwarded, network};
+
+/// How often a set that grew while it was listed is listed again.
+const LIST_ATTEMPTS: u32 = 16;
 
 /// What an element or a named counter has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,11 +89,37 @@ impl Kernel {
             .collect();
         let mut sets = BTreeMap::new();
         for set in self.nft.sets(on, TABLE).map_err(failed)? {
-            let elements = self.nft.elements(on, TABLE, &set.name).map_err(failed)?;
+            let elements = self.list(family, &set.name)?;
             let interval = set.flags.contains(set::Flags::INTERVAL);
             sets.insert(Name::from(set.name), lower::lift(elements, interval));
         }
         Ok(Some(ObservedTable { tag, chains, sets }))
+    }
+
+    /// All elements of a set, each once.
+    ///
+    /// A hash table that grows in the background is listed in another order from one datagram to
+    /// the next, without the kernel saying so (`nft_rhash_walk`): what then comes twice stands for
+    /// something that did not come at all.
+    fn list(&mut self, family: Family, set: &str) -> Result<Vec<Element>, Error> {
+        for _ in 0..LIST_ATTEMPTS {
+            let elements = self
+                .nft
+                .elements(lower::family(family), TABLE, set)
+                .map_err(netfilter("read our elements"))?;
+            let mut seen = HashSet::with_capacity(elements.len());
+            if elements
+                .iter()
+                .all(|element| seen.insert((element.key, element.flags)))
+            {
+                return Ok(elements);
+            }
+        }
+        Err(Error::Unsteady {
+            operation: "list the elements of",
+            object: format!("set {family} {TABLE} {set}"),
+            attempts: LIST_ATTEMPTS,
+        })
     }
 
     /// What each element of a counting set has counted.
@@ -96,11 +128,8 @@ impl Kernel {
         family: Family,
         set: &str,
     ) -> Result<Vec<(Key, Count)>, Error> {
-        let elements = self
-            .nft
-            .elements(lower::family(family), TABLE, set)
-            .map_err(netfilter("read our elements' counters"))?;
-        Ok(elements
+        Ok(self
+            .list(family, set)?
             .iter()
             .filter_map(|element| {
                 let counter = element.counter()?;

@@ -1,11 +1,15 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use sortie_plan::op::Op;
 use sortie_plan::state::{ProxyNeighbour, Route, Sysctl};
 
 use super::*;
 use crate::testing::{in_namespace, open_kernel, sh};
+
+/// Generous: only a failure waits so long.
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn owner() -> WorkloadId {
     WorkloadId("process/42".to_owned())
@@ -18,9 +22,8 @@ fn internet() -> Namespace {
     let no_detection =
         "for conf in all default; do echo 0 > /proc/sys/net/ipv6/conf/$conf/accept_dad; done";
     sh(no_detection);
-    let path = format!("/proc/self/fd/{}", internet.as_fd().as_raw_fd());
-    let pid = std::process::id();
-    let path = path.replace("self", &pid.to_string());
+    let fd = internet.as_fd().as_raw_fd();
+    let path = format!("/proc/{}/fd/{fd}", std::process::id());
     internet.enter(|| sh(no_detection)).unwrap();
     sh(&format!(
         "ip link add up0 type veth peer name far0 netns {path}
@@ -85,7 +88,9 @@ fn a_process_is_seen_with_its_own_address() {
                 .enter(|| (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()))
                 .unwrap();
             let to = tcp.local_addr().unwrap();
-            let mut stream = workload.enter(|| TcpStream::connect(to).unwrap()).unwrap();
+            let mut stream = workload
+                .enter(|| TcpStream::connect_timeout(&to, LIMIT).unwrap())
+                .unwrap();
             let (accepted, peer) = tcp.accept().unwrap();
             assert_eq!(peer.ip(), own);
             drop(accepted);
@@ -94,6 +99,8 @@ fn a_process_is_seen_with_its_own_address() {
             let to = udp.local_addr().unwrap();
             let any = if own.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let sender = workload.enter(|| UdpSocket::bind(any).unwrap()).unwrap();
+            udp.set_read_timeout(Some(LIMIT)).unwrap();
+            sender.set_read_timeout(Some(LIMIT)).unwrap();
             sender.send_to(b"hello", to).unwrap();
             let (_, peer) = udp.recv_from(&mut [0; 16]).unwrap();
             assert_eq!(peer.ip(), own);
