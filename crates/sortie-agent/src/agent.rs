@@ -14,6 +14,7 @@ use sortie_kernel::{Kernel, kernel};
 use sortie_workloads::docker::{self, DockerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, proof, server};
@@ -42,7 +43,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     }
     let config = configuration(options)?;
     match holder::inherited() {
-        None => holder::hold(),
+        None => holder::hold(&notes(&options.socket)),
         Some(socket) => {
             let kernel = kernel::Options {
                 state: notes(&options.socket),
@@ -55,20 +56,31 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     }
 }
 
-/// Takes away what a former agent left, when none runs. Says what it did, a line each.
-pub fn down(socket: &Path) -> Result<Vec<String>, Error> {
+/// Takes away what a former agent left, when none runs.
+pub fn down(socket: &Path) -> Result<Removed, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
     if holder::is_locked() {
         return Err(Error::SecondAgent);
     }
+    let notes = notes(socket);
     let options = kernel::Options {
-        state: notes(socket),
+        state: notes.clone(),
         ..kernel::Options::default()
     };
     let mut kernel = Kernel::open(options)?;
-    crate::core::remove_everything(&mut kernel, &Attachments::load(&notes(socket)))
+    let steps = crate::core::remove_everything(&mut kernel, &Attachments::load(&notes))?;
+    Ok(Removed { steps })
+}
+
+/// Ends holder and agent, whether they answer or not, and takes away what they made.
+pub fn down_by_force(socket: &Path) -> Result<Removed, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    holder::end_by_force(&notes(socket))?;
+    down(socket)
 }
 
 fn notes(socket: &Path) -> PathBuf {

@@ -4,13 +4,15 @@
 //! Holder and agent share two file descriptors: the owning socket, and the lock that makes the
 //! agent the only one of its network namespace.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +20,8 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
+use crate::policies::write_whole;
+use crate::process::started;
 
 /// An abstract socket's name (unix(7)): one per network namespace, gone with its last holder.
 const LOCK: &str = "sortie-agent";
@@ -25,6 +29,10 @@ const LOCK: &str = "sortie-agent";
 const SOCKET_FD: &str = "SORTIE_HOLDER_SOCKET_FD";
 /// Pauses before the agent is started again: the first, the longest.
 const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Where holder and agent are noted.
+const PIDS: &str = "agent.pids.json";
+/// How long a killed process may take to be gone.
+const FORCED_LIMIT: Duration = Duration::from_secs(10);
 /// An agent that lived this long is not failing over and over.
 const SOUND: Duration = Duration::from_secs(30);
 
@@ -49,8 +57,38 @@ fn lock() -> Result<UnixListener, Error> {
     })
 }
 
+/// Ends holder and agent, if they run, and waits until they are gone.
+pub fn end_by_force(notes: &Path) -> Result<(), Error> {
+    let text = fs::read_to_string(notes.join(PIDS)).unwrap_or_default();
+    let known: Vec<(u32, u64)> = serde_json::from_str(&text).unwrap_or_default();
+    for (pid, since) in known
+        .into_iter()
+        .filter(|(pid, since)| started(*pid) == Some(*since))
+    {
+        if let Ok(pid) = i32::try_from(pid) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL)
+                .map_err(|e| Error::system("end the agent")(e.into()))?;
+        }
+        let deadline = Instant::now() + FORCED_LIMIT;
+        while started(pid) == Some(since) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+/// Notes who holds and who works, for [`end_by_force`]: holder first, so that it starts nobody.
+fn note(notes: &Path, worker: Option<u32>) -> Result<(), Error> {
+    let pids = [Some(std::process::id()), worker].into_iter().flatten();
+    let known: Vec<(u32, u64)> = pids.filter_map(|pid| Some((pid, started(pid)?))).collect();
+    write_whole(
+        &notes.join(PIDS),
+        &serde_json::to_string(&known).unwrap_or_default(),
+    )
+}
+
 /// Holds, until the agent ends on its own accord or a signal asks both to end.
-pub fn hold() -> Result<ExitCode, Error> {
+pub fn hold(notes: &Path) -> Result<ExitCode, Error> {
     let lock = lock()?;
     let kernel = nfnetlink::Socket::open().map_err(|source| Error::Listen {
         what: "nftables",
@@ -65,20 +103,22 @@ pub fn hold() -> Result<ExitCode, Error> {
     runtime.block_on(supervise(
         &[lock.as_raw_fd(), socket.as_raw_fd()],
         socket.as_raw_fd(),
+        notes,
     ))
 }
 
-async fn supervise(shared: &[RawFd], socket: RawFd) -> Result<ExitCode, Error> {
+async fn supervise(shared: &[RawFd], socket: RawFd, notes: &Path) -> Result<ExitCode, Error> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
     let mut pause = RESTART.0;
     loop {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut child = tokio::process::Command::from(agent(shared, socket)?)
             .spawn()
             .map_err(Error::system("start the agent"))?;
+        note(notes, child.id())?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())

@@ -19,9 +19,10 @@ pub mod host;
 pub mod observe;
 pub mod policies;
 pub mod probe;
+mod process;
 pub mod proof;
 pub mod server;
 pub mod verify;
 
-pub use agent::{Options, down, run};
+pub use agent::{Options, down, down_by_force, run};
 pub use error::Error;

@@ -18,6 +18,7 @@ use super::{Core, Event, Handle};
 use crate::Error;
 use crate::api::{AttachRequest, AttachTo, Attachment, Removed};
 use crate::policies::write_whole;
+use crate::process::started;
 
 /// What the agent must know of its attachments after a restart; an interface without an entry
 /// here is nobody's and goes.
@@ -343,19 +344,6 @@ fn remove_links(kernel: &mut Kernel, attachments: &Attachments) -> Result<Vec<St
         return Err(Error::file("remove", &attachments.file)(error));
     }
     Ok(steps)
-}
-
-/// Clock ticks since boot at which a process started (proc_pid_stat(5), field 22); none when it
-/// is gone.
-fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the third field follows the last of them.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let alive = fields
-        .next()
-        .is_some_and(|state| state != "Z" && state != "X");
-    alive.then(|| fields.nth(18)?.parse().ok()).flatten()
 }
 
 /// Tells the core when a process has ended.

@@ -2,7 +2,9 @@
 
 use sortie_lab::{ALL_TRAFFIC, ContainerSpec, EngineKind, Result, Traffic};
 
-use crate::stage::{DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, Stage, ip};
+use crate::stage::{
+    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, Stage, ip,
+};
 
 /// Two labelled containers on one bridge leave with two addresses, their neighbour as ever; TCP,
 /// UDP and ICMP echo, IPv4 and IPv6; among each other nothing changes.
@@ -31,9 +33,14 @@ fn each_leaves_with_its_own_address(engine: EngineKind) -> Result<()> {
     // On the bridge itself nothing is translated.
     for v6 in [false, true] {
         let own = web.address("shop", v6)?;
-        let neighbour = sortie_lab::Call::new(Traffic::Ping, mail.address("shop", v6)?).make(&web)?;
+        let neighbour =
+            sortie_lab::Call::new(Traffic::Ping, mail.address("shop", v6)?).make(&web)?;
         assert_eq!(neighbour, None, "echo replies tell no source");
-        assert!(mail.exec(&["busybox", "ping", "-c", "1", &own.to_string()])?.code == 0);
+        assert!(
+            mail.exec(&["busybox", "ping", "-c", "1", &own.to_string()])?
+                .code
+                == 0
+        );
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use sortie_lab::{
-    Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab, NetworkSpec, Outcome,
-    Process, Result, UplinkSpec, eventually,
+    Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
+    NetworkSpec, Outcome, Process, Result, UplinkSpec, eventually,
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
@@ -37,7 +37,8 @@ pub struct Stage {
 
 /// An address that must be one.
 pub fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no address"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text} is no address"))
 }
 
 impl Stage {
@@ -54,11 +55,19 @@ impl Stage {
         let lab = Lab::new(name)?;
         let mut uplink = UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]);
         for last in 11..=13 {
-            uplink = uplink.address(&format!("203.0.113.{last}/32")).address(&format!("2001:db8:113::{last}/128"));
+            uplink = uplink
+                .address(&format!("203.0.113.{last}/32"))
+                .address(&format!("2001:db8:113::{last}/128"));
         }
         let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
         let engine = Engine::start(&host, &EngineSpec::new(engine))?;
-        Ok(Self { lab, host, engine, agent: None, agents: 0 })
+        Ok(Self {
+            lab,
+            host,
+            engine,
+            agent: None,
+            agents: 0,
+        })
     }
 
     /// Starts an agent with this configuration, and waits until it knows the engine's containers.
@@ -79,17 +88,26 @@ impl Stage {
         command.arg("--docker").arg(self.engine.socket());
         command.args(more);
         self.agents += 1;
-        self.agent = Some(self.host.spawn(&format!("agent-{}", self.agents), command)?);
+        self.agent = Some(
+            self.host
+                .spawn(&format!("agent-{}", self.agents), command)?,
+        );
         Ok(())
     }
 
     /// Waits until the agent has heard from the engine.
     pub fn wait_for_engine(&self) -> Result<()> {
         eventually(LIMIT, "the agent knows the engine", || {
-            let status = self.run(&["status", "-o", "json"]).map_err(|error| error.to_string())?;
+            let status = self
+                .run(&["status", "-o", "json"])
+                .map_err(|error| error.to_string())?;
             let answer: serde_json::Value = serde_json::from_str(&status.stdout)
                 .map_err(|_| format!("{}{}", status.stderr, self.agent().tail()))?;
-            if answer["engine"]["connected"] == true { Ok(()) } else { Err(status.stdout) }
+            if answer["engine"]["connected"] == true {
+                Ok(())
+            } else {
+                Err(status.stdout)
+            }
         })
     }
 
@@ -128,15 +146,21 @@ impl Stage {
     /// The state of a workload as `sortie status` tells it; none while it is unknown.
     pub fn workload(&self, name: &str) -> Option<serde_json::Value> {
         let status = self.json(&["status", "--all"]).ok()?;
-        status["workloads"].as_array()?.iter().rfind(|workload| workload["name"] == name).cloned()
+        status["workloads"]
+            .as_array()?
+            .iter()
+            .rfind(|workload| workload["name"] == name)
+            .cloned()
     }
 
     /// Waits until a workload is in a state.
     pub fn wait_for(&self, name: &str, state: &str) -> Result<()> {
-        eventually(LIMIT, &format!("{name} is {state}"), || match self.workload(name) {
-            Some(workload) if workload["state"] == state => Ok(()),
-            Some(workload) => Err(workload.to_string()),
-            None => Err("unknown".to_owned()),
+        eventually(LIMIT, &format!("{name} is {state}"), || {
+            match self.workload(name) {
+                Some(workload) if workload["state"] == state => Ok(()),
+                Some(workload) => Err(workload.to_string()),
+                None => Err("unknown".to_owned()),
+            }
         })
     }
 

@@ -1,0 +1,141 @@
+//! `sortie status`.
+
+use std::process::ExitCode;
+
+use sortie_agent::api::{AddressStatus, Status, WorkloadState, WorkloadStatus};
+use sortie_agent::client::Client;
+
+use crate::error::CliError;
+use crate::output::{Output, dash, list, table};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Show workloads that no policy concerns too
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliError> {
+    let status = client.status(args.all).await?;
+    args.output.print(&status, as_text)?;
+    Ok(if is_right(&status) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether nothing needs attention. Drops alone do not: a guard that works drops.
+fn is_right(status: &Status) -> bool {
+    let workloads = status.workloads.iter();
+    status.engine.connected
+        && status.problems.is_empty()
+        && status.leaks == 0
+        && status.addresses.iter().all(|address| address.usable)
+        && workloads
+            .filter(|workload| workload.state != WorkloadState::Unmanaged)
+            .all(|workload| workload.state == WorkloadState::Ready)
+}
+
+/// Sections with a line between them: workloads and what mends them, addresses, problems, drops,
+/// and the agent itself.
+fn as_text(status: &Status) -> String {
+    let mut sections = Vec::new();
+    if status.workloads.is_empty() {
+        sections.push("No workload is concerned by a policy.\n".to_owned());
+    } else {
+        sections.push(workloads(&status.workloads));
+    }
+    sections.extend(status.workloads.iter().filter_map(why));
+    if !status.addresses.is_empty() {
+        sections.push(addresses(&status.addresses));
+        let broken = status.addresses.iter().filter(|a| !a.usable);
+        sections.extend(broken.filter_map(|a| {
+            let fix = a.fix.as_ref()?;
+            Some(format!("{} cannot be used\n  fix: {fix}\n", a.address))
+        }));
+    }
+    if !status.problems.is_empty() {
+        let rows = status.problems.iter();
+        let rows = rows.map(|problem| {
+            let message = problem.message.trim_end().replace('\n', "\n  ");
+            format!("{}: {message}\n", problem.object)
+        });
+        let rows: Vec<String> = rows.collect();
+        sections.push(format!("Problems:\n{}", rows.concat()));
+    }
+    if !status.drops.is_empty() {
+        let rows = status.drops.iter().map(|drop| {
+            [
+                drop.reason.clone(),
+                drop.packets.to_string(),
+                drop.meaning.clone(),
+            ]
+        });
+        sections.push(table(["DROPS", "PACKETS", "MEANING"], rows.collect()));
+    }
+    sections.push(agent(status));
+    sections.join("\n")
+}
+
+/// The table that `get workloads` shows too.
+pub(super) fn workloads(workloads: &[WorkloadStatus]) -> String {
+    let rows = workloads.iter().map(|workload| {
+        [
+            workload.name.clone(),
+            list(&workload.policies),
+            list(&workload.egress),
+            format!("{:?}", workload.state),
+            workload.dropped.to_string(),
+        ]
+    });
+    table(
+        ["WORKLOAD", "POLICY", "EGRESS", "STATE", "DROPPED"],
+        rows.collect(),
+    )
+}
+
+/// The table that `get addresses` shows too.
+pub(super) fn addresses(addresses: &[AddressStatus]) -> String {
+    let rows = addresses.iter().map(|address| {
+        [
+            address.address.to_string(),
+            dash(address.interface.as_ref()),
+            dash(address.uplink.as_ref()),
+            if address.usable { "yes" } else { "no" }.to_owned(),
+        ]
+    });
+    table(["ADDRESS", "INTERFACE", "UPLINK", "USABLE"], rows.collect())
+}
+
+fn why(workload: &WorkloadStatus) -> Option<String> {
+    let reason = workload.reason.as_ref()?.trim_end();
+    let fix = workload.fix.as_ref();
+    let fix = fix.map(|fix| format!("  fix: {}\n", fix.trim_end()));
+    Some(format!(
+        "{} is {:?}: {reason}\n{}",
+        workload.name,
+        workload.state,
+        fix.unwrap_or_default()
+    ))
+}
+
+fn agent(status: &Status) -> String {
+    let engine = &status.engine;
+    let state = if engine.connected {
+        "connected".to_owned()
+    } else {
+        format!("not connected: {}", dash(engine.reason.as_ref()))
+    };
+    format!(
+        "Agent {} (process {}), tables {}, uplinks {}, leaks {}\nEngine {}: {state}\n",
+        status.version,
+        status.pid,
+        status.tables,
+        list(&status.uplinks),
+        status.leaks,
+        engine.socket
+    )
+}
