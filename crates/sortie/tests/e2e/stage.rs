@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sortie_lab::{
     Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
-    NetworkSpec, Outcome, Process, Result, UplinkSpec, eventually,
+    NetworkSpec, Outcome, Place, Process, Result, UplinkSpec, eventually,
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
@@ -172,7 +172,7 @@ impl Stage {
     /// Runs a container and waits until the agent manages it.
     pub fn managed(&self, spec: &ContainerSpec) -> Result<Container> {
         let container = self.engine.run(spec)?;
-        self.wait_for(spec.name(), "Ready")?;
+        self.wait_for(&container.name(), "Ready")?;
         Ok(container)
     }
 
