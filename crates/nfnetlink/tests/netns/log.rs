@@ -9,7 +9,7 @@ use nfnetlink::expr::selectors::{IP_DADDR, META_L4PROTO, UDP_DPORT};
 use nfnetlink::log::{self, Config, Packet};
 use nfnetlink::{Batch, Family, Listener, Notice, Rule, Socket, Table};
 
-use super::namespace::{in_namespace, run};
+use super::namespace::{in_namespace, run, wait_for};
 
 const GROUP: u16 = 77;
 const LIMIT: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ fn one_listener_a_group() {
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.to_string().contains("NFLOG group 77"), "{error}");
         drop(first);
-        log::listen(&Config::new(GROUP)).unwrap();
+        wait_for("the group", || log::listen(&Config::new(GROUP)).ok());
     });
 }
 
