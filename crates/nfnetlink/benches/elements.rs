@@ -3,10 +3,6 @@
 //! Runs in a network namespace of its own and needs root.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
-#![expect(
-    missing_docs,
-    reason = "criterion's macro makes an undocumented function"
-)]
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -54,18 +50,18 @@ fn load(socket: &mut Socket) {
     socket.commit(&batch).unwrap();
 }
 
-/// Runs `timed` so many times, each after `prepare`, and adds up its time alone.
+/// Runs `measured` so many times, each after `prepare`, and adds up the time of `measured` alone.
 fn alternate(
     socket: &mut Socket,
     times: u64,
     mut prepare: impl FnMut(&mut Socket),
-    mut timed: impl FnMut(&mut Socket),
+    mut measured: impl FnMut(&mut Socket),
 ) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..times {
         prepare(socket);
         let start = Instant::now();
-        timed(socket);
+        measured(socket);
         total += start.elapsed();
     }
     total

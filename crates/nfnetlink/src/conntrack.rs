@@ -64,8 +64,8 @@ impl Socket {
         Ok(deleted)
     }
 
-    /// Deletes one connection, by its original tuple, zone and, where it is known, its id:
-    /// a later connection of the same tuple stays.
+    /// Deletes one connection, by its original tuple, zone and, where it is known, its id,
+    /// so that a later connection of the same tuple stays (see [`Conntrack::id`]).
     pub fn delete_conntrack(&mut self, entry: &Conntrack) -> Result<(), Error> {
         let kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE);
         let request = Request::new(kind, family_of(entry), "delete conntrack");

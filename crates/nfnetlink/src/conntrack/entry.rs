@@ -55,7 +55,8 @@ pub struct Conntrack {
     pub mark: u32,
     /// Zone.
     pub zone: u16,
-    /// The kernel's number for it; tells it from a later one of the same tuple.
+    /// The kernel's number for it, a hash of its tuple and its place in memory: a later
+    /// connection of the same tuple has another one, unless it took the very same place.
     pub id: Option<u32>,
     /// What went in the original direction; with `nf_conntrack_acct` only.
     pub original_counter: Option<Counter>,

@@ -1,7 +1,7 @@
 //! NFLOG in each family that the drops of a host are logged in.
 
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nfnetlink::chain::{Chain, ChainType, HookPoint};
 use nfnetlink::expr::Exprs;
@@ -9,7 +9,7 @@ use nfnetlink::expr::selectors::{IP_DADDR, META_L4PROTO, UDP_DPORT};
 use nfnetlink::log::{self, Config, Packet};
 use nfnetlink::{Batch, Family, Listener, Notice, Rule, Socket, Table};
 
-use super::namespace::{in_namespace, run};
+use super::namespace::{in_namespace, run, wait_for};
 
 const GROUP: u16 = 77;
 const LIMIT: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ fn one_listener_a_group() {
         assert_eq!(error.errno(), Some(libc::EPERM));
         assert!(error.to_string().contains("NFLOG group 77"), "{error}");
         drop(first);
-        log::listen(&Config::new(GROUP)).unwrap();
+        wait_for("the group", || log::listen(&Config::new(GROUP)).ok());
     });
 }
 
@@ -104,9 +104,18 @@ fn bridge_with_sender() {
     );
 }
 
-fn send_out_of_far0() {
+/// Sends out of far0 until a packet is logged: a bridge port forwards nothing until the
+/// kernel has noticed that its link is up.
+fn send_until_logged(packets: &mut Listener<Packet>) -> Packet {
     let sender = UdpSocket::bind("10.9.0.1:0").unwrap();
-    let _ = sender.send_to(b"hello", ("10.9.0.2", UDP_PORT));
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let _ = sender.send_to(b"hello", ("10.9.0.2", UDP_PORT));
+        if let Some(Notice::Event(packet)) = packets.next(Duration::from_millis(50)).unwrap() {
+            return packet;
+        }
+    }
+    panic!("no packet was logged");
 }
 
 #[test]
@@ -115,8 +124,7 @@ fn bridge() {
         bridge_with_sender();
         log_drops(Family::Bridge, HookPoint::PREROUTING, &[]);
         let mut packets = log::listen(&Config::new(GROUP)).unwrap();
-        send_out_of_far0();
-        let packet = next_packet(&mut packets);
+        let packet = send_until_logged(&mut packets);
         assert_eq!(packet.family, Family::Bridge);
         assert_eq!(packet.prefix, "sortie drop ");
         assert_eq!(packet.physindev, Some(index_of("port0")));
@@ -132,8 +140,7 @@ fn netdev_egress() {
         bridge_with_sender();
         log_drops(Family::Netdev, HookPoint::NETDEV_EGRESS, &["far0"]);
         let mut packets = log::listen(&Config::new(GROUP)).unwrap();
-        send_out_of_far0();
-        let packet = next_packet(&mut packets);
+        let packet = send_until_logged(&mut packets);
         assert_eq!(packet.family, Family::Netdev);
         assert_eq!(packet.prefix, "sortie drop ");
         assert_eq!(packet.outdev, Some(index_of("far0")));

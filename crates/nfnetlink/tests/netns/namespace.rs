@@ -1,6 +1,7 @@
 //! A fresh network namespace on a thread of its own, and the `nft` program within.
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -68,4 +69,19 @@ pub(crate) fn nft_objects_of(kind: &str) -> Vec<Value> {
         .iter()
         .filter_map(|object| object.get(kind).cloned())
         .collect()
+}
+
+/// Tries until something is there, generously.
+///
+/// A closed socket may live on for a moment in a child that another test is just starting:
+/// what the kernel does at its end is waited for, not taken for granted.
+pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
 }

@@ -154,6 +154,9 @@ fn elements() {
             batch.add_set(&Set::new(f, t, "timed", ip).timeout(Duration::from_mins(1)));
             let hour = Element::new(A).timeout(Duration::from_hours(1));
             batch.add_elements(f, t, "timed", [hour]);
+            let length = DataType::integer(4, true);
+            batch.add_set(&Set::new(f, t, "lengths", length));
+            batch.add_elements(f, t, "lengths", [Element::new(100_u32)]);
             batch.add_set(&Set::map(f, t, "rest", ip, ip));
             let mut rest = Element::catchall();
             rest.data = Some(B.into());
@@ -174,6 +177,7 @@ fn elements() {
              elements = { 10.0.0.1 : 203.0.113.11 . 8080 } } \
            map counts { type ipv4_addr : counter; elements = { 10.0.0.1 : \"c\" } } \
            set timed { type ipv4_addr; timeout 60s; elements = { 10.0.0.1 timeout 1h } } \
+           set lengths { typeof meta length; elements = { 100 } } \
            map rest { type ipv4_addr : ipv4_addr; \
              elements = { 10.0.0.1 : 10.0.0.1, * : 203.0.113.11 } } }",
     );

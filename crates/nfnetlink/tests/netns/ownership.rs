@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nfnetlink::table::Flags;
 use nfnetlink::{Batch, Chain, Family, Socket, Table};
 
-use super::namespace::{in_namespace, run, run_refused};
+use super::namespace::{in_namespace, run, run_refused, wait_for};
 
 const INET: Family = Family::Inet;
 
@@ -68,12 +68,12 @@ fn the_right_to_edit_goes_with_the_descriptor() {
         // A thread outside the namespace: the socket stays in its own.
         let editing = std::thread::spawn(move || {
             let mut socket = Socket::from_fd(fd).unwrap();
+            assert_eq!(socket.tables(INET).unwrap().len(), 3001);
             add_chain(&mut socket, "by-another").unwrap();
             socket
         });
         let mut socket = editing.join().unwrap();
         assert_eq!(socket.chains(INET).unwrap().len(), 1);
-        assert_eq!(socket.tables(INET).unwrap().len(), 3001);
     });
 }
 
@@ -99,10 +99,12 @@ fn an_orphan_persists_and_can_be_reclaimed() {
         drop(first);
 
         let mut second = Socket::open().unwrap();
-        let orphan = second.table(INET, "owned").unwrap().unwrap();
+        let orphan = wait_for("the owner to go", || {
+            let table = second.table(INET, "owned").unwrap().unwrap();
+            table.owner.is_none().then_some(table)
+        });
         // Without an owner the kernel takes the owner flag away, too.
         assert_eq!(orphan.flags, Flags::PERSIST);
-        assert_eq!(orphan.owner, None);
         add(&mut second, &owned()).unwrap();
         assert_eq!(second.chains(INET).unwrap().len(), 1);
         let reclaimed = second.table(INET, "owned").unwrap().unwrap();
@@ -120,7 +122,9 @@ fn an_owned_table_without_persist_goes_with_its_socket() {
         let mut second = Socket::open().unwrap();
         assert!(second.table(INET, "owned").unwrap().is_some());
         drop(first);
-        assert_eq!(second.table(INET, "owned").unwrap(), None);
+        wait_for("the table to go", || {
+            second.table(INET, "owned").unwrap().is_none().then_some(())
+        });
     });
 }
 
