@@ -1,1 +1,27 @@
 //! The loop from sources to kernel to proof, and its admin API.
+//!
+//! - [`holder`]: the small parent process whose socket owns the tables, and that restarts the rest.
+//! - [`agent`]: starts the sources, the core and the server of one host.
+//! - [`core`]: the one thread that decides and acts: facts in, plan, steps to the kernel.
+//! - [`host`]: what the plan must know of the host, from the kernel's facts.
+//! - [`policies`]: the policy folder, and the last good copy of it.
+//! - [`proof`]: flows and drops as the kernel reports them, with the workload each belongs to.
+//! - [`server`]: the admin API; [`api`] has its shapes, [`client`] is its caller's side.
+//! - [`verify`]: connections from inside workloads, by [`probe`], to an observer such as [`observe`].
+
+pub mod agent;
+pub mod api;
+pub mod client;
+pub mod core;
+pub mod error;
+pub mod holder;
+pub mod host;
+pub mod observe;
+pub mod policies;
+pub mod probe;
+pub mod proof;
+pub mod server;
+pub mod verify;
+
+pub use agent::{Options, down, run};
+pub use error::Error;

@@ -123,20 +123,27 @@ impl AgentConfig {
     }
 
     fn read(&mut self, reader: &mut Reader<'_>, fields: &Fields<'_>) {
-        if let Some(entry) = fields.get("guard") {
-            let choices = [("All", Guard::All), ("Networks", Guard::Networks)];
-            self.guard = reader.choice(entry, &choices, &[]).unwrap_or_default();
-        }
+        let choices = [("All", Guard::All), ("Networks", Guard::Networks)];
+        let guard = match fields.get("guard") {
+            Some(entry) => reader.choice(entry, &choices, &[]),
+            None => Some(Guard::default()),
+        };
+        self.guard = guard.unwrap_or_default();
         let (guarded, exceptions) = (fields.get("guardedNetworks"), fields.get("guardExceptions"));
         if let Some(entry) = guarded {
-            self.guarded_networks = names(reader, entry, name::network).into_iter().collect();
+            self.guarded_networks = names(reader, entry, "", name::network)
+                .into_iter()
+                .collect();
         }
         if let Some(entry) = exceptions {
-            self.guard_exceptions = names(reader, entry, name::network).into_iter().collect();
+            self.guard_exceptions = names(reader, entry, "", name::network)
+                .into_iter()
+                .collect();
         }
-        let (idle, other) = match self.guard {
-            Guard::All => (guarded, "Networks"),
-            Guard::Networks => (exceptions, "All"),
+        let (idle, other) = match guard {
+            Some(Guard::All) => (guarded, "Networks"),
+            Some(Guard::Networks) => (exceptions, "All"),
+            None => (None, ""),
         };
         if let Some(entry) = idle {
             let message = format!(
@@ -171,7 +178,7 @@ impl AgentConfig {
 
 fn uplinks(reader: &mut Reader<'_>, entry: &Entry) -> Vec<Uplink> {
     let mut uplinks: Vec<Uplink> = Vec::new();
-    for node in reader.list(entry) {
+    for node in reader.list(entry, "; without the field the host's routes decide") {
         if let Some(uplink) = uplink(reader, node, &uplinks) {
             uplinks.push(uplink);
         }
@@ -228,7 +235,7 @@ fn uplink(reader: &mut Reader<'_>, node: &Node, before: &[Uplink]) -> Option<Upl
 }
 
 fn local_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {
-    let ranges = cidrs(reader, entry);
+    let ranges = cidrs(reader, entry, "");
     if let Some(all) = ranges.iter().find(|net| net.prefix_len() == 0) {
         let message = format!("with `{all}` every address is local, and no policy has an effect");
         reader.report(

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::address::{add_egress, egress_address};
 use crate::policy::{Action, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName};
 use crate::problem::{Fault, quoted};
-use crate::reader::not_in_this_version;
+use crate::reader::{list, not_in_this_version};
 use crate::suggest::nearest;
 
 const EGRESS: &str = "sortie.egress";
@@ -126,7 +126,7 @@ impl<'l> LabelReader<'l> {
             let written = label.replacen("sortie.dev/", "sortie.", 1);
             let help = match nearest(&written, known.iter().copied()) {
                 Some(word) => format!("did you mean `{word}`?"),
-                None => format!("labels of Sortie here are `{}`", known.join("`, `")),
+                None => format!("labels of Sortie here are {}", list(known, "and")),
             };
             reader.report(label, Fault::new("Sortie has no such label", help));
         }
@@ -220,7 +220,7 @@ impl<'l> LabelReader<'l> {
             return Some(*choice);
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let all = format!("write `{}`", words.join("` or `"));
+        let all = format!("write {}", list(&words, "or"));
         let fault = if later.contains(&value) {
             not_in_this_version(&quoted(value), &all)
         } else {

@@ -77,6 +77,9 @@ pub(crate) fn network(name: &str) -> Result<(), Fault> {
     if !name.is_empty() && name.chars().all(engine) {
         return Ok(());
     }
+    if name.is_empty() {
+        return Err(Fault::new("an empty name", "write a network's name"));
+    }
     let help = if name.contains(['*', '?']) {
         "networks are written in full, without `*` or `?`"
     } else {

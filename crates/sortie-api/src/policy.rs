@@ -153,7 +153,11 @@ impl PortRange {
 impl Egress {
     /// The egress address of a family.
     pub fn of_family(&self, v6: bool) -> Option<IpAddr> {
-        if v6 { self.v6.map(IpAddr::V6) } else { self.v4.map(IpAddr::V4) }
+        if v6 {
+            self.v6.map(IpAddr::V6)
+        } else {
+            self.v4.map(IpAddr::V4)
+        }
     }
 
     /// The addresses that are there, IPv4 first.

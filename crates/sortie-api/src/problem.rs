@@ -8,6 +8,8 @@ use serde::Serialize;
 const EXCERPT: usize = 100;
 /// Longest value that is repeated in a message, in characters.
 const QUOTED: usize = 60;
+/// Longest message and help, in characters.
+const SENTENCE: usize = 400;
 
 /// A place in a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -113,8 +115,8 @@ impl Source<'_> {
             file: self.file.to_owned(),
             line,
             column,
-            message: fault.message,
-            help: fault.help,
+            message: sentence(fault.message),
+            help: sentence(fault.help),
             span,
             excerpt: excerpt(
                 &self.text[start..end],
@@ -186,11 +188,26 @@ fn visible(c: char) -> char {
 
 /// A value in backquotes, as it appears in a message.
 pub(crate) fn quoted(value: &str) -> String {
-    let mut text: String = value.chars().take(QUOTED).map(visible).collect();
-    if value.chars().nth(QUOTED).is_some() {
-        text.push('…');
+    if value.is_empty() {
+        return "an empty string".to_owned();
     }
-    format!("`{text}`")
+    format!("`{}`", shortened(value, QUOTED))
+}
+
+/// A message that quotes a value may be as long as the value, and as wild.
+fn sentence(text: String) -> String {
+    if text.chars().nth(SENTENCE).is_none() && text.chars().all(|c| visible(c) == c) {
+        return text;
+    }
+    shortened(&text, SENTENCE)
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).map(visible).collect();
+    if text.chars().nth(most).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 impl fmt::Display for Problem {

@@ -7,6 +7,9 @@ use crate::yaml::{Entry, Node, Special, Value, is_null, special};
 /// Problems told about one file; whoever made more mends these first.
 const MAX_PROBLEMS: usize = 50;
 
+/// What an absent list of conditions means, for the help about an empty one.
+pub(crate) const ANY: &str = "; without the field there is no such condition";
+
 pub(crate) struct Reader<'s> {
     source: Source<'s>,
     problems: Vec<Problem>,
@@ -26,6 +29,7 @@ pub(crate) struct Names {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'n> {
     entries: &'n [Entry],
+    names: Names,
     /// Where a missing field is reported: the mapping's own key, or its first token.
     at: Span,
 }
@@ -37,12 +41,25 @@ pub(crate) struct Text<'n> {
     pub(crate) span: Span,
 }
 
+impl Names {
+    fn all(self) -> impl Iterator<Item = &'static str> {
+        self.known.iter().chain(self.later).copied()
+    }
+
+    fn here(self) -> String {
+        match self.known {
+            [only] => format!("the only field here is `{only}`"),
+            known => format!("fields here are {}", list(known, "and")),
+        }
+    }
+}
+
 impl<'n> Fields<'n> {
     pub(crate) fn get(&self, name: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|e| e.key == name)
     }
 
-    /// A field that must be there.
+    /// A field that must be there. One that is only misspelt has been reported.
     pub(crate) fn require(
         &self,
         reader: &mut Reader<'_>,
@@ -50,13 +67,17 @@ impl<'n> Fields<'n> {
         help: &str,
     ) -> Option<&'n Entry> {
         let found = self.get(name);
-        if found.is_none() {
-            reader.report(
-                self.at,
-                Fault::new(format!("the field `{name}` is missing"), help),
-            );
+        let misspelt = |e: &Entry| nearest(&e.key, self.names.all()) == Some(name);
+        if found.is_none() && !reader.full() && !self.entries.iter().any(misspelt) {
+            let message = format!("the field `{name}` is missing");
+            reader.report(self.at, Fault::new(message, help));
         }
         found
+    }
+
+    /// Whether there is a field that this version does not support, which has been reported.
+    pub(crate) fn any_later(&self) -> bool {
+        self.names.later.iter().any(|name| self.get(name).is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -83,7 +104,7 @@ impl<'s> Reader<'s> {
 
     /// Keeps a problem. The same one is kept once, though an alias may bring it up again.
     pub(crate) fn report(&mut self, span: Span, fault: Fault) {
-        if self.problems.len() == MAX_PROBLEMS {
+        if self.full() {
             self.omitted += 1;
             return;
         }
@@ -110,6 +131,11 @@ impl<'s> Reader<'s> {
         Err(FileErrors::new(self.problems))
     }
 
+    /// Whether further problems are only counted.
+    fn full(&self) -> bool {
+        self.problems.len() == MAX_PROBLEMS
+    }
+
     /// Whether anything was reported.
     pub(crate) fn failed(&self) -> bool {
         !self.problems.is_empty()
@@ -123,8 +149,19 @@ impl<'s> Reader<'s> {
         names: Names,
     ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
-            let list = names.known.join("`, `");
-            self.mismatch(node, "a mapping", &format!("write fields here: `{list}`"));
+            // A list of a million wrong entries is not worth a million explanations.
+            if self.full() {
+                self.omitted += 1;
+                return None;
+            }
+            let colon = matches!(&node.value, Value::Scalar { text, plain: true }
+                if text.split_once(':').is_some_and(|(key, _)| names.known.contains(&key)));
+            let help = if colon {
+                "put a space behind the colon".to_owned()
+            } else {
+                names.here()
+            };
+            self.mismatch(node, "a mapping", &help);
             return None;
         };
         for entry in entries {
@@ -132,6 +169,7 @@ impl<'s> Reader<'s> {
         }
         Some(Fields {
             entries,
+            names,
             at: at.unwrap_or(node.span),
         })
     }
@@ -141,17 +179,20 @@ impl<'s> Reader<'s> {
         if names.known.contains(&key) {
             return;
         }
-        if names.later.contains(&key) {
-            self.report(
-                entry.key_span,
-                not_in_this_version(&format!("`{key}`"), "remove it"),
-            );
+        // Looking for a suggestion costs more than reading the field did.
+        if self.full() {
+            self.omitted += 1;
             return;
         }
-        let known = names.known.iter().chain(names.later).copied();
-        let help = match nearest(key, known) {
+        let known = names.here();
+        if names.later.contains(&key) {
+            let fault = not_in_this_version(&format!("`{key}`"), &known);
+            self.report(entry.key_span, fault);
+            return;
+        }
+        let help = match nearest(key, names.all()) {
             Some(word) => format!("did you mean `{word}`?"),
-            None => format!("fields here are `{}`", names.known.join("`, `")),
+            None => known,
         };
         self.report(
             entry.key_span,
@@ -170,7 +211,7 @@ impl<'s> Reader<'s> {
             return Vec::new();
         };
         if entries.is_empty() {
-            self.empty(entry, &entry.value);
+            self.empty(entry, ANY);
         }
         let mut strings = Vec::new();
         for pair in entries {
@@ -185,11 +226,12 @@ impl<'s> Reader<'s> {
         strings
     }
 
-    /// The entries of a list that must not be empty.
-    pub(crate) fn list<'n>(&mut self, entry: &'n Entry) -> &'n [Node] {
+    /// The entries of a list that must not be empty: whoever writes `[]` may mean none, and
+    /// an absent field means something else, which `absent` tells.
+    pub(crate) fn list<'n>(&mut self, entry: &'n Entry, absent: &str) -> &'n [Node] {
         let list = self.list_or_empty(entry);
         if matches!(&entry.value.value, Value::List(list) if list.is_empty()) {
-            self.empty(entry, &entry.value);
+            self.empty(entry, absent);
         }
         list
     }
@@ -212,14 +254,10 @@ impl<'s> Reader<'s> {
         &[]
     }
 
-    fn empty(&mut self, entry: &Entry, at: &Node) {
-        self.report(
-            at.span,
-            Fault::new(
-                format!("`{}` is empty", entry.key),
-                "write at least one entry, or remove the field",
-            ),
-        );
+    fn empty(&mut self, entry: &Entry, absent: &str) {
+        let message = format!("`{}` is empty", entry.key);
+        let help = format!("write at least one entry{absent}");
+        self.report(entry.value.span, Fault::new(message, help));
     }
 
     /// A string, which may be empty.
@@ -233,10 +271,10 @@ impl<'s> Reader<'s> {
             });
         }
         let help = match &node.value {
-            Value::Scalar { text, .. } if !text.is_empty() => {
+            Value::Scalar { text, .. } if !is_null(node) => {
                 format!("put quotes around it: \"{text}\"")
             }
-            _ => "write a string".to_owned(),
+            _ => "write a string; an empty one is \"\"".to_owned(),
         };
         self.mismatch(node, "a string", &help);
         None
@@ -256,11 +294,11 @@ impl<'s> Reader<'s> {
             self.mismatch(&entry.value, "a number", &help);
             return None;
         };
-        // `parse` takes a plus sign; `special` takes what YAML takes for a number.
         let value = text
             .parse::<u16>()
             .ok()
-            .filter(|v| (least..=most).contains(v));
+            // Neither `+1` nor `010`, which is 8 to some readers of YAML.
+            .filter(|v| (least..=most).contains(v) && v.to_string() == *text);
         if value.is_none() {
             if special(text) == Some(Special::Number) {
                 let message = format!("`{field}` cannot be {}", quoted(text));
@@ -284,7 +322,7 @@ impl<'s> Reader<'s> {
             return Some(*value);
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let all = format!("write `{}`", words.join("` or `"));
+        let all = format!("write {}", list(&words, "or"));
         let fault = if later.contains(&text.text) {
             not_in_this_version(&format!("`{}: {}`", entry.key, text.text), &all)
         } else {
@@ -309,7 +347,6 @@ impl<'s> Reader<'s> {
             Value::Scalar { text, plain } => match special(text).filter(|_| *plain) {
                 Some(Special::Null) => {
                     let message = format!("there is no value here, where {wanted} is meant");
-                    let help = format!("{help}, or remove the field");
                     self.report(node.span, Fault::new(message, help));
                     return;
                 }
@@ -329,6 +366,15 @@ impl<'s> Reader<'s> {
     }
 }
 
+/// Words in backquotes, the last behind `and` or `or`.
+pub(crate) fn list(words: &[&str], last: &str) -> String {
+    match words {
+        [] => String::new(),
+        [word] => format!("`{word}`"),
+        [words @ .., word] => format!("`{}` {last} `{word}`", words.join("`, `")),
+    }
+}
+
 /// For what the language has, and this version does not.
 pub(crate) fn not_in_this_version(what: &str, help: &str) -> Fault {
     Fault::new(
@@ -336,6 +382,3 @@ pub(crate) fn not_in_this_version(what: &str, help: &str) -> Fault {
         help,
     )
 }
-
-#[cfg(test)]
-mod tests;

@@ -32,7 +32,7 @@ pub struct Workload {
     pub kind: WorkloadKind,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
-    /// A process inside its network namespace, for `verify`.
+    /// A process inside its network namespace, for `verify`; 0 while it is only being started.
     pub pid: u32,
     /// Nanoseconds since the epoch at which it started: of two that claim one IP, the later has it.
     pub started: i64,

@@ -236,17 +236,14 @@ impl<'s> Builder<'s, '_> {
                     key.span,
                     Fault::new("merge keys (`<<`) are not read", "write the fields out"),
                 ),
-                Value::Scalar { text, .. } => {
-                    if let Some(before) = seen.insert(text.clone(), key.span.offset) {
-                        let line = self.reader.source().line(before);
-                        self.reader.report(
-                            key.span,
-                            Fault::new(
-                                format!("{} is written twice here", quoted(&text)),
-                                format!("remove this one or the one in line {line}"),
-                            ),
-                        );
-                    } else {
+                Value::Scalar { text, plain } => {
+                    let before = seen.get(&text);
+                    let line = before.map(|offset| self.reader.source().line(*offset));
+                    if let Some(fault) = key_fault(&text, plain, line) {
+                        self.reader.report(key.span, fault);
+                    }
+                    if line.is_none() {
+                        seen.insert(text.clone(), key.span.offset);
                         entries.push(Entry {
                             key: text,
                             key_span: key.span,
@@ -291,16 +288,29 @@ impl<'s> Builder<'s, '_> {
     }
 
     fn too_deep(&mut self, span: Span) -> Result<Node, Stop> {
-        let message = format!("more than {MAX_DEPTH} levels of nesting");
-        self.reader.report(
-            first(span),
-            Fault::new(
-                message,
-                "no field is nested that deeply; remove some levels",
-            ),
-        );
+        self.reader.report(first(span), too_deep());
         Err(Stop)
     }
+}
+
+fn too_deep() -> Fault {
+    let message = format!("more than {MAX_DEPTH} levels of nesting");
+    Fault::new(
+        message,
+        "no field is nested that deeply; remove some levels",
+    )
+}
+
+/// `before` is the line in which the key was written already.
+fn key_fault(key: &str, plain: bool, before: Option<usize>) -> Option<Fault> {
+    if let Some(line) = before {
+        let message = format!("{} is written twice here", quoted(key));
+        let help = format!("remove this one or the one in line {line}");
+        return Some(Fault::new(message, help));
+    }
+    let other = plain && special(key).is_some();
+    let help = format!("put quotes around it: \"{key}\"");
+    other.then(|| Fault::new("a key must be a string", help))
 }
 
 /// The first character of a span.
@@ -341,11 +351,14 @@ fn syntax(text: &str, error: &ScanError) -> (Span, Fault) {
         | ErrorKind::TabAtBlockScalarStart
         | ErrorKind::TabInIndentation
         | ErrorKind::TabInPlainScalar => {
-            return (
-                span,
-                Fault::new("a tab where YAML wants spaces", "indent with spaces"),
-            );
+            // The parser may have gone past it.
+            let tab = text.as_bytes().get(offset) == Some(&b'\t');
+            let before = text.get(..offset).and_then(|t| t.rfind('\t'));
+            let offset = before.filter(|_| !tab).unwrap_or(offset);
+            let fault = Fault::new("a tab where YAML wants spaces", "indent with spaces");
+            return (Span { offset, len: 1 }, fault);
         }
+        ErrorKind::RecursionLimitExceeded => return (span, too_deep()),
         ErrorKind::UnknownAnchor | ErrorKind::MissingAnchorOrAliasName => {
             "put quotes around a value that begins with `*` or `&`, such as \"*\""
         }
@@ -365,7 +378,6 @@ fn syntax(text: &str, error: &ScanError) -> (Span, Fault) {
             "each `[` needs its `]`, each `{` its `}`, and a comma stands between two values"
         }
         ErrorKind::DirectiveDisallowed => "remove the line that begins with `%`",
-        ErrorKind::RecursionLimitExceeded => "no field is nested that deeply; remove some levels",
         ErrorKind::MappingValueNotAllowed => {
             "put quotes around a value that contains `: `, and give each field a line of its own"
         }

@@ -31,25 +31,35 @@ pub struct Count {
 impl Kernel {
     /// Reads all that is ours. Not for hot paths: every element is listed.
     pub fn observe(&mut self) -> Result<Observed, Error> {
-        let links = facts::links(&mut self.rtnl)?;
-        let names: Names = links
-            .into_iter()
-            .map(|link| (link.index.0, link.name))
-            .collect();
+        let names = self.names()?;
         let mut tables = BTreeMap::new();
         for family in Family::ALL {
             if let Some(table) = self.observe_table(family, &names)? {
                 tables.insert(family, table);
             }
         }
-        let network = Network {
+        let network = self.observe_network()?;
+        Ok(Observed { tables, network })
+    }
+
+    /// Reads what is ours outside nftables: what others can change.
+    pub fn observe_network(&mut self) -> Result<Network, Error> {
+        let names = self.names()?;
+        Ok(Network {
             routes: network::routes(&mut self.rtnl, &names)?,
             rules: network::rules(&mut self.rtnl)?,
             neighbours: network::neighbours(&mut self.rtnl, &names)?,
             sysctls: self.sysctls.observe()?,
             forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
-        };
-        Ok(Observed { tables, network })
+        })
+    }
+
+    fn names(&mut self) -> Result<Names, Error> {
+        let links = facts::links(&mut self.rtnl)?;
+        Ok(links
+            .into_iter()
+            .map(|link| (link.index.0, link.name))
+            .collect())
     }
 
     fn observe_table(

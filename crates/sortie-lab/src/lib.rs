@@ -1,1 +1,35 @@
 //! Hosts, engines, uplinks and an observing internet in network namespaces.
+
+mod capture;
+mod checksum;
+mod engine;
+mod error;
+pub mod frame;
+mod host;
+mod internet;
+mod lab;
+mod netns;
+mod observer;
+mod place;
+mod process;
+mod proof;
+mod space;
+mod traffic;
+mod wait;
+
+pub use capture::{Capture, Direction, Frame};
+pub use engine::{
+    Container, ContainerSpec, DOCKER_SOCKET, Engine, EngineKind, EngineSpec, Executed, Firewall,
+    NetworkSpec,
+};
+pub use error::{LabError, Result};
+pub use host::{Host, HostSpec, Uplink, UplinkSpec};
+pub use internet::Internet;
+pub use lab::{Destination, Lab};
+pub use netns::Netns;
+pub use observer::{Observation, Observer, Protocol};
+pub use place::Place;
+pub use process::{Outcome, Process};
+pub use proof::Mark;
+pub use traffic::{ALL_TRAFFIC, Call, Traffic};
+pub use wait::{SOON, eventually, eventually_true};

@@ -34,6 +34,13 @@ pub fn diff(observed: &Observed, desired: &HostState) -> Vec<Op> {
     steps.into_ops()
 }
 
+/// The steps outside nftables only.
+pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
+    let mut steps = Steps::default();
+    steps.network(observed, desired);
+    steps.into_ops()
+}
+
 impl Steps {
     /// From the observed tables to the wanted ones.
     pub fn tables(
@@ -62,6 +69,22 @@ impl Steps {
                 }
             }
         }
+    }
+
+    /// Tables that are made anew: whatever else was to change in them is in the wanted ones already.
+    pub fn rebuild(
+        &mut self,
+        observed: &BTreeMap<Family, ObservedTable>,
+        desired: &BTreeMap<Family, Table>,
+    ) {
+        let elsewhere = |(family, _): &Place| !desired.contains_key(family);
+        self.chains.retain(|place, _| elsewhere(place));
+        self.sets.retain(|place, _| elsewhere(place));
+        self.add.retain(|place, _| elsewhere(place));
+        self.remove.retain(|place, _| elsewhere(place));
+        self.gone_chains.retain(elsewhere);
+        self.gone_sets.retain(elsewhere);
+        self.tables(observed, desired);
     }
 
     /// One table whose tag is right: sets, chains and elements by name.

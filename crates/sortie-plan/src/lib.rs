@@ -9,6 +9,9 @@ pub mod compile;
 pub mod counted;
 pub mod diff;
 pub mod environment;
+pub mod explain;
+#[cfg(test)]
+mod fake;
 pub mod nft;
 pub mod op;
 pub mod planner;

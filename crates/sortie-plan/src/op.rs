@@ -1,10 +1,12 @@
 //! The steps from one state of the host to another.
 
+use std::fmt;
 use std::net::IpAddr;
 
+use crate::compile::base;
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
-use crate::nft::{Chain, Family, Name};
+use crate::nft::{Chain, Family, Name, text};
 use crate::state::{ProxyNeighbour, Route, RoutingRule, Sysctl};
 
 /// One step. Doing it twice does no harm, and each has an inverse. Neighbouring [`Op::Nft`] steps
@@ -67,4 +69,125 @@ pub enum NftOp {
     AddElements(Name, Vec<(Key, Data)>),
     /// Removes elements.
     DeleteElements(Name, Vec<(Key, Data)>),
+}
+
+impl Op {
+    /// Whether it only adds to what is there.
+    pub fn is_addition(&self) -> bool {
+        match self {
+            Self::Nft(_, op) => matches!(
+                op,
+                NftOp::AddTable(_)
+                    | NftOp::AddCounter(_)
+                    | NftOp::AddSet(..)
+                    | NftOp::AddChain(..)
+                    | NftOp::AddRules(..)
+                    | NftOp::AddElements(..)
+            ),
+            Self::AddRoute(_)
+            | Self::AddRule(_)
+            | Self::AddNeighbour(_)
+            | Self::SetSysctl(..)
+            | Self::AddForwarded(_) => true,
+            Self::ForgetFlows { .. }
+            | Self::DeleteRoute(_)
+            | Self::DeleteRule(_)
+            | Self::DeleteNeighbour(_)
+            | Self::RestoreSysctl(_)
+            | Self::DeleteForwarded(_) => false,
+        }
+    }
+}
+
+/// The steps as people would write them; the rules of a chain are left to its name.
+pub fn describe(ops: &[Op]) -> Vec<String> {
+    ops.iter()
+        .filter(|op| !matches!(op, Op::Nft(_, NftOp::AddRules(..) | NftOp::FlushChain(_))))
+        .map(ToString::to_string)
+        .collect()
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nft(family, op) => nft(f, *family, op),
+            Self::ForgetFlows { source, keep: None } => write!(f, "conntrack -D -s {source}"),
+            Self::ForgetFlows {
+                source,
+                keep: Some(keep),
+            } => {
+                write!(
+                    f,
+                    "conntrack -D -s {source}, but for those translated to {keep}"
+                )
+            }
+            Self::AddRoute(route) => write!(f, "ip route replace {route}"),
+            Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
+            Self::AddRule(rule) => write!(f, "ip rule add {rule}"),
+            Self::DeleteRule(rule) => write!(f, "ip rule del {rule}"),
+            Self::AddNeighbour(entry) => write!(
+                f,
+                "ip neigh add proxy {} dev {}",
+                entry.address, entry.device
+            ),
+            Self::DeleteNeighbour(entry) => write!(
+                f,
+                "ip neigh del proxy {} dev {}",
+                entry.address, entry.device
+            ),
+            Self::SetSysctl(sysctl, value) => write!(f, "sysctl {}={value}", sysctl.0),
+            Self::RestoreSysctl(sysctl) => {
+                write!(f, "sysctl {}: back to its former value", sysctl.0)
+            }
+            Self::AddForwarded(interface) => write!(
+                f,
+                "let {interface} through chains that drop what is forwarded"
+            ),
+            Self::DeleteForwarded(interface) => {
+                write!(f, "take back what lets {interface} through")
+            }
+        }
+    }
+}
+
+fn nft(f: &mut fmt::Formatter<'_>, family: Family, op: &NftOp) -> fmt::Result {
+    match op {
+        NftOp::AddTable(_) => write!(f, "nft add table {family} sortie"),
+        NftOp::DeleteTable => write!(f, "nft delete table {family} sortie"),
+        NftOp::AddCounter(name) => write!(f, "nft add counter {family} sortie {name}"),
+        NftOp::AddSet(name, _) => write!(f, "nft add set {family} sortie {name}"),
+        NftOp::DeleteSet(name) => write!(f, "nft delete set {family} sortie {name}"),
+        NftOp::AddChain(name, _) | NftOp::AddRules(name, _) => {
+            write!(f, "nft add chain {family} sortie {name}")
+        }
+        NftOp::FlushChain(name) => write!(f, "nft flush chain {family} sortie {name}"),
+        NftOp::DeleteChain(name) => write!(f, "nft delete chain {family} sortie {name}"),
+        NftOp::AddElements(set, elements) => {
+            write!(
+                f,
+                "nft add element {family} sortie {set} {}",
+                elements_text(set, elements)
+            )
+        }
+        NftOp::DeleteElements(set, elements) => {
+            write!(
+                f,
+                "nft delete element {family} sortie {set} {}",
+                elements_text(set, elements)
+            )
+        }
+    }
+}
+
+/// A few in full, many as a number.
+fn elements_text(set: &Name, elements: &[(Key, Data)]) -> String {
+    const SHOWN: usize = 4;
+    if elements.len() > SHOWN {
+        return format!("({} elements)", elements.len());
+    }
+    let shown: Vec<_> = elements
+        .iter()
+        .map(|(key, data)| text::element(&base::set_shape(set), key, data))
+        .collect();
+    format!("{{ {} }}", shown.join(", "))
 }

@@ -26,7 +26,7 @@ use crate::op::Op;
 use crate::state::{HostState, Observed};
 
 /// All facts about one host, and what follows from them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Planner {
     environment: Environment,
     policies: BTreeMap<PolicyName, Arc<EgressPolicy>>,
@@ -54,7 +54,7 @@ pub struct Planner {
 }
 
 /// A workload with what follows for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tracked {
     /// As its source reports it.
     pub workload: Workload,
@@ -69,7 +69,7 @@ pub struct Tracked {
 }
 
 /// What a network's labels say.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Labelled {
     guard: Option<bool>,
     policy: Option<Arc<EgressPolicy>>,
@@ -110,9 +110,38 @@ impl Planner {
             .filter_map(|labels| labels.error.as_ref())
     }
 
+    /// The policies of networks' labels.
+    pub fn network_policies(&self) -> impl Iterator<Item = &Arc<EgressPolicy>> {
+        self.network_labels
+            .values()
+            .filter_map(|labels| labels.policy.as_ref())
+    }
+
+    /// Every egress address that any policy names.
+    pub fn egress_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.egress.members().copied()
+    }
+
+    /// What must be there outside nftables.
+    pub fn desired_network(&self) -> &crate::state::Network {
+        &self.skeleton.network
+    }
+
     /// The interfaces that packets leave through.
     pub fn uplinks(&self) -> &BTreeSet<IfIndex> {
         &self.topology.uplinks
+    }
+
+    /// The container network that an address is in.
+    pub fn inside_network(&self, address: IpAddr) -> Option<&str> {
+        let mut networks = self.networks.values();
+        let network = networks.find(|network| {
+            network
+                .subnets
+                .iter()
+                .any(|subnet| subnet.contains(&address))
+        });
+        network.map(|network| network.name.as_str())
     }
 
     /// Who has this address on an interface of its own.
@@ -171,27 +200,33 @@ impl Planner {
 
     /// Makes one change of facts, and yields its steps.
     fn step(&mut self, change: impl FnOnce(&mut Self, &mut Steps)) -> Vec<Op> {
-        let environment = self.environment.clone();
+        let compiled_from = (self.environment.clone(), self.topology.clone());
         let mut steps = Steps::default();
         change(self, &mut steps);
-        let topology = self.topology_now();
-        if topology == self.topology && environment == self.environment {
+        self.topology = self.topology_now();
+        if compiled_from.0 == self.environment && compiled_from.1 == self.topology {
             return steps.into_ops();
         }
-        self.topology = topology;
         let skeleton = shared::skeleton(&self.environment, &self.topology);
         let before = Observed::from(std::mem::replace(&mut self.skeleton, skeleton));
         let tag = |family: &Family| self.skeleton.tables.get(family).map(|table| &table.tag);
-        if before
+        let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = before
             .tables
-            .iter()
-            .any(|(family, table)| tag(family) != Some(&table.tag))
-        {
-            // Other base chains: everything is made anew, in one transaction.
-            return diff(&before, &self.desired());
+            .into_iter()
+            .partition(|(family, table)| tag(family) == Some(&table.tag));
+        if !other.is_empty() {
+            // Other base chains: such a table is made anew with all its elements, in one transaction.
+            let mut desired = self.desired().tables;
+            desired.retain(|family, _| other.contains_key(family));
+            steps.rebuild(&other, &desired);
         }
-        steps.tables(&before.tables, &self.skeleton.tables);
+        let mut skeleton = self.skeleton.tables.clone();
+        skeleton.retain(|family, _| same.contains_key(family));
+        steps.tables(&same, &skeleton);
         steps.network(&before.network, &self.skeleton.network);
         steps.into_ops()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! All that Sortie wants of one host, and what it found there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -118,5 +119,30 @@ impl From<HostState> for Observed {
             tables: tables.collect(),
             network: state.network,
         }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(
+            f,
+            " dev {} table {} proto {ROUTE_PROTOCOL}",
+            self.device, self.table
+        )
+    }
+}
+
+impl fmt::Display for RoutingRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.v6 { "-6 " } else { "" };
+        write!(
+            f,
+            "{family}pref {} iif {} lookup {}",
+            self.priority, self.input, self.table
+        )
     }
 }

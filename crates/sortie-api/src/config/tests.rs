@@ -1,1 +1,104 @@
+use std::fmt::Write;
 
+use super::{AgentConfig, Guard, Unidentified, Uplink};
+
+#[test]
+fn an_empty_file_has_the_defaults() {
+    for text in ["", "# guard: All\n", "---\n", "{}"] {
+        assert_eq!(
+            AgentConfig::parse("agent.yaml", text),
+            Ok(AgentConfig::default()),
+            "{text}"
+        );
+    }
+    let config = AgentConfig::default();
+    assert_eq!(
+        (config.guard, config.unidentified),
+        (Guard::Networks, Unidentified::Drop)
+    );
+    assert_eq!(config.docker.socket.to_str(), Some("/var/run/docker.sock"));
+}
+
+#[test]
+fn reads_every_field() {
+    let text = "
+guard: All
+guardExceptions: [ci, bridge]
+unidentified: NodeAddress
+uplinks:
+- {interface: eth0, gateway4: 192.0.2.1, gateway6: fe80::1}
+- interface: eth1
+localRanges: [10.0.0.0/8, 'fd00::/8']
+docker: {socket: /run/docker.sock}
+";
+    let config = AgentConfig::parse("agent.yaml", text).unwrap();
+    let expected = AgentConfig {
+        guard: Guard::All,
+        guard_exceptions: ["bridge".to_owned(), "ci".to_owned()].into(),
+        unidentified: Unidentified::NodeAddress,
+        uplinks: vec![
+            Uplink {
+                interface: "eth0".to_owned(),
+                gateway4: Some("192.0.2.1".parse().unwrap()),
+                gateway6: Some("fe80::1".parse().unwrap()),
+            },
+            Uplink {
+                interface: "eth1".to_owned(),
+                gateway4: None,
+                gateway6: None,
+            },
+        ],
+        local_ranges: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        docker: super::Docker {
+            socket: "/run/docker.sock".into(),
+        },
+        ..AgentConfig::default()
+    };
+    assert_eq!(config, expected);
+    let networks = AgentConfig::parse("agent.yaml", "guardedNetworks: [shop]").unwrap();
+    assert_eq!(networks.guarded_networks, ["shop".to_owned()].into());
+    // What `-o yaml` prints is read back.
+    let printed = serde_json::to_string(&Uplink {
+        gateway6: None,
+        ..expected.uplinks[0].clone()
+    })
+    .unwrap();
+    let read = AgentConfig::parse("agent.yaml", &format!("uplinks: [{printed}]")).unwrap();
+    assert_eq!(read.uplinks[0].gateway4, expected.uplinks[0].gateway4);
+}
+
+#[test]
+fn refuses_bad_files_with_place_and_remedy() {
+    let cases = [
+        "guard: all\nguardExceptions: [ci]\n",
+        "guard: None\n",
+        "guards: All\n",
+        "guard: All\nguardedNetworks: [shop]\n",
+        "guardExceptions: [ci]\n",
+        "guardedNetworks: [shop, shop, 'a b', '']\n",
+        "guardedNetworks: []\n",
+        "unidentified: Bypass\n",
+        "inbound: Drop\nmarkMask: 0xff\n",
+        "uplinks: []\n",
+        "uplinks: [eth0]\n",
+        "uplinks: [{gateway4: 192.0.2.1}]\n",
+        "uplinks:\n- {interface: eth0}\n- {interface: eth0}\n- {interface: a-name-too-long-for-linux}\n- {interface: 'a/b'}\n",
+        "uplinks: [{interface: eth0, gateway4: fe80::1, gateway6: 192.0.2.1}]\n",
+        "uplinks: [{interface: eth0, gateway4: 127.0.0.1, gateway6: ff02::1}]\n",
+        "uplinks: [{interface: eth0, gateway4: 192.0.2.1/24, gateway6: fe80::1%eth0}]\n",
+        "localRanges: [10.0.0.1/8, 10.0.0.0/8, 10.0.0.0/8, 0.0.0.0/0]\n",
+        "docker: /run/docker.sock\n",
+        "docker: {socket: run/docker.sock}\n",
+        "docker: {socket: 'unix:///run/docker.sock'}\n",
+        "docker: {socket: 'tcp://192.0.2.1'}\n",
+        "docker: {host: 192.0.2.1}\n",
+        "guard: All\n---\nguard: Networks\n",
+        "- guard\n",
+    ];
+    let mut told = String::new();
+    for text in cases {
+        let errors = AgentConfig::parse("agent.yaml", text).expect_err(text);
+        writeln!(told, "{errors}").unwrap();
+    }
+    insta::assert_snapshot!("refused", told);
+}

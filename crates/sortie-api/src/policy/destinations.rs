@@ -1,13 +1,14 @@
 //! Reads `destinations`: CIDRs, the parts of them that are not meant, and ports.
 
-use std::fmt::Display;
+use std::collections::BTreeSet;
+use std::iter::successors;
 
 use ipnet::IpNet;
 
 use super::{Destination, PortRange, Protocol};
 use crate::address::cidr;
-use crate::problem::{Fault, quoted};
-use crate::reader::{Names, Reader, Text, not_in_this_version};
+use crate::problem::{Fault, Span, quoted};
+use crate::reader::{ANY, Names, Reader, Text, not_in_this_version};
 use crate::yaml::{Entry, Node, Value};
 
 const DESTINATION: Names = Names {
@@ -20,7 +21,8 @@ const PORT: Names = Names {
 };
 
 pub(super) fn destinations(reader: &mut Reader<'_>, entry: &Entry) -> Vec<Destination> {
-    let list = reader.list(entry).iter();
+    let absent = "; without the field every address that is not local is meant";
+    let list = reader.list(entry, absent).iter();
     list.filter_map(|node| destination(reader, node)).collect()
 }
 
@@ -32,7 +34,7 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
     if let Some(name) = name
         && (name.text.is_empty() || name.text.chars().any(char::is_control))
     {
-        let message = format!("a destination cannot be named {}", quoted(name.text));
+        let message = format!("`name` cannot be {}", quoted(name.text));
         reader.report(
             name.span,
             Fault::new(
@@ -41,16 +43,12 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
             ),
         );
     }
-    let unsupported = DESTINATION
-        .later
-        .iter()
-        .any(|name| fields.get(name).is_some());
     let (cidrs, except, ports) = (
         fields.get("cidrs"),
         fields.get("except"),
         fields.get("ports"),
     );
-    if cidrs.or(except).or(ports).is_none() && !unsupported {
+    if cidrs.or(except).or(ports).is_none() && !fields.any_later() {
         reader.report(
             fields.at(),
             Fault::new(
@@ -59,8 +57,12 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
             ),
         );
     }
-    let read_cidrs = cidrs.map(|entry| nets(reader, entry)).unwrap_or_default();
-    let read_except = except.map(|entry| nets(reader, entry)).unwrap_or_default();
+    let read_cidrs = cidrs
+        .map(|entry| nets(reader, entry, ANY))
+        .unwrap_or_default();
+    let read_except = except
+        .map(|entry| nets(reader, entry, ", or remove the field"))
+        .unwrap_or_default();
     match (cidrs, except) {
         (None, Some(except)) => reader.report(
             except.key_span,
@@ -83,15 +85,16 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
 }
 
 /// A list of CIDRs that differ, with their places.
-fn nets<'n>(reader: &mut Reader<'_>, entry: &'n Entry) -> Vec<(IpNet, Text<'n>)> {
-    let mut nets: Vec<(IpNet, Text<'n>)> = Vec::new();
-    for node in reader.list(entry) {
+fn nets<'n>(reader: &mut Reader<'_>, entry: &'n Entry, absent: &str) -> Vec<(IpNet, Text<'n>)> {
+    let mut nets = Vec::new();
+    let mut seen = BTreeSet::new();
+    for node in reader.list(entry, absent) {
         let Some(text) = reader.text(node) else {
             continue;
         };
         match cidr(text.text) {
-            Ok(net) if nets.iter().any(|(n, _)| *n == net) => twice(reader, text, net),
-            Ok(net) => nets.push((net, text)),
+            Ok(net) if seen.insert(net) => nets.push((net, text)),
+            Ok(net) => twice(reader, text.span, &format!("`{net}`")),
             Err(fault) => reader.report(text.span, fault),
         }
     }
@@ -99,8 +102,8 @@ fn nets<'n>(reader: &mut Reader<'_>, entry: &'n Entry) -> Vec<(IpNet, Text<'n>)>
 }
 
 /// The CIDRs of a list, as [`nets`].
-pub(crate) fn cidrs(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {
-    let nets = nets(reader, entry);
+pub(crate) fn cidrs(reader: &mut Reader<'_>, entry: &Entry, absent: &str) -> Vec<IpNet> {
+    let nets = nets(reader, entry, absent);
     nets.into_iter().map(|(net, _)| net).collect()
 }
 
@@ -112,14 +115,21 @@ fn check_except(
 ) {
     // A CIDR that could not be read may be what an exception belongs to.
     let complete = matches!(&entry.value.value, Value::List(list) if list.len() == cidrs.len());
+    let cidrs: BTreeSet<IpNet> = cidrs.iter().map(|(net, _)| *net).collect();
     for (net, text) in except {
-        if complete && !cidrs.iter().any(|(cidr, _)| cidr.contains(net)) {
-            let list: Vec<String> = cidrs.iter().map(|(c, _)| format!("`{c}`")).collect();
+        let mut wider = successors(Some(*net), IpNet::supernet);
+        if complete && !wider.any(|net| cidrs.contains(&net)) {
+            let mut list: Vec<String> = cidrs.iter().take(3).map(|c| format!("`{c}`")).collect();
+            if cidrs.len() > 3 {
+                list.push("another".to_owned());
+            }
             let message = format!("{} is in none of `cidrs`", quoted(text.text));
             let help = format!("write a part of {}, or remove it", list.join(" or "));
             reader.report(text.span, Fault::new(message, help));
         }
-        if let Some((cidr, _)) = cidrs.iter().find(|(cidr, _)| net.contains(cidr)) {
+        // Networks are in the order of their addresses, the wider first: if any is inside
+        // this one, the next is.
+        if let Some(cidr) = cidrs.range(net..).next().filter(|cidr| net.contains(*cidr)) {
             let message = format!("{} leaves nothing of `{cidr}`", quoted(text.text));
             let help = format!("write a part of `{cidr}`, or remove both");
             reader.report(text.span, Fault::new(message, help));
@@ -128,19 +138,13 @@ fn check_except(
 }
 
 fn port_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<PortRange> {
-    let mut ranges: Vec<PortRange> = Vec::new();
-    for node in reader.list(entry) {
-        let Some(range) = port_range(reader, node) else {
-            continue;
-        };
-        if ranges.contains(&range) {
-            let text = Text {
-                text: "",
-                span: node.span,
-            };
-            twice(reader, text, "this port");
-        } else {
-            ranges.push(range);
+    let mut ranges = Vec::new();
+    let mut seen = BTreeSet::new();
+    for node in reader.list(entry, ANY) {
+        match port_range(reader, node) {
+            Some(range) if seen.insert(range) => ranges.push(range),
+            Some(_) => twice(reader, node.span, "this port"),
+            None => {}
         }
     }
     ranges
@@ -209,9 +213,7 @@ fn protocol(reader: &mut Reader<'_>, entry: &Entry) -> Option<Protocol> {
     None
 }
 
-fn twice(reader: &mut Reader<'_>, text: Text<'_>, what: impl Display) {
-    reader.report(
-        text.span,
-        Fault::new(format!("{what} is written twice"), "remove one of them"),
-    );
+fn twice(reader: &mut Reader<'_>, place: Span, what: &str) {
+    let message = format!("{what} is written twice");
+    reader.report(place, Fault::new(message, "remove one of them"));
 }

@@ -1,13 +1,13 @@
 //! Reads the policies of a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::destinations::destinations;
 use super::{Action, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, Selector};
 use crate::address::{add_egress, egress_address};
 use crate::name;
 use crate::problem::{Fault, FileErrors, Span, quoted};
-use crate::reader::{Fields, Names, Reader, not_in_this_version};
+use crate::reader::{ANY, Fields, Names, Reader, not_in_this_version};
 use crate::suggest::nearest;
 use crate::yaml::{self, Entry, Node};
 
@@ -85,18 +85,18 @@ pub(super) fn parse_with_places(
         );
     }
     let mut policies = Vec::new();
-    let mut lines: BTreeMap<PolicyName, usize> = BTreeMap::new();
+    let mut places: BTreeMap<PolicyName, Span> = BTreeMap::new();
     for node in &documents {
         let Some((policy, place)) = document(&mut reader, node) else {
             continue;
         };
-        if let Some(line) = lines.get(&policy.name) {
+        if let Some(first) = places.get(&policy.name) {
+            let line = reader.source().line(first.offset);
             let message = format!("a second policy is named {}", quoted(&policy.name.0));
             let help = format!("the first is in line {line}: rename one of them");
             reader.report(place, Fault::new(message, help));
         } else {
-            let line = reader.source().line(place.offset);
-            lines.insert(policy.name.clone(), line);
+            places.insert(policy.name.clone(), place);
         }
         policies.push((policy, place));
     }
@@ -254,14 +254,12 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
 fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {
     let fields = reader.fields(&entry.value, Some(entry.key_span), EGRESS)?;
     // Whoever asks for a pool has been told; a missing address would be a second complaint.
-    if fields.get("addresses").is_none()
-        && (fields.get("pool").or(fields.get("addressFrom"))).is_some()
-    {
+    if fields.get("addresses").is_none() && fields.any_later() {
         return None;
     }
     let entry = fields.require(reader, "addresses", "add `addresses: [ADDRESS]`")?;
     let mut egress = Egress { v4: None, v6: None };
-    for node in reader.list(entry) {
+    for node in reader.list(entry, "") {
         let Some(text) = reader.text(node) else {
             continue;
         };
@@ -275,11 +273,7 @@ fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {
 
 fn selector(reader: &mut Reader<'_>, node: &Node) -> Option<Selector> {
     let fields = reader.fields(node, None, WORKLOADS)?;
-    let known = WORKLOADS
-        .later
-        .iter()
-        .any(|name| fields.get(name).is_some());
-    if known && fields.get("containers").is_none() {
+    if fields.any_later() && fields.get("containers").is_none() {
         return None;
     }
     let entry = fields.require(
@@ -312,28 +306,31 @@ fn selector(reader: &mut Reader<'_>, node: &Node) -> Option<Selector> {
         }
     }
     if let Some(entry) = fields.get("names") {
-        selector.names = names(reader, entry, name::container_glob);
+        selector.names = names(reader, entry, ANY, name::container_glob);
     }
     if let Some(entry) = fields.get("networks") {
-        selector.networks = names(reader, entry, name::network);
+        selector.networks = names(reader, entry, ANY, name::network);
     }
     Some(selector)
 }
 
-/// A list of names that differ, each of which passes the check.
+/// A list of names that differ, each of which passes the check; `absent` as for
+/// [`Reader::list`].
 pub(crate) fn names(
     reader: &mut Reader<'_>,
     entry: &Entry,
+    absent: &str,
     check: fn(&str) -> Result<(), Fault>,
 ) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for node in reader.list(entry) {
+    let mut names = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for node in reader.list(entry, absent) {
         let Some(text) = reader.text(node) else {
             continue;
         };
         if let Err(fault) = check(text.text) {
             reader.report(text.span, fault);
-        } else if names.iter().any(|n| n == text.text) {
+        } else if !seen.insert(text.text) {
             let message = format!("{} is written twice", quoted(text.text));
             reader.report(text.span, Fault::new(message, "remove one of them"));
         }

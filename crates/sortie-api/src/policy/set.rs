@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::parse::parse_with_places;
 use super::{EgressPolicy, PolicyName};
-use crate::problem::{Fault, FileErrors, Problem, Source, quoted};
+use crate::problem::{Fault, FileErrors, Problem, Source, Span, quoted};
 
 /// The policies of several files; every name is there once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,10 +31,11 @@ impl PolicySet {
     pub fn load<N: AsRef<str>, T: AsRef<str>>(
         files: impl IntoIterator<Item = (N, T)>,
     ) -> Result<Self, FileErrors> {
+        let files: Vec<(N, T)> = files.into_iter().collect();
         let mut set = Self::default();
         let mut problems: Vec<Problem> = Vec::new();
-        let mut places: BTreeMap<PolicyName, (String, usize)> = BTreeMap::new();
-        for (name, text) in files {
+        let mut places: BTreeMap<PolicyName, (Source<'_>, Span)> = BTreeMap::new();
+        for (name, text) in &files {
             let source = Source {
                 file: name.as_ref(),
                 text: text.as_ref(),
@@ -47,13 +48,13 @@ impl PolicySet {
                 }
             };
             for (policy, place) in &policies {
-                if let Some((file, line)) = places.get(&policy.name) {
+                if let Some((first, at)) = places.get(&policy.name) {
                     let message = format!("a second policy is named {}", quoted(&policy.name.0));
+                    let (file, line) = (first.file, first.line(at.offset));
                     let help = format!("the first is in {file}:{line}: rename one of them");
                     problems.push(source.problem(*place, Fault::new(message, help)));
                 } else {
-                    let line = source.line(place.offset);
-                    places.insert(policy.name.clone(), (source.file.to_owned(), line));
+                    places.insert(policy.name.clone(), (source, *place));
                 }
             }
             set.files.push(PolicyFile {

@@ -47,6 +47,21 @@ pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
     tables
 }
 
+/// The types of a set's elements, by its name; those of a policy set begin with the name of the
+/// map that leads there.
+pub fn set_shape(name: &str) -> Set {
+    let own = BTreeMap::from_iter(inet_sets().into_iter().chain(netdev().sets));
+    let shape = own
+        .get(name)
+        .or_else(|| own.get(name.split('-').next().unwrap_or(name)));
+    match (shape, name) {
+        (Some(shape), _) => shape.clone(),
+        (None, "known6") => Set::of(&[KeyType::Ipv6Addr]),
+        (None, "known4") => Set::of(&[KeyType::Ipv4Addr]),
+        (None, _) => Set::of(&[KeyType::Interface]),
+    }
+}
+
 /// The base chain on one uplink's egress, and its name.
 pub fn last_line(device: &str) -> (Name, Chain) {
     let hook = Hook {

@@ -23,11 +23,19 @@ const UPLINK_TABLES: u32 = 83_000;
 /// Asked before the main table (32766), behind what administrators usually add.
 const UPLINK_RULE_PRIORITY: u32 = 8_300;
 
+/// Bytes and times in the events of flows; off by default (nf_conntrack-sysctl).
+const FLOW_RECORDS: [&str; 2] = [
+    "net/netfilter/nf_conntrack_acct",
+    "net/netfilter/nf_conntrack_timestamp",
+];
+
 /// What the host looks like to the plan, workloads and policies reduced to interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// Interfaces that lead to workloads, not out: bridges, and veths of direct workloads.
-    pub inside: BTreeSet<IfIndex>,
+    /// Bridges that workloads are on.
+    pub bridges: BTreeSet<IfIndex>,
+    /// The host's ends of direct workloads' veths.
+    pub veths: BTreeSet<IfIndex>,
     /// Bridges of guarded networks.
     pub guarded: BTreeSet<IfIndex>,
     /// Bridges of networks that `guard: All` leaves out.
@@ -36,6 +44,13 @@ pub struct Topology {
     pub uplinks: BTreeSet<IfIndex>,
     /// Addresses that workloads have themselves.
     pub direct: Vec<Direct>,
+}
+
+impl Topology {
+    /// Whether an interface leads to workloads, not out.
+    pub fn is_inside(&self, index: IfIndex) -> bool {
+        self.bridges.contains(&index) || self.veths.contains(&index)
+    }
 }
 
 /// One address of a workload in direct mode.
@@ -73,6 +88,12 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
             .chains
             .extend(uplinks.map(|uplink| base::last_line(&environment.name_of(*uplink))));
     }
+    for sysctl in FLOW_RECORDS {
+        state
+            .network
+            .sysctls
+            .insert(Sysctl(sysctl.to_owned()), "1".to_owned());
+    }
     for direct in &topology.direct {
         direct_network(&mut state.network, direct, environment);
     }
@@ -97,12 +118,14 @@ pub fn address(address: IpAddr, uplink: Option<IfIndex>) -> Vec<Element> {
 fn interfaces(topology: &Topology) -> Vec<(Name, Key, Data)> {
     let in_set =
         |name: &'static str| move |index: &IfIndex| (name.into(), Key::from(*index), Data::None);
-    let direct: BTreeSet<IfIndex> = topology.direct.iter().map(|direct| direct.port).collect();
-    // A bridge's ports are checked in the bridge family; a direct port brings its own element.
-    let bridges = topology.inside.difference(&direct);
+    // A bridge's ports are checked in the bridge family; a veth brings its own element.
+    let bridges = topology.bridges.iter();
     let accepted =
         bridges.map(|index| ("ingress".into(), Key::from(*index), Data::Verdict(Accept)));
-    let inside = topology.inside.iter().map(in_set("inside"));
+    let inside = topology
+        .bridges
+        .union(&topology.veths)
+        .map(in_set("inside"));
     let guarded = topology.guarded.iter().map(in_set("guarded"));
     accepted
         .chain(inside)

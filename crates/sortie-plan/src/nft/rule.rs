@@ -201,3 +201,22 @@ impl Field {
         }
     }
 }
+
+impl Statement {
+    /// The set or map that it asks.
+    pub fn set(&self) -> Option<&Name> {
+        match self {
+            Self::Lookup { set, .. } => Some(set),
+            Self::VerdictMap { map, .. } | Self::SnatMap { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The chain that it leads to.
+    pub fn chain(&self) -> Option<&Name> {
+        match self {
+            Self::Verdict(verdict) => verdict.chain(),
+            _ => None,
+        }
+    }
+}

@@ -44,7 +44,8 @@ impl Planner {
     /// Every fact that all workloads depend on may have changed.
     pub(super) fn replace_all(&mut self, steps: &mut Steps) {
         // Uplinks may depend on which interfaces lead inside, and those on direct workloads.
-        self.topology.inside = self.inside();
+        self.topology.bridges = self.bridges_now();
+        self.topology.veths = self.veths_now();
         for address in self.egress.members().copied().collect::<Vec<_>>() {
             let uplink = self.uplink_of(address);
             let before = self.uplinks.insert(address, uplink).flatten();
@@ -61,7 +62,8 @@ impl Planner {
     /// What is structural follows from facts: bridges, uplinks, guarded networks.
     pub(super) fn topology_now(&self) -> Topology {
         let mut topology = Topology {
-            inside: self.inside(),
+            bridges: self.bridges_now(),
+            veths: self.veths_now(),
             direct: self.direct(),
             ..Topology::default()
         };
@@ -86,7 +88,7 @@ impl Planner {
             .chain(self.used_uplinks.members().copied())
             .chain(direct);
         let outside = |index: &IfIndex| {
-            !topology.inside.contains(index) && environment.interfaces.contains_key(index)
+            !topology.is_inside(*index) && environment.interfaces.contains_key(index)
         };
         topology.uplinks = all.filter(outside).collect();
         topology
@@ -211,15 +213,16 @@ impl Planner {
             .filter_map(|id| self.workloads.get(id))
     }
 
-    fn inside(&self) -> BTreeSet<IfIndex> {
+    fn bridges_now(&self) -> BTreeSet<IfIndex> {
         let networks = self.networks.values().filter_map(|network| network.bridge);
-        let ports = self
+        networks.chain(self.bridges.members().copied()).collect()
+    }
+
+    fn veths_now(&self) -> BTreeSet<IfIndex> {
+        let endpoints = self
             .process_workloads()
-            .flat_map(|t| t.workload.endpoints.iter().map(|endpoint| endpoint.port));
-        networks
-            .chain(self.bridges.members().copied())
-            .chain(ports)
-            .collect()
+            .flat_map(|tracked| &tracked.workload.endpoints);
+        endpoints.map(|endpoint| endpoint.port).collect()
     }
 
     /// Guarded are, in order: what its label says; under `guard: All` all but the exceptions; else
@@ -247,7 +250,7 @@ impl Planner {
 
     pub(super) fn uplink_of(&self, address: IpAddr) -> Option<IfIndex> {
         self.environment
-            .uplink_of(address, &|index| self.topology.inside.contains(&index))
+            .uplink_of(address, &|index| self.topology.is_inside(index))
     }
 
     /// The kernel must hold what this placement needs.

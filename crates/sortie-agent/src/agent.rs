@@ -1,0 +1,190 @@
+//! Starts the sources, the core and the server of one host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use sortie_api::config::AgentConfig;
+use sortie_kernel::failpoint::Failpoints;
+use sortie_kernel::watch::Watch;
+use sortie_kernel::{Kernel, kernel};
+use sortie_workloads::docker::{self, DockerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::core::{Attachments, Core, Event, Handle};
+use crate::policies::PolicyFolder;
+use crate::{Error, holder, proof, server};
+
+/// How `sortie agent` is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The agent's configuration; it need not exist.
+    pub config: PathBuf,
+    /// The policy folder.
+    pub policies: PathBuf,
+    /// What outlives a reboot, and may be lost.
+    pub state: PathBuf,
+    /// The admin API; beside it is kept what must not outlive a reboot.
+    pub socket: PathBuf,
+    /// The engine's socket, instead of the configuration's.
+    pub docker: Option<PathBuf>,
+    /// Where to fail on purpose, for tests.
+    pub failpoints: Failpoints,
+}
+
+/// Runs the agent until it is told to end: first as the holder, and, started by that, as itself.
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let config = configuration(options)?;
+    match holder::inherited() {
+        None => holder::hold(),
+        Some(socket) => {
+            let kernel = kernel::Options {
+                state: notes(&options.socket),
+                failpoints: options.failpoints.clone(),
+                socket: Some(socket),
+                ..kernel::Options::default()
+            };
+            agent(options, config, Kernel::open(kernel)?)
+        }
+    }
+}
+
+/// Takes away what a former agent left, when none runs. Says what it did, a line each.
+pub fn down(socket: &Path) -> Result<Vec<String>, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    if holder::is_locked() {
+        return Err(Error::SecondAgent);
+    }
+    let options = kernel::Options {
+        state: notes(socket),
+        ..kernel::Options::default()
+    };
+    let mut kernel = Kernel::open(options)?;
+    crate::core::remove_everything(&mut kernel, &Attachments::load(&notes(socket)))
+}
+
+fn notes(socket: &Path) -> PathBuf {
+    socket
+        .parent()
+        .unwrap_or(Path::new("/run/sortie"))
+        .to_owned()
+}
+
+fn configuration(options: &Options) -> Result<AgentConfig, Error> {
+    let name = options.config.display().to_string();
+    let mut config = match fs::read_to_string(&options.config) {
+        Ok(text) => AgentConfig::parse(&name, &text).map_err(Error::Config)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => AgentConfig::default(),
+        Err(error) => return Err(Error::file("read", &options.config)(error)),
+    };
+    if let Some(socket) = &options.docker {
+        config.docker.socket.clone_from(socket);
+    }
+    Ok(config)
+}
+
+fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitCode, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Error::system("start the agent"))?;
+    let (handle, events) = Handle::new();
+    let mut policies = PolicyFolder::new(options.policies.clone(), &options.state);
+    policies.reload()?;
+    // Subscribed before the first look, so that nothing falls between.
+    watch_host(&handle)?;
+    watch_folder(&handle, policies.path())?;
+    proof::listen(&handle)?;
+    let engine = DockerConfig {
+        socket: config.docker.socket.clone(),
+    };
+    let attachments = Attachments::load(&notes(&options.socket));
+    let core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    let listener = runtime.block_on(async { server::bind(&options.socket) })?;
+    let sources = handle.clone();
+    runtime.block_on(async move {
+        let (mut changes, _source) = docker::watch(engine)?;
+        let forward = sources.clone();
+        tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                if !forward.tell(Event::Engine(change)) {
+                    return;
+                }
+            }
+        });
+        tokio::spawn(server::serve(listener, sources.clone()));
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            sources.tell(Event::Stop);
+        });
+        Ok::<_, Error>(())
+    })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %options.socket.display(), "the agent runs");
+    core.run(&events);
+    // An answer to `down` may still be on its way out.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn watch_host(handle: &Handle) -> Result<(), Error> {
+    let watch = Watch::open()?;
+    let handle = handle.clone();
+    let run = move || {
+        for change in watch {
+            if let Err(error) = &change {
+                tracing::warn!(%error, "a report of the kernel could not be read");
+            }
+            if !handle.tell(Event::HostChanged) {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("host".to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
+    Ok(())
+}
+
+/// The folder is made if it is not there, so that it can be watched.
+fn watch_folder(handle: &Handle, folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE;
+    let inotify =
+        Inotify::init(InitFlags::IN_CLOEXEC).map_err(|e| Error::file("watch", folder)(e.into()))?;
+    inotify
+        .add_watch(folder, flags)
+        .map_err(|e| Error::file("watch", folder)(e.into()))?;
+    let handle = handle.clone();
+    let run = move || {
+        while inotify.read_events().is_ok() {
+            if !handle.tell(Event::PoliciesChanged) {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("policies".to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
+    Ok(())
+}

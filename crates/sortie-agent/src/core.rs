@@ -1,0 +1,353 @@
+//! The one thread that decides and acts: every fact, request and timer is an [`Event`] here, so
+//! nothing needs a lock and the kernel has one writer.
+
+mod attach;
+mod engine;
+mod policy;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use sortie_api::config::AgentConfig;
+use sortie_api::workload::{Change, Network, WorkloadId};
+use sortie_kernel::Kernel;
+use sortie_kernel::facts;
+use sortie_plan::op::Op;
+use sortie_plan::planner::Planner;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::Error;
+use crate::api;
+use crate::host::environment;
+use crate::policies::PolicyFolder;
+
+pub use attach::{Attachments, remove_everything};
+
+/// The kernel reports an address, a route and a link one by one: they are looked at together.
+const HOST_SETTLES: Duration = Duration::from_millis(20);
+/// What others can change (routes, rules, sysctls) is compared this often.
+const DRIFT_CHECK: Duration = Duration::from_secs(30);
+/// Pauses after a failed attempt to make the kernel hold what it should: the first, the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Flows and drops remembered for `flows` and `drops` without `--follow`.
+const REMEMBERED: usize = 1_000;
+/// A follower that is slower than this many loses the oldest.
+const FOLLOWED: usize = 4_096;
+
+/// What the core reacts to.
+pub enum Event {
+    /// From the engine's source.
+    Engine(Change),
+    /// Interfaces, addresses, routes or rules changed.
+    HostChanged,
+    /// The policy folder changed.
+    PoliciesChanged,
+    /// A flow began or ended.
+    Flow(nfnetlink::conntrack::Event),
+    /// A packet was dropped.
+    Dropped(nfnetlink::log::Packet),
+    /// Reports of flows or drops were lost.
+    ProofLost,
+    /// The process that an attachment belongs to has ended.
+    OwnerEnded(WorkloadId),
+    /// Something asked for.
+    Call(Box<dyn FnOnce(&mut Core) + Send>),
+    /// The agent ends; what the kernel holds stays.
+    Stop,
+}
+
+/// Talks to the core from anywhere.
+#[derive(Clone)]
+pub struct Handle {
+    events: Sender<Event>,
+    /// Flows as they are reported.
+    pub flows: broadcast::Sender<api::Flow>,
+    /// Drops as they are reported.
+    pub drops: broadcast::Sender<api::Drop>,
+}
+
+impl Handle {
+    /// A handle, and the events that the core is to be run with.
+    pub fn new() -> (Self, Receiver<Event>) {
+        let (events, receiver) = channel();
+        let handle = Self {
+            events,
+            flows: broadcast::Sender::new(FOLLOWED),
+            drops: broadcast::Sender::new(FOLLOWED),
+        };
+        (handle, receiver)
+    }
+
+    /// Tells the core something; false when it has ended.
+    pub fn tell(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
+    }
+
+    /// Runs something on the core's thread and waits for its answer.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, waiting) = oneshot::channel();
+        let call = Event::Call(Box::new(move |core| {
+            // Nobody waits any more when the client has gone.
+            let _ = answer.send(run(core));
+        }));
+        if !self.tell(call) {
+            return Err(Error::Ending);
+        }
+        waiting.await.unwrap_or(Err(Error::Ending))
+    }
+}
+
+/// All that the agent knows and does.
+pub struct Core {
+    handle: Handle,
+    kernel: Kernel,
+    config: AgentConfig,
+    planner: Planner,
+    policies: PolicyFolder,
+    engine: api::EngineStatus,
+    networks: BTreeMap<String, Network>,
+    /// What the engine's source reports, without attachments.
+    containers: BTreeSet<WorkloadId>,
+    attachments: Attachments,
+    flows: VecDeque<api::Flow>,
+    drops: VecDeque<api::Drop>,
+    leaks: u64,
+    proof_lost: bool,
+    /// Why the kernel does not hold what it should, and when it is tried again.
+    failing: Option<Failing>,
+    /// Steps may be applied: the engine's first word, that it is away included, has been heard.
+    settled: bool,
+    /// The kernel may hold elements of workloads that the engine has not told of yet.
+    unconfirmed: bool,
+    host_due: Option<Instant>,
+    drift_due: Instant,
+    stopping: bool,
+}
+
+struct Failing {
+    error: String,
+    due: Instant,
+    pause: Duration,
+}
+
+impl Core {
+    /// Takes over what the kernel holds of ours, and makes it what the policies want.
+    ///
+    /// Workloads are not known yet: their elements stay as they are until the engine's first
+    /// snapshot, so that a restart interrupts nobody.
+    pub fn new(
+        handle: Handle,
+        mut kernel: Kernel,
+        config: AgentConfig,
+        policies: PolicyFolder,
+        attachments: Attachments,
+    ) -> Result<Self, Error> {
+        let facts = facts::read(kernel.rtnetlink())?;
+        let mut planner = Planner::new(environment(&facts, &config));
+        planner.policies_changed(policies.set.policies().cloned().collect());
+        let engine = api::EngineStatus {
+            socket: config.docker.socket.display().to_string(),
+            connected: false,
+            reason: Some("it has not been asked yet".to_owned()),
+        };
+        Ok(Self {
+            handle,
+            kernel,
+            config,
+            planner,
+            policies,
+            engine,
+            networks: BTreeMap::new(),
+            containers: BTreeSet::new(),
+            attachments,
+            flows: VecDeque::new(),
+            drops: VecDeque::new(),
+            leaks: 0,
+            proof_lost: false,
+            failing: None,
+            settled: false,
+            unconfirmed: true,
+            host_due: None,
+            drift_due: Instant::now() + DRIFT_CHECK,
+            stopping: false,
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self, events: &Receiver<Event>) {
+        self.adopt_attachments();
+        while !self.stopping {
+            match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
+                Ok(event) => self.react(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.on_time();
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let failing = self.failing.as_ref().map(|failing| failing.due);
+        [self.host_due, failing]
+            .into_iter()
+            .flatten()
+            .fold(self.drift_due, Instant::min)
+    }
+
+    fn react(&mut self, event: Event) {
+        match event {
+            Event::Engine(change) => self.engine_said(change),
+            Event::HostChanged => {
+                self.host_due
+                    .get_or_insert_with(|| Instant::now() + HOST_SETTLES);
+            }
+            Event::PoliciesChanged => self.reload_policies(),
+            Event::Flow(event) => self.flow_seen(&event),
+            Event::Dropped(packet) => self.drop_seen(&packet),
+            Event::ProofLost => self.proof_lost = true,
+            Event::OwnerEnded(owner) => self.owner_ended(&owner),
+            Event::Call(call) => call(self),
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if self.host_due.is_some_and(|due| due <= now) {
+            self.host_due = None;
+            self.look_at_host();
+        }
+        if self
+            .failing
+            .as_ref()
+            .is_some_and(|failing| failing.due <= now)
+        {
+            self.converge();
+        }
+        if self.drift_due <= now {
+            self.drift_due = now + DRIFT_CHECK;
+            self.look_at_host();
+            self.repair_network();
+        }
+    }
+
+    /// Addresses, routes and interfaces as they are now.
+    fn look_at_host(&mut self) {
+        match facts::read(self.kernel.rtnetlink()) {
+            Ok(facts) => {
+                let ops = self
+                    .planner
+                    .environment_changed(environment(&facts, &self.config));
+                self.apply(&ops);
+                self.repair_network();
+            }
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    /// Makes the kernel hold exactly what it should, whatever it holds.
+    fn converge(&mut self) {
+        let observed = match self.kernel.observe() {
+            Ok(observed) => observed,
+            Err(error) => return self.failed(&error.to_string()),
+        };
+        let ops = self.planner.adopt(&observed);
+        match self.kernel.apply(&ops) {
+            Ok(()) => {
+                if self.failing.take().is_some() {
+                    tracing::info!("the kernel holds what it should again");
+                }
+            }
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    /// The steps of one change. When one fails, the whole is compared and tried again.
+    fn apply(&mut self, ops: &[Op]) {
+        if ops.is_empty() || !self.settled {
+            return;
+        }
+        if let Err(error) = self.kernel.apply(ops) {
+            tracing::warn!(%error, "a step failed; comparing everything");
+            self.converge();
+        }
+    }
+
+    /// What is outside nftables can be changed by others.
+    fn repair_network(&mut self) {
+        if !self.settled {
+            return;
+        }
+        let wanted = self.planner.desired_network();
+        match self.kernel.observe_network() {
+            Ok(found) if found == *wanted => {}
+            Ok(found) => {
+                let ops = sortie_plan::diff::network(&found, wanted);
+                tracing::warn!(
+                    steps = ops.len(),
+                    "routes, rules or settings of ours were changed; repairing"
+                );
+                self.apply(&ops);
+            }
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    fn failed(&mut self, error: &str) {
+        let pause = self
+            .failing
+            .as_ref()
+            .map_or(RETRY.0, |failing| (failing.pause * 2).min(RETRY.1));
+        tracing::error!(
+            error,
+            "the kernel does not hold what it should; trying again"
+        );
+        self.failing = Some(Failing {
+            error: error.to_owned(),
+            due: Instant::now() + pause,
+            pause,
+        });
+    }
+
+    /// The plan as it stands.
+    pub fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// The flows remembered, oldest first.
+    pub fn known_flows(&self) -> Vec<api::Flow> {
+        self.flows.iter().cloned().collect()
+    }
+
+    /// The drops remembered, oldest first.
+    pub fn known_drops(&self) -> Vec<api::Drop> {
+        self.drops.iter().cloned().collect()
+    }
+
+    pub(crate) fn count_leak(&mut self) {
+        self.leaks += 1;
+    }
+
+    pub(crate) fn remember_flow(&mut self, flow: api::Flow) {
+        // Nobody may be following.
+        let _ = self.handle.flows.send(flow.clone());
+        remember(&mut self.flows, flow);
+    }
+
+    pub(crate) fn remember_drop(&mut self, drop: api::Drop) {
+        let _ = self.handle.drops.send(drop.clone());
+        remember(&mut self.drops, drop);
+    }
+}
+
+fn remember<T>(known: &mut VecDeque<T>, new: T) {
+    if known.len() == REMEMBERED {
+        known.pop_front();
+    }
+    known.push_back(new);
+}

@@ -1,0 +1,117 @@
+//! Policies: reloaded, changed, or only asked what a change would do.
+
+use std::collections::BTreeSet;
+
+use sortie_api::policy::{EgressPolicy, PolicySet};
+use sortie_plan::op::describe;
+use sortie_plan::planner::Planner;
+
+use super::Core;
+use super::report::egress_text;
+use crate::Error;
+use crate::api::{self, Change, PolicyChange, WorkloadChange};
+use crate::policies::Texts;
+
+impl Core {
+    pub(super) fn reload_policies(&mut self) {
+        if let Err(error) = self.policies.reload() {
+            tracing::error!(%error, "the policy folder cannot be read; what ran before keeps running");
+            return;
+        }
+        if let Some(problem) = &self.policies.problem {
+            tracing::error!(
+                "the policy folder is refused; what ran before keeps running:\n{problem}"
+            );
+        }
+        let policies = self.policies.set.policies().cloned().collect();
+        let ops = self.planner.policies_changed(policies);
+        self.apply(&ops);
+    }
+
+    /// Puts files into the policy folder, or only says what that would do.
+    pub fn put_policies(&mut self, files: &[api::File], dry_run: bool) -> Result<Change, Error> {
+        let (texts, set) = self.policies.with(files)?;
+        self.change_policies(&texts, &set, dry_run)
+    }
+
+    /// Removes a policy from the policy folder, or only says what that would do.
+    pub fn delete_policy(&mut self, name: &str, dry_run: bool) -> Result<Change, Error> {
+        let (texts, set) = self.policies.without(name)?;
+        self.change_policies(&texts, &set, dry_run)
+    }
+
+    fn change_policies(
+        &mut self,
+        texts: &Texts,
+        set: &PolicySet,
+        dry_run: bool,
+    ) -> Result<Change, Error> {
+        let new: Vec<EgressPolicy> = set.policies().cloned().collect();
+        let mut planner = self.planner.clone();
+        let ops = planner.policies_changed(new.clone());
+        let change = Change {
+            dry_run,
+            policies: changed_policies(&self.planner, &new),
+            workloads: changed_workloads(&self.planner, &planner),
+            steps: describe(&ops),
+        };
+        if !dry_run {
+            self.policies.write(texts)?;
+            self.reload_policies();
+            if let Some(failing) = &self.failing {
+                let message = format!(
+                    "the policies are kept, but the kernel refused a step: {}",
+                    failing.error
+                );
+                return Err(Error::Refused(message));
+            }
+        }
+        Ok(change)
+    }
+}
+
+fn changed_policies(before: &Planner, after: &[EgressPolicy]) -> Vec<PolicyChange> {
+    let names: BTreeSet<_> = before
+        .policies()
+        .keys()
+        .chain(after.iter().map(|policy| &policy.name))
+        .collect();
+    let change = |name| {
+        let old = before.policies().get(name).map(AsRef::as_ref);
+        match (old, after.iter().find(|policy| policy.name == *name)) {
+            (None, _) => "created",
+            (_, None) => "deleted",
+            (old, new) if old == new => "unchanged",
+            _ => "changed",
+        }
+    };
+    names
+        .into_iter()
+        .map(|name| PolicyChange {
+            name: name.0.clone(),
+            change: change(name).to_owned(),
+        })
+        .collect()
+}
+
+fn changed_workloads(before: &Planner, after: &Planner) -> Vec<WorkloadChange> {
+    let pairs = before
+        .workloads()
+        .iter()
+        .filter_map(|(id, old)| Some((old, after.workloads().get(id)?)));
+    let texts = pairs.map(|(old, new)| {
+        (
+            old.workload.name.clone(),
+            egress_text(before, old),
+            egress_text(after, new),
+        )
+    });
+    let changed = texts.filter(|(_, before, after)| before != after);
+    changed
+        .map(|(name, before, after)| WorkloadChange {
+            name,
+            before,
+            after,
+        })
+        .collect()
+}

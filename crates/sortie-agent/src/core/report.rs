@@ -1,0 +1,386 @@
+//! What the agent tells of itself: status, policies, explanations.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use sortie_api::policy::{Action, EgressPolicy, Protocol};
+use sortie_api::workload::WorkloadKind;
+use sortie_plan::compile::treatment::Treatment;
+use sortie_plan::nft::Family;
+use sortie_plan::planner::{Planner, Tracked};
+use sortie_plan::precedence::{Candidate, Target};
+use sortie_plan::reason::Reason;
+use sortie_plan::resolve::{Addresses, Refusal};
+
+use super::Core;
+use crate::Error;
+use crate::api::{
+    AddressStatus, DropCount, Explanation, PolicyRecord, Problem, Question, Status, WorkloadState,
+    WorkloadStatus,
+};
+
+impl Core {
+    /// The whole at a glance.
+    pub fn status(&mut self) -> Result<Status, Error> {
+        let dropped = self.dropped_by_address()?;
+        let workloads = self.planner.workloads().values();
+        let mut workloads: Vec<_> = workloads
+            .map(|tracked| self.workload_status(tracked, &dropped))
+            .collect();
+        workloads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let environment = self.planner.environment();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            tables: if self.kernel.owns_tables() {
+                "owned"
+            } else {
+                "plain"
+            }
+            .to_owned(),
+            engine: self.engine.clone(),
+            uplinks: self
+                .planner
+                .uplinks()
+                .iter()
+                .map(|uplink| environment.name_of(*uplink))
+                .collect(),
+            workloads,
+            addresses: self.addresses(),
+            problems: self.problems(),
+            drops: self.drop_counts()?,
+            leaks: self.leaks,
+        })
+    }
+
+    /// Every policy in force, those of labels included.
+    pub fn policy_records(&self) -> Vec<PolicyRecord> {
+        let files = self.policies.set.files.iter().flat_map(|file| {
+            file.policies
+                .iter()
+                .map(|policy| record(&self.planner, policy, Some(file.name.clone())))
+        });
+        let labels = self
+            .planner
+            .workloads()
+            .values()
+            .filter_map(|tracked| tracked.label.as_ref().ok()?.as_ref());
+        let networks = self.planner.network_policies();
+        let rest = networks
+            .chain(labels)
+            .map(|policy| record(&self.planner, policy, None));
+        files.chain(rest).collect()
+    }
+
+    /// Why a workload leaves with which address towards a destination.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, Error> {
+        let tracked = self.find(&question.workload)?;
+        let protocol = match (question.protocol.as_deref(), question.port) {
+            (None | Some("tcp"), Some(port)) => Some((Protocol::Tcp, port)),
+            (Some("udp"), Some(port)) => Some((Protocol::Udp, port)),
+            (_, None) => None,
+            (Some(other), Some(_)) => {
+                return Err(Error::Refused(format!(
+                    "{other} has no ports here; write tcp or udp, or leave the port out"
+                )));
+            }
+        };
+        Ok(self.planner.explain(
+            tracked,
+            Target {
+                ip: question.address,
+                port: protocol,
+            },
+        ))
+    }
+
+    /// A workload by its name, its id, or the beginning of its id that only it has.
+    pub fn find(&self, wanted: &str) -> Result<&Tracked, Error> {
+        let all = || self.planner.workloads().values();
+        let short = |tracked: &Tracked| {
+            tracked
+                .workload
+                .id
+                .0
+                .split_once('/')
+                .map_or("", |(_, id)| id)
+                .to_owned()
+        };
+        // A container without networks and the interface attached to it have one name.
+        let exact = all().filter(|t| t.workload.name == wanted || t.workload.id.0 == wanted);
+        if let Some(exact) = exact.max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
+            return Ok(exact);
+        }
+        let mut beginnings =
+            all().filter(|tracked| !wanted.is_empty() && short(tracked).starts_with(wanted));
+        match (beginnings.next(), beginnings.next()) {
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => Err(Error::Refused(format!(
+                "several workloads' ids begin with {wanted:?}"
+            ))),
+            (None, _) if self.engine.connected => Err(Error::Refused(format!(
+                "no running workload is named {wanted:?}; `sortie status --all` lists them"
+            ))),
+            (None, _) => Err(Error::Refused(format!(
+                "no workload named {wanted:?} is known, and the engine does not answer: {}",
+                self.engine.reason.as_deref().unwrap_or("no reason given")
+            ))),
+        }
+    }
+
+    fn workload_status(
+        &self,
+        tracked: &Tracked,
+        dropped: &BTreeMap<IpAddr, u64>,
+    ) -> WorkloadStatus {
+        let workload = &tracked.workload;
+        let addresses: Vec<IpAddr> = workload
+            .endpoints
+            .iter()
+            .flat_map(|e| e.addresses.iter().copied())
+            .collect();
+        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
+        let mut policies: Vec<String> = Vec::new();
+        for candidate in candidates {
+            if !policies.contains(&candidate.policy.name.0) {
+                policies.push(candidate.policy.name.0.clone());
+            }
+        }
+        let (state, reason, fix) = standing(&self.planner, tracked);
+        WorkloadStatus {
+            id: workload.id.0.clone(),
+            name: workload.name.clone(),
+            kind: match workload.kind {
+                WorkloadKind::Docker => "docker",
+                WorkloadKind::Process => "process",
+            }
+            .to_owned(),
+            dropped: addresses
+                .iter()
+                .filter_map(|address| dropped.get(address))
+                .sum(),
+            egress: egress(tracked),
+            addresses,
+            policies,
+            state,
+            reason,
+            fix,
+        }
+    }
+
+    fn addresses(&self) -> Vec<AddressStatus> {
+        let environment = self.planner.environment();
+        let status = |address: IpAddr| {
+            let unusable = self.planner.unusable(address);
+            AddressStatus {
+                address,
+                interface: environment
+                    .addresses
+                    .get(&address)
+                    .map(|index| environment.name_of(*index)),
+                uplink: self
+                    .planner
+                    .uplink(address)
+                    .map(|uplink| environment.name_of(uplink)),
+                usable: unusable.is_none(),
+                fix: unusable.map(|unusable| unusable.fix),
+            }
+        };
+        self.planner.egress_addresses().map(status).collect()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |object: &str, message: String| {
+            problems.push(Problem {
+                object: object.to_owned(),
+                message,
+            })
+        };
+        if let Some(problem) = &self.policies.problem {
+            add(
+                "policy folder",
+                format!("refused; what ran before keeps running:\n{problem}"),
+            );
+        }
+        if let Some(failing) = &self.failing {
+            add("kernel", failing.error.clone());
+        }
+        if let Some(reason) = &self.engine.reason {
+            add(
+                "engine",
+                format!("it does not answer: {reason}; its containers' rules stay as they are"),
+            );
+        }
+        for errors in self.planner.network_errors() {
+            add("network label", errors.to_string());
+        }
+        if self.proof_lost {
+            add(
+                "proof",
+                "reports of flows or drops were lost: more came than could be read".to_owned(),
+            );
+        }
+        problems
+    }
+
+    fn dropped_by_address(&mut self) -> Result<BTreeMap<IpAddr, u64>, Error> {
+        let mut dropped = BTreeMap::new();
+        for (family, set) in [
+            (Family::Inet, "managed4"),
+            (Family::Inet, "managed6"),
+            (Family::Bridge, "known4"),
+            (Family::Bridge, "known6"),
+        ] {
+            for (key, count) in self.kernel.element_counts(family, set)? {
+                if let Some(address) = key.as_ip() {
+                    *dropped.entry(address).or_default() += count.packets;
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn drop_counts(&mut self) -> Result<Vec<DropCount>, Error> {
+        let mut packets: BTreeMap<String, u64> = BTreeMap::new();
+        for family in Family::ALL {
+            for (name, count) in self.kernel.named_counts(family)? {
+                *packets.entry(name).or_default() += count.packets;
+            }
+        }
+        let counts = Reason::ALL.into_iter().filter_map(|reason| {
+            let packets = packets
+                .get(reason.name())
+                .copied()
+                .filter(|packets| *packets > 0)?;
+            Some(DropCount {
+                reason: reason.name().to_owned(),
+                meaning: reason.advice().to_owned(),
+                packets,
+            })
+        });
+        Ok(counts.collect())
+    }
+}
+
+/// Every address that it may leave with.
+fn egress(tracked: &Tracked) -> Vec<IpAddr> {
+    let placement = &tracked.placement;
+    let direct = placement
+        .endpoints
+        .iter()
+        .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
+    match &placement.v4 {
+        Treatment::Direct { .. } => direct.collect(),
+        _ => [&placement.v4, &placement.v6]
+            .into_iter()
+            .flat_map(Treatment::egress_addresses)
+            .collect(),
+    }
+}
+
+/// What a workload leaves with, for people.
+pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
+    let (state, reason, _) = standing(planner, tracked);
+    let egress: Vec<String> = egress(tracked).iter().map(ToString::to_string).collect();
+    match (state, reason) {
+        (WorkloadState::Unmanaged, _) => "as without Sortie".to_owned(),
+        (_, Some(reason)) => {
+            format!(
+                "{} ({reason})",
+                if egress.is_empty() {
+                    "nothing".into()
+                } else {
+                    egress.join(",")
+                }
+            )
+        }
+        (_, None) => egress.join(","),
+    }
+}
+
+/// Steps, in order:
+/// 1. What cannot be managed is an error only where somebody wants it managed.
+/// 2. A label that is wrong is an error; nothing leaves.
+/// 3. An egress address that cannot be used blocks; a family without one is told.
+fn standing(
+    planner: &Planner,
+    tracked: &Tracked,
+) -> (WorkloadState, Option<String>, Option<String>) {
+    let workload = &tracked.workload;
+    if let Err(errors) = &tracked.label {
+        return (WorkloadState::Error, Some(errors.to_string()), None);
+    }
+    if let Some(reason) = workload
+        .unmanageable
+        .as_ref()
+        .filter(|_| !tracked.policies.is_empty())
+    {
+        return (
+            WorkloadState::Error,
+            Some(format!("it cannot be managed: {reason}")),
+            None,
+        );
+    }
+    if !tracked.placement.is_managed() {
+        return (WorkloadState::Unmanaged, None, None);
+    }
+    if workload.kind == WorkloadKind::Docker {
+        for address in egress(tracked) {
+            if let Some(unusable) = planner.unusable(address) {
+                return (
+                    WorkloadState::Blocked,
+                    Some(unusable.reason),
+                    Some(unusable.fix),
+                );
+            }
+        }
+    }
+    for v6 in [false, true] {
+        let has = workload
+            .endpoints
+            .iter()
+            .flat_map(|e| &e.addresses)
+            .any(|address| address.is_ipv6() == v6);
+        let family = if v6 { "IPv6" } else { "IPv4" };
+        match tracked.placement.of_family(v6) {
+            Treatment::Blocked(Refusal::NoAddressOfFamily) if has => {
+                let reason = format!(
+                    "its policy has no {family} egress address: its {family} packets are dropped"
+                );
+                return (WorkloadState::Ready, Some(reason), None);
+            }
+            Treatment::Blocked(Refusal::Denied) if has => {
+                return (
+                    WorkloadState::Blocked,
+                    Some(format!("its policy denies all {family}")),
+                    None,
+                );
+            }
+            _ => {}
+        }
+    }
+    (WorkloadState::Ready, None, None)
+}
+
+fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> PolicyRecord {
+    let selected = planner
+        .workloads()
+        .values()
+        .filter(|t| t.policies.iter().any(|p| p.name == policy.name));
+    let (action, addresses) = match &policy.action {
+        Action::Egress(egress) => ("Egress", egress.addresses().collect()),
+        Action::Bypass => ("Bypass", Vec::new()),
+        Action::Deny => ("Deny", Vec::new()),
+    };
+    PolicyRecord {
+        name: policy.name.0.clone(),
+        file,
+        action: action.to_owned(),
+        addresses,
+        workloads: selected
+            .map(|tracked| tracked.workload.name.clone())
+            .collect(),
+        yaml: policy.to_yaml().unwrap_or_default(),
+    }
+}

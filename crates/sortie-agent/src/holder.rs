@@ -1,0 +1,155 @@
+//! The small parent process: its socket owns the nftables tables, so that they are edited by
+//! nobody else and outlive the agent; it starts the agent, and starts it again when it dies.
+//!
+//! Holder and agent share two file descriptors: the owning socket, and the lock that makes the
+//! agent the only one of its network namespace.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Error;
+
+/// An abstract socket's name (unix(7)): one per network namespace, gone with its last holder.
+const LOCK: &str = "sortie-agent";
+/// Names the owning socket's descriptor to the agent.
+const SOCKET_FD: &str = "SORTIE_HOLDER_SOCKET_FD";
+/// Pauses before the agent is started again: the first, the longest.
+const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// An agent that lived this long is not failing over and over.
+const SOUND: Duration = Duration::from_secs(30);
+
+/// What the agent gets from its holder; none when this process must be the holder.
+pub fn inherited() -> Option<OwnedFd> {
+    let descriptor: RawFd = std::env::var(SOCKET_FD).ok()?.parse().ok()?;
+    fcntl_cloexec(descriptor, true).ok()?;
+    // SAFETY: the holder leaves exactly this descriptor open for us, and nobody else here knows it.
+    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether an agent holds this network namespace.
+pub fn is_locked() -> bool {
+    matches!(lock(), Err(Error::SecondAgent))
+}
+
+fn lock() -> Result<UnixListener, Error> {
+    let address = SocketAddr::from_abstract_name(LOCK).map_err(Error::system("name the lock"))?;
+    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Error::SecondAgent,
+        _ => Error::system("take the lock")(error),
+    })
+}
+
+/// Holds, until the agent ends on its own accord or a signal asks both to end.
+pub fn hold() -> Result<ExitCode, Error> {
+    let lock = lock()?;
+    let kernel = nfnetlink::Socket::open().map_err(|source| Error::Listen {
+        what: "nftables",
+        source,
+    })?;
+    let socket = OwnedFd::from(kernel);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("start the holder"))?;
+    // The agent keeps the lock too: it still is the agent when the holder is killed.
+    runtime.block_on(supervise(
+        &[lock.as_raw_fd(), socket.as_raw_fd()],
+        socket.as_raw_fd(),
+    ))
+}
+
+async fn supervise(shared: &[RawFd], socket: RawFd) -> Result<ExitCode, Error> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Error::system("wait for signals"))?;
+    let mut pause = RESTART.0;
+    loop {
+        let started = std::time::Instant::now();
+        let mut child = tokio::process::Command::from(agent(shared, socket)?)
+            .spawn()
+            .map_err(Error::system("start the agent"))?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .map(Pid::from_raw);
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
+            _ = terminate.recv() => end(pid, &mut child).await,
+            _ = interrupt.recv() => end(pid, &mut child).await,
+        };
+        let ended = ended.map_err(Error::system("wait for the agent"))?;
+        if let Some(code) = final_code(ended) {
+            return Ok(code);
+        }
+        pause = if started.elapsed() > SOUND {
+            RESTART.0
+        } else {
+            (pause * 2).min(RESTART.1)
+        };
+        tracing::error!(status = %ended, ?pause, "the agent died; what the kernel holds stays; starting it again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+async fn end(pid: Option<Pid>, child: &mut tokio::process::Child) -> io::Result<ExitStatus> {
+    if let Some(pid) = pid {
+        // It may have ended by itself already.
+        let _ = kill(pid, Signal::SIGTERM);
+    }
+    child.wait().await
+}
+
+/// An agent that exits has said why, or was asked to; one that a signal killed is started again.
+fn final_code(ended: ExitStatus) -> Option<ExitCode> {
+    if ended.signal().is_some() {
+        return None;
+    }
+    let code = ended.code().and_then(|code| u8::try_from(code).ok());
+    Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The same program with the same arguments, and the shared descriptors left open.
+fn agent(shared: &[RawFd], socket: RawFd) -> Result<Command, Error> {
+    let program = std::env::current_exe().map_err(Error::system("find this program"))?;
+    let mut command = Command::new(program);
+    command
+        .args(std::env::args_os().skip(1))
+        .env(SOCKET_FD, socket.to_string());
+    let shared = shared.to_vec();
+    let prepare = move || {
+        shared
+            .iter()
+            .try_for_each(|descriptor| fcntl_cloexec(*descriptor, false))
+    };
+    // SAFETY: fcntl is async-signal-safe, and the closure allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+    Ok(command)
+}
+
+fn fcntl_cloexec(descriptor: RawFd, close: bool) -> io::Result<()> {
+    let flags = if close {
+        FdFlag::FD_CLOEXEC
+    } else {
+        FdFlag::empty()
+    };
+    // SAFETY: the descriptor is open: it was passed by our holder, or is held by the caller.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) };
+    fcntl(borrowed, FcntlArg::F_SETFD(flags))
+        .map(drop)
+        .map_err(io::Error::from)
+}

@@ -1,0 +1,183 @@
+//! Flows and drops as the kernel reports them, with the workload each belongs to.
+//!
+//! Two threads read netlink and hand everything to the core, which alone knows the workloads.
+
+mod packet;
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use nfnetlink::Notice;
+use nfnetlink::conntrack::{self, Conntrack, Groups, Ports};
+use sortie_api::policy::Protocol;
+use sortie_api::workload::IfIndex;
+use sortie_plan::explain::Expected;
+use sortie_plan::precedence::Target;
+use sortie_plan::reason::{LOG_GROUP, Reason};
+
+use crate::Error;
+use crate::api;
+use crate::core::{Core, Event, Handle};
+
+/// How long a reader waits before it looks whether anybody still listens.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Starts both readers in the calling thread's network namespace; they end with the core.
+pub fn listen(handle: &Handle) -> Result<(), Error> {
+    let failed = |what| move |source| Error::Listen { what, source };
+    let mut flows =
+        conntrack::listen(Groups::NEW | Groups::DESTROY).map_err(failed("conntrack's events"))?;
+    let log = nfnetlink::log::Config::new(LOG_GROUP);
+    let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
+    read("flows", handle, move || {
+        flows
+            .next(PATIENCE)
+            .map(|notice| notice.map(|n| event(n, Event::Flow)))
+    })?;
+    read("drops", handle, move || {
+        drops
+            .next(PATIENCE)
+            .map(|notice| notice.map(|n| event(n, Event::Dropped)))
+    })
+}
+
+fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {
+    match notice {
+        Notice::Event(event) => make(event),
+        Notice::Lost => Event::ProofLost,
+    }
+}
+
+fn read(
+    name: &str,
+    handle: &Handle,
+    mut next: impl FnMut() -> Result<Option<Event>, nfnetlink::Error> + Send + 'static,
+) -> Result<(), Error> {
+    let handle = handle.clone();
+    let run = move || {
+        loop {
+            let told = match next() {
+                Ok(Some(event)) => handle.tell(event),
+                // Nothing came: a word that means nothing tells whether the core still runs.
+                Ok(None) => handle.tell(Event::Call(Box::new(|_| ()))),
+                Err(error) => {
+                    tracing::warn!(%error, "a report of the kernel could not be read");
+                    handle.tell(Event::ProofLost)
+                }
+            };
+            if !told {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
+    Ok(())
+}
+
+impl Core {
+    /// A flow of a managed workload is remembered, and compared with what the policies promise.
+    pub(crate) fn flow_seen(&mut self, event: &conntrack::Event) {
+        let (name, entry) = match event {
+            conntrack::Event::New(entry) => ("new", entry),
+            conntrack::Event::Destroy(entry) => ("end", entry),
+            conntrack::Event::Update(_) => return,
+        };
+        let Some(flow) = self.flow(name, entry) else {
+            return;
+        };
+        if flow.verdict == "leak" && name == "new" {
+            tracing::error!(workload = flow.workload, to = %flow.to, expected = ?flow.expected, actual = %flow.actual, "leak");
+            self.count_leak();
+        }
+        self.remember_flow(flow);
+    }
+
+    fn flow(&self, event: &str, entry: &Conntrack) -> Option<api::Flow> {
+        let tracked = self.planner().holder(entry.original.src)?;
+        if !tracked.placement.is_managed() {
+            return None;
+        }
+        let to = entry.reply.src;
+        let port = match entry.reply.ports {
+            Ports::Ports { src, .. } => Some(src),
+            _ => None,
+        };
+        let protocol = match entry.original.protocol {
+            6 => Some(Protocol::Tcp),
+            17 => Some(Protocol::Udp),
+            _ => None,
+        };
+        let target = Target {
+            ip: to,
+            port: protocol.zip(port),
+        };
+        let actual = entry.reply.dst;
+        let (expected, verdict) = match self.planner().expected(tracked, target) {
+            Expected::Source(source) if source == actual => (Some(source), "right"),
+            Expected::Source(source) => (Some(source), "leak"),
+            // An entry is only made for a packet that the guard let pass.
+            Expected::Nothing => (None, "leak"),
+            Expected::Any => (None, "any"),
+        };
+        let bytes = entry
+            .original_counter
+            .zip(entry.reply_counter)
+            .map(|(there, back)| there.bytes + back.bytes);
+        Some(api::Flow {
+            time: time(if event == "end" {
+                entry.stop
+            } else {
+                entry.start
+            }),
+            event: event.to_owned(),
+            workload: tracked.workload.name.clone(),
+            protocol: packet::protocol_name(entry.original.protocol),
+            from: entry.original.src,
+            to,
+            port,
+            expected,
+            actual,
+            verdict: verdict.to_owned(),
+            bytes,
+        })
+    }
+
+    /// A dropped packet is remembered with the workload behind its port, or else its source.
+    pub(crate) fn drop_seen(&mut self, packet: &nfnetlink::log::Packet) {
+        let summary = packet::summary(packet);
+        let port = packet.physindev.or(packet.indev).map(IfIndex);
+        let by_port = port.and_then(|port| self.planner().on_port(port));
+        let own: Option<IpAddr> = summary.from;
+        let tracked = by_port.or_else(|| own.and_then(|source| self.planner().holder(source)));
+        let workload = tracked.map(|tracked| tracked.workload.name.clone());
+        let environment = self.planner().environment();
+        let reason = Reason::from_name(&packet.prefix);
+        let name = |index: u32| environment.name_of(IfIndex(index));
+        let drop = api::Drop {
+            time: time(packet.timestamp),
+            reason: packet.prefix.clone(),
+            meaning: reason.map_or("", Reason::advice).to_owned(),
+            workload,
+            protocol: summary.protocol,
+            from: summary.from,
+            from_port: summary.from_port,
+            to: summary.to,
+            to_port: summary.to_port,
+            input: packet.physindev.or(packet.indev).map(name),
+            output: packet.outdev.map(name),
+        };
+        self.remember_drop(drop);
+    }
+}
+
+/// RFC 3339; now, where the kernel says nothing (`nf_conntrack_timestamp` is off).
+fn time(at: Option<SystemTime>) -> String {
+    let at = at
+        .and_then(|at| jiff::Timestamp::try_from(at).ok())
+        .unwrap_or_else(jiff::Timestamp::now);
+    at.to_string()
+}

@@ -1,0 +1,199 @@
+//! The admin API: HTTP on a Unix socket that only root can open.
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::Error;
+use crate::api::{self, ErrorBody};
+use crate::core::Handle;
+use crate::verify;
+
+/// Owner may read and write, nobody else anything.
+const MODE: u32 = 0o600;
+
+/// Makes the socket; one that nobody listens on any more is replaced.
+pub fn bind(path: &Path) -> Result<UnixListener, Error> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    }
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(Error::file("replace", path)(error));
+    }
+    let listener = UnixListener::bind(path).map_err(Error::file("listen on", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+        .map_err(Error::file("restrict", path))?;
+    Ok(listener)
+}
+
+/// Answers until the core ends.
+pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/policies", get(policies).post(put_policies))
+        .route("/v1/policies/{name}", delete(delete_policy))
+        .route("/v1/explain", post(explain))
+        .route("/v1/flows", get(flows))
+        .route("/v1/drops", get(drops))
+        .route("/v1/verify", post(verify_workloads))
+        .route("/v1/attachments", post(attach))
+        .route("/v1/attachments/{*owner}", delete(detach))
+        .route("/v1/down", post(down))
+        .with_state(handle);
+    axum::serve(listener, router)
+        .await
+        .map_err(Error::system("serve the admin API"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DryRun {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Follow {
+    #[serde(default)]
+    follow: bool,
+}
+
+type Answer<T> = Result<Json<T>, Error>;
+
+async fn status(State(handle): State<Handle>) -> Answer<api::Status> {
+    handle.call(|core| core.status()).await.map(Json)
+}
+
+async fn policies(State(handle): State<Handle>) -> Answer<Vec<api::PolicyRecord>> {
+    handle
+        .call(|core| Ok(core.policy_records()))
+        .await
+        .map(Json)
+}
+
+async fn put_policies(
+    State(handle): State<Handle>,
+    Query(query): Query<DryRun>,
+    Json(body): Json<api::Files>,
+) -> Answer<api::Change> {
+    handle
+        .call(move |core| core.put_policies(&body.files, query.dry_run))
+        .await
+        .map(Json)
+}
+
+async fn delete_policy(
+    State(handle): State<Handle>,
+    UrlPath(name): UrlPath<String>,
+    Query(query): Query<DryRun>,
+) -> Answer<api::Change> {
+    handle
+        .call(move |core| core.delete_policy(&name, query.dry_run))
+        .await
+        .map(Json)
+}
+
+async fn explain(
+    State(handle): State<Handle>,
+    Json(body): Json<api::Question>,
+) -> Answer<api::Explanation> {
+    handle.call(move |core| core.explain(&body)).await.map(Json)
+}
+
+async fn flows(
+    State(handle): State<Handle>,
+    Query(query): Query<Follow>,
+) -> Result<Response, Error> {
+    let following = handle.flows.subscribe();
+    let known = handle.call(|core| Ok(core.known_flows())).await?;
+    Ok(lines(known, query.follow.then_some(following)))
+}
+
+async fn drops(
+    State(handle): State<Handle>,
+    Query(query): Query<Follow>,
+) -> Result<Response, Error> {
+    let following = handle.drops.subscribe();
+    let known = handle.call(|core| Ok(core.known_drops())).await?;
+    Ok(lines(known, query.follow.then_some(following)))
+}
+
+async fn verify_workloads(
+    State(handle): State<Handle>,
+    Json(body): Json<api::VerifyRequest>,
+) -> Answer<Vec<api::Verification>> {
+    verify::verify(&handle, body).await.map(Json)
+}
+
+async fn attach(
+    State(handle): State<Handle>,
+    Json(body): Json<api::AttachRequest>,
+) -> Answer<api::Attachment> {
+    handle.call(move |core| core.attach(&body)).await.map(Json)
+}
+
+async fn detach(
+    State(handle): State<Handle>,
+    UrlPath(owner): UrlPath<String>,
+) -> Answer<serde_json::Value> {
+    handle.call(move |core| core.detach(&owner)).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {
+    handle.call(crate::core::Core::down).await.map(Json)
+}
+
+/// What is known, and then what comes: one JSON object a line.
+fn lines<T: Serialize + Clone + Send + 'static>(
+    known: Vec<T>,
+    following: Option<broadcast::Receiver<T>>,
+) -> Response {
+    let known = tokio_stream::iter(known);
+    // A follower who is too slow misses some; the stream goes on.
+    let coming = tokio_stream::iter(following).flat_map(BroadcastStream::new);
+    let coming = coming.filter_map(|item| std::future::ready(item.ok()));
+    let lines = known.chain(coming).map(|item| {
+        let mut line = serde_json::to_vec(&item).unwrap_or_default();
+        line.push(b'\n');
+        Ok::<_, Infallible>(Bytes::from(line))
+    });
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Refused(_) | Self::Policies(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (
+            status,
+            Json(ErrorBody {
+                error: self.to_string(),
+            }),
+        )
+            .into_response()
+    }
+}

@@ -1,0 +1,403 @@
+//! Why a workload leaves with an address towards a destination: every candidate, and why it lost.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sortie_api::workload::{IfIndex, WorkloadKind};
+
+use crate::compile::treatment::Treatment;
+use crate::planner::{Planner, Tracked};
+use crate::precedence::{Candidate, Target};
+use crate::resolve::{Addresses, Decision, Exit, Refusal, exit, resolve};
+
+/// The answer to `sortie explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The workload's name.
+    pub workload: String,
+    /// The destination's address.
+    pub destination: IpAddr,
+    /// Destination port and protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// What becomes of the packet.
+    pub verdict: Verdict,
+    /// Who decides: the kernel, so far always.
+    pub plane: String,
+    /// The policy that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The source that the other side sees; none where the engine decides or nothing leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The interface it leaves through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// In words.
+    pub reason: String,
+    /// The line that mends it, where something is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    /// Every policy that selects the workload, the one that decides first, with why it does not.
+    pub candidates: Vec<Considered>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It leaves with the policy's address.
+    Egress,
+    /// It is dropped.
+    Drop,
+    /// It goes its way as without Sortie.
+    AsWithoutSortie,
+}
+
+/// One candidate and its fate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Considered {
+    /// The policy.
+    pub policy: String,
+    /// Its part that was looked at: an entry of its destinations, a prefix.
+    pub matches: String,
+    /// `decides`, or why not.
+    pub outcome: String,
+}
+
+/// What is wrong with an egress address, and what mends it; none when it can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// In words.
+    pub reason: String,
+    /// A command line.
+    pub fix: String,
+}
+
+impl Planner {
+    /// Why packets with this source cannot leave now.
+    pub fn unusable(&self, address: IpAddr) -> Option<Unusable> {
+        let environment = self.environment();
+        let v6 = address.is_ipv6();
+        let flag = if v6 { "-6 " } else { "" };
+        let default_uplink = environment
+            .default_route(v6)
+            .map(|route| environment.name_of(route.device));
+        if !environment.addresses.contains_key(&address) {
+            let device = default_uplink.unwrap_or_else(|| "UPLINK".to_owned());
+            let fix = if v6 {
+                format!("ip addr add {address}/128 dev {device} preferred_lft 0")
+            } else {
+                format!("ip addr add {address}/32 dev {device}")
+            };
+            return Some(Unusable {
+                reason: format!("{address} is not on this host"),
+                fix,
+            });
+        }
+        if self.uplink(address).is_none() {
+            let reason = format!("{address} has no way out: no default route");
+            return Some(Unusable {
+                reason,
+                fix: format!("ip {flag}route add default via GATEWAY dev UPLINK"),
+            });
+        }
+        None
+    }
+
+    /// Steps, in order:
+    /// 1. What cannot be managed goes its way, and why.
+    /// 2. A workload with an address of its own leaves with it.
+    /// 3. The decision of `resolve`, and each candidate with why it lost.
+    pub fn explain(&self, tracked: &Tracked, target: Target) -> Explanation {
+        let mut answer = Explanation {
+            workload: tracked.workload.name.clone(),
+            destination: target.ip,
+            port: target.port.map(|(protocol, port)| {
+                format!("{port}/{}", format!("{protocol:?}").to_lowercase())
+            }),
+            verdict: Verdict::AsWithoutSortie,
+            plane: "kernel".to_owned(),
+            policy: None,
+            source: None,
+            uplink: None,
+            reason: String::new(),
+            fix: None,
+            candidates: Vec::new(),
+        };
+        if let Some(reason) = &tracked.workload.unmanageable {
+            answer.reason = format!("it cannot be managed: {reason}");
+            return answer;
+        }
+        if tracked.workload.kind == WorkloadKind::Process {
+            self.explain_direct(tracked, target, &mut answer);
+            return answer;
+        }
+        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
+        answer.candidates = considered(&candidates, target);
+        match resolve(
+            &candidates,
+            target,
+            &self.environment().local_ranges(),
+            self,
+        ) {
+            Decision::Local(range) => {
+                answer.reason = format!("{} is in {range}, which is local", target.ip);
+            }
+            Decision::NoPolicy if candidates.is_empty() => {
+                answer.reason = "no policy selects it".to_owned();
+            }
+            Decision::NoPolicy => {
+                answer.reason = "no policy that selects it covers this destination".to_owned();
+            }
+            Decision::Decided { policy, exit } => {
+                answer.policy = Some(policy.0);
+                self.explain_exit(exit, &mut answer);
+            }
+        }
+        if let Some(where_it_is) = self
+            .stays_inside(target.ip)
+            .filter(|_| answer.verdict != Verdict::AsWithoutSortie)
+        {
+            answer.verdict = Verdict::AsWithoutSortie;
+            answer.source = None;
+            answer.uplink = None;
+            answer.fix = None;
+            answer.reason = format!("{} is {where_it_is}: left alone", target.ip);
+        }
+        if let (Err(errors), Verdict::Drop) = (&tracked.label, answer.verdict) {
+            answer.reason = format!("its label is wrong: {errors}");
+        }
+        answer
+    }
+
+    /// Why packets to an address do not leave the host at all, if so.
+    fn stays_inside(&self, address: IpAddr) -> Option<String> {
+        if self.environment().addresses.contains_key(&address) {
+            return Some("an address of this host".to_owned());
+        }
+        self.inside_network(address)
+            .map(|network| format!("on the container network {network}"))
+    }
+
+    fn explain_direct(&self, tracked: &Tracked, target: Target, answer: &mut Explanation) {
+        let own = tracked
+            .workload
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.addresses);
+        let own = own
+            .copied()
+            .find(|address| address.is_ipv6() == target.ip.is_ipv6());
+        let treatment = tracked.placement.of_family(target.ip.is_ipv6());
+        match (own, treatment) {
+            (
+                Some(address),
+                Treatment::Direct {
+                    uplink: Some(uplink),
+                },
+            ) => {
+                answer.verdict = Verdict::Egress;
+                answer.source = Some(address);
+                answer.uplink = Some(self.environment().name_of(*uplink));
+                answer.reason = "the address is on its own interface".to_owned();
+            }
+            (own, _) => {
+                answer.verdict = Verdict::Drop;
+                let without = "it has no address of this family";
+                answer.reason = own
+                    .map_or(without, |_| "there is no default route to leave by")
+                    .to_owned();
+            }
+        }
+    }
+
+    fn explain_exit(&self, exit: Exit, answer: &mut Explanation) {
+        match exit {
+            Exit::Bypass => answer.reason = "the policy says Bypass".to_owned(),
+            Exit::NodeAddress => {
+                answer.reason =
+                    "its egress address cannot be used, and the policy allows the host's"
+                        .to_owned();
+            }
+            Exit::Drop(refusal) => {
+                answer.verdict = Verdict::Drop;
+                answer.reason = match refusal {
+                    Refusal::Denied => "the policy says Deny".to_owned(),
+                    Refusal::NoAddressOfFamily => {
+                        "the policy has no egress address of this family".to_owned()
+                    }
+                };
+            }
+            Exit::Egress(address) => {
+                answer.source = Some(address);
+                answer.uplink = self
+                    .uplink(address)
+                    .map(|uplink: IfIndex| self.environment().name_of(uplink));
+                match self.unusable(address) {
+                    None => {
+                        answer.verdict = Verdict::Egress;
+                        answer.reason = "as the policy says".to_owned();
+                    }
+                    Some(unusable) => {
+                        answer.verdict = Verdict::Drop;
+                        answer.reason = unusable.reason;
+                        answer.fix = Some(unusable.fix);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The source that packets must leave with; none where the engine decides.
+    pub fn expected(&self, tracked: &Tracked, target: Target) -> Expected {
+        if tracked.workload.kind == WorkloadKind::Process {
+            let own = tracked
+                .workload
+                .endpoints
+                .iter()
+                .flat_map(|endpoint| &endpoint.addresses)
+                .copied();
+            return own
+                .filter(|own| own.is_ipv6() == target.ip.is_ipv6())
+                .map(Expected::Source)
+                .next()
+                .unwrap_or(Expected::Nothing);
+        }
+        if self.stays_inside(target.ip).is_some() {
+            return Expected::Any;
+        }
+        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
+        match resolve(
+            &candidates,
+            target,
+            &self.environment().local_ranges(),
+            self,
+        ) {
+            Decision::Local(_) | Decision::NoPolicy => Expected::Any,
+            Decision::Decided {
+                exit: Exit::Bypass | Exit::NodeAddress,
+                ..
+            } => Expected::Any,
+            Decision::Decided {
+                exit: Exit::Drop(_),
+                ..
+            } => Expected::Nothing,
+            Decision::Decided {
+                exit: Exit::Egress(address),
+                ..
+            } => Expected::Source(address),
+        }
+    }
+}
+
+/// What must be seen of a workload's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// This source.
+    Source(IpAddr),
+    /// Nothing at all.
+    Nothing,
+    /// Whatever the engine makes of it.
+    Any,
+}
+
+fn considered(candidates: &[Candidate<'_>], target: Target) -> Vec<Considered> {
+    let winner = candidates
+        .iter()
+        .position(|candidate| candidate.covers(target));
+    let considered = candidates
+        .iter()
+        .enumerate()
+        .map(|(index, candidate)| Considered {
+            policy: candidate.policy.name.0.clone(),
+            matches: matches(candidate),
+            outcome: match winner {
+                Some(winner) if winner == index => "decides".to_owned(),
+                Some(winner) if candidate.covers(target) => {
+                    lost(&candidates[winner], candidate, target)
+                }
+                _ => uncovered(candidate, target),
+            },
+        });
+    considered.collect()
+}
+
+fn matches(candidate: &Candidate<'_>) -> String {
+    let mut text = candidate
+        .destination
+        .and_then(|d| d.name.clone())
+        .map(|name| format!("{name}: "))
+        .unwrap_or_default();
+    text.push_str(
+        &candidate
+            .prefix
+            .map_or_else(|| "everything".to_owned(), |prefix| prefix.to_string()),
+    );
+    for range in candidate.ports() {
+        let protocol = format!("{:?}", range.protocol).to_lowercase();
+        let ports = if range.first == range.last {
+            range.first.to_string()
+        } else {
+            format!("{}-{}", range.first, range.last)
+        };
+        text.push_str(&format!(" {protocol}/{ports}"));
+    }
+    text
+}
+
+fn uncovered(candidate: &Candidate<'_>, target: Target) -> String {
+    if candidate
+        .prefix
+        .is_some_and(|prefix| !prefix.contains(&target.ip))
+    {
+        "another address".to_owned()
+    } else if let Some(except) = candidate
+        .except()
+        .iter()
+        .find(|except| except.contains(&target.ip))
+    {
+        format!("excepted by {except}")
+    } else {
+        "another port or protocol".to_owned()
+    }
+}
+
+/// Why a candidate that covers the target lost: the first step of the order at which they differ.
+fn lost(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target) -> String {
+    let length = |candidate: &Candidate<'_>| candidate.prefix.map(|prefix| prefix.prefix_len());
+    let by = winner.policy.name.0.as_str();
+    if winner.policy.priority != loser.policy.priority {
+        format!(
+            "lost to {by}: priority {} over {}",
+            winner.policy.priority, loser.policy.priority
+        )
+    } else if length(winner) != length(loser) {
+        format!("lost to {by}: more specific destination")
+    } else if winner.ports().is_empty() != loser.ports().is_empty() {
+        format!("lost to {by}: ports named")
+    } else if winner.policy.owner != loser.policy.owner {
+        format!("lost to {by}: more specific owner")
+    } else if winner.policy.name == loser.policy.name {
+        "same policy".to_owned()
+    } else if exits_differ(winner, loser, target) {
+        format!("conflicts with {by}, which comes first by name")
+    } else {
+        format!("same as {by}")
+    }
+}
+
+fn exits_differ(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target) -> bool {
+    /// Usability has no say in whether two policies disagree.
+    struct Always;
+    impl Addresses for Always {
+        fn usable(&self, _: IpAddr) -> bool {
+            true
+        }
+        fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
+            None
+        }
+    }
+    let v6 = target.ip.is_ipv6();
+    exit(winner.policy, v6, &Always) != exit(loser.policy, v6, &Always)
+}

@@ -1,0 +1,458 @@
+//! Properties of the planner over random sequences of facts, and golden rulesets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use sortie_api::config::{AgentConfig, Guard};
+use sortie_api::policy::{
+    Action, Destination, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, PortRange,
+    Protocol, Selector,
+};
+use sortie_api::workload::{
+    Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
+};
+
+use super::Planner;
+use crate::environment::{DefaultRoute, Environment, Interface};
+use crate::fake;
+use crate::nft::text;
+use crate::op::{NftOp, Op};
+use crate::state::Observed;
+
+const UPLINK: IfIndex = IfIndex(2);
+const SECOND_UPLINK: IfIndex = IfIndex(3);
+const BRIDGE: IfIndex = IfIndex(10);
+const SECOND_BRIDGE: IfIndex = IfIndex(11);
+
+#[derive(Debug, Clone)]
+enum Fact {
+    Workload(Workload),
+    Gone(WorkloadId),
+    Networks(Vec<Network>),
+    Policies(Vec<EgressPolicy>),
+    Environment(Environment),
+}
+
+fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
+    match fact {
+        Fact::Workload(workload) => planner.workload(workload, None),
+        Fact::Gone(id) => planner.workload_gone(&id),
+        Fact::Networks(networks) => planner.networks(networks),
+        Fact::Policies(policies) => planner.policies_changed(policies),
+        Fact::Environment(environment) => planner.environment_changed(environment),
+    }
+}
+
+fn environment(egress: &[&str], guard: Guard) -> Environment {
+    let interface = |name: &str| Interface {
+        name: name.into(),
+        loopback: false,
+        subnets: Vec::new(),
+    };
+    Environment {
+        interfaces: BTreeMap::from([
+            (
+                IfIndex(1),
+                Interface {
+                    name: "lo".into(),
+                    loopback: true,
+                    subnets: Vec::new(),
+                },
+            ),
+            (UPLINK, interface("up0")),
+            (SECOND_UPLINK, interface("up1")),
+            (BRIDGE, interface("docker0")),
+            (SECOND_BRIDGE, interface("br-shop")),
+        ]),
+        addresses: egress
+            .iter()
+            .map(|ip| (ip.parse().unwrap(), UPLINK))
+            .collect(),
+        default_routes: vec![
+            DefaultRoute {
+                v6: false,
+                device: UPLINK,
+                gateway: None,
+            },
+            DefaultRoute {
+                v6: true,
+                device: UPLINK,
+                gateway: None,
+            },
+        ],
+        config: AgentConfig {
+            guard,
+            ..AgentConfig::default()
+        },
+        ..Environment::default()
+    }
+}
+
+fn container(name: &str, label: Option<&str>, port: u32, addresses: &[&str]) -> Workload {
+    Workload {
+        id: WorkloadId(format!("docker/{name}")),
+        name: name.into(),
+        kind: WorkloadKind::Docker,
+        labels: label
+            .iter()
+            .map(|value| ("sortie.egress".to_owned(), (*value).to_owned()))
+            .collect(),
+        pid: 1,
+        started: i64::from(port),
+        endpoints: vec![Endpoint {
+            network: "bridge".into(),
+            port: IfIndex(port),
+            bridge: Some(BRIDGE),
+            mac: MacAddress([2, 66, 172, 17, 0, u8::try_from(port % 256).unwrap()]),
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        }],
+        unmanageable: None,
+    }
+}
+
+fn network(name: &str, bridge: IfIndex, guard: bool) -> Network {
+    let labels = if guard {
+        BTreeMap::from([("sortie.guard".into(), "true".into())])
+    } else {
+        BTreeMap::new()
+    };
+    Network {
+        name: name.into(),
+        labels,
+        bridge: Some(bridge),
+        subnets: Vec::new(),
+    }
+}
+
+fn policy(name: &str, cidrs: &[&str], ports: &[u16], action: Action) -> EgressPolicy {
+    EgressPolicy {
+        name: PolicyName(name.into()),
+        owner: Owner::Policy,
+        priority: 0,
+        workloads: vec![Selector {
+            names: vec!["*".into()],
+            ..Selector::default()
+        }],
+        destinations: vec![Destination {
+            name: None,
+            cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+            except: Vec::new(),
+            ports: ports
+                .iter()
+                .map(|p| PortRange {
+                    protocol: Protocol::Tcp,
+                    first: *p,
+                    last: *p,
+                })
+                .collect(),
+        }],
+        action,
+        on_unavailable: OnUnavailable::Drop,
+    }
+}
+
+fn v4(address: &str) -> Action {
+    Action::Egress(Egress {
+        v4: Some(address.parse().unwrap()),
+        v6: None,
+    })
+}
+
+fn any_workload() -> impl Strategy<Value = Workload> {
+    let label = prop::sample::select(vec![
+        None,
+        Some("203.0.113.11"),
+        Some("203.0.113.12,2001:db8::12"),
+        Some("bypass"),
+        Some("nonsense"),
+    ]);
+    let addresses = prop::sample::subsequence(
+        vec!["172.17.0.2", "172.17.0.3", "fd00::2", "fd00::3"],
+        0..=3,
+    );
+    (
+        prop::sample::select(vec!["web", "mail", "batch"]),
+        label,
+        0u32..4,
+        addresses,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(name, label, port, addresses, second, process)| {
+            // An interface index is one workload's only.
+            let base = 20 + 10 * u32::try_from(name.len()).unwrap() + if process { 100 } else { 0 };
+            let mut workload = container(name, label, base + port, &addresses);
+            if second {
+                workload.endpoints[0].bridge = Some(SECOND_BRIDGE);
+                workload.endpoints[0].network = "shop".into();
+            }
+            if process {
+                workload.id = WorkloadId(format!("process/{name}"));
+                workload.kind = WorkloadKind::Process;
+                workload.labels.clear();
+                workload.endpoints[0].bridge = None;
+                workload.endpoints[0].network.clear();
+            }
+            workload
+        })
+}
+
+fn any_policy() -> impl Strategy<Value = EgressPolicy> {
+    let cidr = prop::sample::select(vec![
+        "0.0.0.0/0",
+        "203.0.113.0/24",
+        "203.0.113.64/26",
+        "203.0.113.70/32",
+        "2001:db8::/32",
+    ]);
+    let action = prop::sample::select(vec![
+        v4("203.0.113.11"),
+        Action::Egress(Egress {
+            v4: Some([203, 0, 113, 13].into()),
+            v6: "2001:db8::13".parse().ok(),
+        }),
+        Action::Bypass,
+        Action::Deny,
+    ]);
+    (
+        0u8..3,
+        prop::collection::vec(cidr, 0..3),
+        prop::collection::vec(prop::sample::select(vec![80, 443]), 0..2),
+        action,
+        any::<bool>(),
+        0u16..2,
+        any::<bool>(),
+    )
+        .prop_map(|(name, cidrs, ports, action, node, priority, by_network)| {
+            let mut policy = policy(&format!("p{name}"), &cidrs, &ports, action);
+            policy.priority = priority;
+            if cidrs.is_empty() && ports.is_empty() {
+                policy.destinations.clear();
+            }
+            if cidrs.contains(&"203.0.113.0/24") {
+                policy.destinations[0].except = vec!["203.0.113.128/25".parse().unwrap()];
+            }
+            if node {
+                policy.on_unavailable = OnUnavailable::NodeAddress;
+            }
+            if by_network {
+                policy.workloads[0].networks = vec!["shop".into()];
+            }
+            policy
+        })
+}
+
+fn any_environment() -> impl Strategy<Value = Environment> {
+    let addresses = vec![
+        "203.0.113.11",
+        "203.0.113.12",
+        "203.0.113.13",
+        "2001:db8::12",
+        "2001:db8::13",
+    ];
+    (
+        prop::sample::subsequence(addresses, 0..=5),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(addresses, all, second, routed)| {
+            let mut environment =
+                environment(&addresses, if all { Guard::All } else { Guard::Networks });
+            if let Some(uplink) = environment.addresses.values_mut().next().filter(|_| second) {
+                *uplink = SECOND_UPLINK;
+            }
+            if !routed {
+                environment.default_routes.clear();
+            }
+            environment
+        })
+}
+
+fn any_fact() -> impl Strategy<Value = Fact> {
+    let networks = (any::<bool>(), any::<bool>()).prop_map(|(first, second)| {
+        vec![
+            network("bridge", BRIDGE, first),
+            network("shop", SECOND_BRIDGE, second),
+        ]
+    });
+    let gone = prop::sample::select(vec!["docker/web", "docker/mail", "process/batch"]);
+    prop_oneof![
+        4 => any_workload().prop_map(Fact::Workload),
+        2 => gone.prop_map(|id| Fact::Gone(WorkloadId(id.into()))),
+        1 => networks.prop_map(Fact::Networks),
+        2 => prop::collection::btree_map(0u8..3, any_policy(), 0..3)
+            .prop_map(|policies| Fact::Policies(policies.into_iter().map(|(i, p)| EgressPolicy { name: PolicyName(format!("p{i}")), ..p }).collect())),
+        1 => any_environment().prop_map(Fact::Environment),
+    ]
+}
+
+proptest! {
+    /// Step by step, the kernel holds what a plan made at once from the same facts would want.
+    #[test]
+    fn steps_lead_where_a_fresh_plan_would(facts in prop::collection::vec(any_fact(), 1..12)) {
+        let mut planner = Planner::new(environment(&[], Guard::Networks));
+        let mut kernel = Observed::default();
+        let ops = planner.adopt(&kernel);
+        fake::apply(&mut kernel, &ops);
+        for fact in facts {
+            let ops = tell(&mut planner, fact);
+            fake::apply(&mut kernel, &ops);
+            prop_assert_eq!(planner.adopt(&kernel), Vec::new(), "{:?}", ops);
+            prop_assert_eq!(&kernel, &Observed::from(planner.desired()));
+        }
+        let mut fresh = Planner::new(planner.environment().clone());
+        fresh.networks(planner.networks.values().cloned().collect());
+        fresh.policies_changed(planner.policies().values().map(|policy| (**policy).clone()).collect());
+        for tracked in planner.workloads().values() {
+            fresh.workload(tracked.workload.clone(), None);
+        }
+        prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())), Vec::new());
+        prop_assert_eq!(fresh.desired(), planner.desired());
+    }
+
+    /// From any state to any other, and then nothing is left to do.
+    #[test]
+    fn adopting_a_foreign_past_converges(before in prop::collection::vec(any_fact(), 0..8), after in prop::collection::vec(any_fact(), 0..8)) {
+        let plan = |facts| {
+            let mut planner = Planner::new(environment(&["203.0.113.11"], Guard::Networks));
+            for fact in facts {
+                tell(&mut planner, fact);
+            }
+            planner
+        };
+        let mut kernel = Observed::from(plan(before).desired());
+        let planner = plan(after);
+        let ops = planner.adopt(&kernel);
+        fake::apply(&mut kernel, &ops);
+        prop_assert_eq!(&kernel, &Observed::from(planner.desired()));
+        prop_assert_eq!(planner.adopt(&kernel), Vec::new());
+    }
+}
+
+fn planner_with(workloads: Vec<Workload>, policies: Vec<EgressPolicy>) -> Planner {
+    let mut planner = Planner::new(environment(
+        &["203.0.113.11", "203.0.113.12"],
+        Guard::Networks,
+    ));
+    planner.networks(vec![network("bridge", BRIDGE, false)]);
+    planner.policies_changed(policies);
+    for workload in workloads {
+        planner.workload(workload, None);
+    }
+    planner
+}
+
+fn ruleset(planner: &Planner) -> String {
+    planner
+        .desired()
+        .tables
+        .iter()
+        .map(|(family, table)| text::table(*family, table))
+        .collect()
+}
+
+#[test]
+fn golden_two_labelled_containers() {
+    let planner = planner_with(
+        vec![
+            container("web", Some("203.0.113.11"), 20, &["172.17.0.2", "fd00::2"]),
+            container("mail", Some("203.0.113.12"), 21, &["172.17.0.3"]),
+            container("other", None, 22, &["172.17.0.4"]),
+        ],
+        Vec::new(),
+    );
+    insta::assert_snapshot!(ruleset(&planner));
+}
+
+#[test]
+fn golden_destinations_with_ports_and_exceptions() {
+    let mut bank = policy("bank", &["203.0.113.0/24"], &[443], v4("203.0.113.11"));
+    bank.destinations[0].except = vec!["203.0.113.64/26".parse().unwrap()];
+    let partner = policy("partner", &["198.51.100.0/24"], &[], v4("203.0.113.12"));
+    let planner = planner_with(
+        vec![
+            container("web", None, 20, &["172.17.0.2"]),
+            container("job", None, 21, &["172.17.0.3"]),
+        ],
+        vec![bank, partner],
+    );
+    insta::assert_snapshot!(ruleset(&planner));
+}
+
+#[test]
+fn one_more_workload_touches_only_its_own_elements() {
+    let mut planner = planner_with(
+        vec![container("web", Some("203.0.113.11"), 20, &["172.17.0.2"])],
+        Vec::new(),
+    );
+    let ops = planner.workload(
+        container("mail", Some("203.0.113.11"), 21, &["172.17.0.3"]),
+        None,
+    );
+    let mut elements = 0;
+    for op in &ops {
+        match op {
+            Op::Nft(_, NftOp::AddElements(_, added)) => elements += added.len(),
+            Op::ForgetFlows { source, .. } => assert_eq!(*source, IpAddr::from([172, 17, 0, 3])),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        elements, 7,
+        "port, bound, known, own, snat, allowed, managed"
+    );
+}
+
+/// While the guard still stands, the translation goes; then the flows; then the rest.
+#[test]
+fn a_policy_that_goes_is_guarded_until_its_flows_are_gone() {
+    let mut planner = planner_with(
+        vec![container("web", None, 20, &["172.17.0.2"])],
+        vec![EgressPolicy {
+            destinations: Vec::new(),
+            ..policy("all", &[], &[], v4("203.0.113.11"))
+        }],
+    );
+    let ops = planner.policies_changed(Vec::new());
+    let position = |wanted: &str| {
+        ops.iter().position(|op| match op {
+            Op::Nft(_, NftOp::DeleteElements(set, _)) => set == wanted,
+            Op::ForgetFlows { .. } => wanted == "flows",
+            _ => false,
+        })
+    };
+    assert_eq!(position("snat4"), Some(0));
+    assert_eq!(position("flows"), Some(1));
+    assert!(
+        position("allowed4") > Some(1)
+            && position("managed4") > Some(1)
+            && position("bound4") > Some(1)
+    );
+}
+
+/// The address belongs to whoever started last, and flows of the one before are gone first.
+#[test]
+fn a_recycled_address_inherits_nothing() {
+    let mut planner = planner_with(
+        vec![container("web", Some("203.0.113.11"), 20, &["172.17.0.2"])],
+        Vec::new(),
+    );
+    let ops = planner.workload(container("thief", None, 21, &["172.17.0.2"]), None);
+    assert!(
+        matches!(ops[0], Op::Nft(_, NftOp::DeleteElements(ref set, _)) if set == "snat4"),
+        "{ops:?}"
+    );
+    assert!(matches!(ops[1], Op::ForgetFlows { .. }));
+    let desired = planner.desired();
+    for table in desired.tables.values() {
+        for (name, set) in table
+            .sets
+            .iter()
+            .filter(|(name, _)| matches!(name.as_ref(), "bound4" | "snat4" | "allowed4" | "known4"))
+        {
+            assert!(set.elements.is_empty(), "{name} {:?}", set.elements);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Docker, and engines that speak its API: containers and networks as a stream of changes.
+//!
+//! `watch` connects and keeps the stream alive. Inside a connection (`session`):
+//! - an `event` says that something happened, and `desk` what to look at: it knows what is under
+//!   way, what is newer than what, and who is just `starting`;
+//! - `engine` asks, each question with a time limit; `container` and `network` are its answers;
+//!   `survey` looks at one container or at all, in the engine and in the kernel;
+//! - `describe` puts a container and its namespace together, and `book` holds all that is known
+//!   and turns what is new into changes.
+
+mod book;
+mod container;
+mod describe;
+mod desk;
+mod engine;
+mod event;
+mod network;
+#[cfg(test)]
+mod sample;
+mod session;
+mod starting;
+mod survey;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sortie_api::workload::Change;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::Error;
+use crate::netns::Namespace;
+use engine::Engine;
+use session::Session;
+
+/// Pauses between attempts to connect: the first, and the longest, reached by doubling.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Changes that the receiver has not taken yet; the source waits when it is full, and catches up
+/// by a snapshot with what the engine said meanwhile.
+const CHANNEL: usize = 256;
+
+/// Which engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// Its Unix socket.
+    pub socket: PathBuf,
+}
+
+impl Default for DockerConfig {
+    /// The socket of a Docker that was installed as packages do.
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+        }
+    }
+}
+
+/// Follows an engine until the receiver is dropped.
+///
+/// The first change of each connection is a snapshot; while the engine cannot be reached there is
+/// one [`Change::Away`], and attempts go on for ever. The calling thread's network namespace is
+/// taken as the host's: ports and bridges are looked up there.
+///
+/// Fails only when that namespace cannot be opened. Must be called inside a Tokio runtime.
+pub fn watch(config: DockerConfig) -> Result<(mpsc::Receiver<Change>, JoinHandle<()>), Error> {
+    let home = Namespace::own()?;
+    let (sender, receiver) = mpsc::channel(CHANNEL);
+    let task = tokio::spawn(follow(config, home, sender));
+    Ok((receiver, task))
+}
+
+async fn follow(config: DockerConfig, home: Namespace, sender: mpsc::Sender<Change>) {
+    let mut away = false;
+    let mut pause = BACK_OFF.0;
+    loop {
+        let mut connected = false;
+        let ended = match Engine::connect(&config.socket).await {
+            Ok(engine) => {
+                let mut session = Session::new(engine, home.clone(), sender.clone());
+                let ended = session.run().await;
+                connected = session.has_spoken();
+                ended
+            }
+            Err(error) => Some(error),
+        };
+        // Without an error the receiver is gone.
+        let Some(error) = ended else { return };
+        if connected {
+            away = false;
+            pause = BACK_OFF.0;
+        }
+        if !away {
+            tracing::warn!(%error, "the engine is away");
+            if sender.send(Change::Away(error.to_string())).await.is_err() {
+                return;
+            }
+            away = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = sender.closed() => return,
+        }
+        pause = (pause * 2).min(BACK_OFF.1);
+    }
+}

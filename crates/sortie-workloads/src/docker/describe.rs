@@ -1,0 +1,232 @@
+//! A container, its namespace and the engine's networks put together: the workload.
+
+use std::collections::BTreeMap;
+
+use sortie_api::workload::{Endpoint, IfIndex, Workload, WorkloadId, WorkloadKind};
+
+use super::container::{Attachment, Container, Mode};
+use super::network::EngineNetwork;
+use crate::interfaces::{Found, Interface};
+
+/// Labels that Sortie reads begin with this.
+const OUR_LABELS: &str = "sortie.";
+/// Links that put packets on the wire below the host's bridges and hooks.
+const BELOW_THE_HOST: [&str; 4] = ["macvlan", "macvtap", "ipvlan", "ipvtap"];
+
+/// A running container as the engine and the kernel show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) container: Container,
+    /// Its namespace, or why that could not be read.
+    pub(crate) found: Result<Found, String>,
+}
+
+impl Seen {
+    /// The workload's id on this host.
+    pub(crate) fn workload_id(&self) -> WorkloadId {
+        workload_id(&self.container.face.id)
+    }
+
+    /// Whether one of its interfaces is behind this port.
+    pub(crate) fn is_behind(&self, index: IfIndex) -> bool {
+        let Ok(Found::Own { interfaces, .. }) = &self.found else {
+            return false;
+        };
+        let mut ports = interfaces.iter().filter_map(|interface| interface.port);
+        ports.any(|port| port.index == index)
+    }
+
+    /// Whose namespace it shares, if that is another container's.
+    pub(crate) fn shares(&self) -> Option<&str> {
+        match &self.container.face.mode {
+            Mode::Container(id) => Some(id),
+            Mode::Own | Mode::Host => None,
+        }
+    }
+}
+
+/// `docker/` and the engine's full id.
+pub(crate) fn workload_id(id: &str) -> WorkloadId {
+    WorkloadId(format!("docker/{id}"))
+}
+
+/// 1. A container in another one's namespace has no endpoints: they are the owner's.
+/// 2. Nor has one whose namespace cannot be read, or is the host's.
+/// 3. Interfaces that put packets on the wire below the host are named.
+/// 4. Each attachment to a network becomes an endpoint at the port of its interface.
+///
+/// The addresses are those that the engine assigned, whatever else is on the interface: with
+/// `NET_ADMIN` a container can give itself a neighbour's address, and would be taken for it. For
+/// the same reason the port counts only in the network's own bridge.
+///
+/// `networks` is by id; `owner` is the container that this one shares a namespace with, if that
+/// one runs.
+pub(crate) fn describe(
+    seen: &Seen,
+    networks: &BTreeMap<String, EngineNetwork>,
+    owner: Option<&Seen>,
+) -> Workload {
+    let face = &seen.container.face;
+    let mut endpoints = Vec::new();
+    let mut reasons = Vec::new();
+    match (&face.mode, &seen.found) {
+        (Mode::Container(id), _) => reasons.push(sharing(seen, id, owner)),
+        (_, Err(reason)) => reasons.push(reason.clone()),
+        (Mode::Host, _) | (_, Ok(Found::Host)) => reasons.push(
+            "uses the host's network namespace: its connections cannot be told from the host's \
+             own; give it a network"
+                .to_owned(),
+        ),
+        (Mode::Own, Ok(Found::Own { interfaces, .. })) => {
+            reasons.extend(interfaces.iter().filter_map(below_the_host));
+            let placed = place(&face.attachments, interfaces, networks);
+            for (attachment, network, interface) in placed {
+                match endpoint(attachment, network, interface) {
+                    Ok(endpoint) => endpoints.push(endpoint),
+                    Err(reason) => reasons.extend(reason),
+                }
+            }
+        }
+    }
+    endpoints.sort();
+    Workload {
+        id: seen.workload_id(),
+        name: face.name.clone(),
+        kind: WorkloadKind::Docker,
+        labels: face.labels.clone(),
+        pid: seen.container.pid,
+        started: seen.container.started,
+        endpoints,
+        unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    }
+}
+
+fn sharing(seen: &Seen, id: &str, owner: Option<&Seen>) -> String {
+    let Some(owner) = owner else {
+        let short = id.get(..12).unwrap_or(id);
+        return format!("shares the network namespace of {short}, which does not run any more");
+    };
+    let name = &owner.container.face.name;
+    let differing: Vec<String> = seen
+        .container
+        .face
+        .labels
+        .iter()
+        .filter(|(key, value)| {
+            key.starts_with(OUR_LABELS) && owner.container.face.labels.get(*key) != Some(value)
+        })
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if differing.is_empty() {
+        format!("shares the network namespace of {name}")
+    } else {
+        format!(
+            "shares the network namespace of {name}, and its label {} differs from that one's, \
+             which is an error: write it on {name}",
+            differing.join(", ")
+        )
+    }
+}
+
+fn below_the_host(interface: &Interface) -> Option<String> {
+    let kind = interface.kind.as_deref()?;
+    BELOW_THE_HOST.contains(&kind).then(|| {
+        format!(
+            "its interface {} is a {kind} one, whose packets do not cross the host; use a bridge \
+             network",
+            interface.name
+        )
+    })
+}
+
+type Placed<'a> = (
+    &'a Attachment,
+    Option<&'a EngineNetwork>,
+    Option<&'a Interface>,
+);
+
+/// Finds each attachment's interface: by its MAC or one of its addresses, then, where the
+/// container changed both, by being the only other one in the network's bridge.
+fn place<'a>(
+    attachments: &'a [Attachment],
+    interfaces: &'a [Interface],
+    networks: &'a BTreeMap<String, EngineNetwork>,
+) -> Vec<Placed<'a>> {
+    let mut free: Vec<&Interface> = interfaces.iter().collect();
+    let mut placed: Vec<Placed<'a>> = attachments
+        .iter()
+        // Neither is there for `none` and `host`, nor before the engine has connected it.
+        .filter(|attachment| attachment.mac.is_some() || !attachment.addresses.is_empty())
+        .map(|attachment| (attachment, networks.get(&attachment.network_id), None))
+        .collect();
+    for (attachment, _, interface) in &mut placed {
+        let by_mac = |it: &&Interface| attachment.mac == Some(it.mac);
+        let by_address = |it: &&Interface| {
+            it.addresses
+                .iter()
+                .any(|a| attachment.addresses.contains(a))
+        };
+        let position = free
+            .iter()
+            .position(by_mac)
+            .or_else(|| free.iter().position(by_address));
+        *interface = position.map(|position| free.remove(position));
+    }
+    for (_, network, interface) in &mut placed {
+        let bridge = network.and_then(|network| network.network.bridge);
+        if interface.is_none() && bridge.is_some() {
+            let in_bridge = |it: &Interface| bridge_of(it) == bridge;
+            let only = free.iter().filter(|it| in_bridge(it)).count() == 1;
+            let position = free.iter().position(|it| in_bridge(it)).filter(|_| only);
+            *interface = position.map(|position| free.remove(position));
+        }
+    }
+    placed
+}
+
+fn bridge_of(interface: &Interface) -> Option<IfIndex> {
+    interface.port.and_then(|port| port.bridge)
+}
+
+/// `Err(None)`: the reason was given already.
+fn endpoint(
+    attachment: &Attachment,
+    network: Option<&EngineNetwork>,
+    interface: Option<&Interface>,
+) -> Result<Endpoint, Option<String>> {
+    let on = &attachment.network;
+    let driver = network.map_or("unknown", |network| &network.driver);
+    let Some(interface) = interface else {
+        return Err(Some(format!(
+            "none of its interfaces is that of network {on} (driver {driver}): neither MAC, nor \
+             address, nor bridge agree"
+        )));
+    };
+    let name = &interface.name;
+    let Some(port) = interface.port else {
+        return Err(below_the_host(interface).is_none().then(|| {
+            format!(
+                "its interface {name} on network {on} (driver {driver}) ends in another network \
+                 namespace than the agent's; use a bridge network, and run the agent where the \
+                 engine runs"
+            )
+        }));
+    };
+    let bridge = network.and_then(|network| network.network.bridge);
+    if bridge.is_some() && bridge != port.bridge {
+        return Err(Some(format!(
+            "its interface {name} passes for that of network {on}, but its port is not in that \
+             network's bridge"
+        )));
+    }
+    Ok(Endpoint {
+        network: on.clone(),
+        port: port.index,
+        bridge: port.bridge,
+        mac: interface.mac,
+        addresses: attachment.addresses.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

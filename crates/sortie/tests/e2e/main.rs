@@ -1,0 +1,5 @@
+//! End to end over the built binary: real engines in lab hosts, and what the other side saw.
+
+mod stage;
+
+mod containers;
