@@ -378,3 +378,15 @@ fn without_privileges_it_says_what_is_missing() {
         assert!(error.to_string().contains("run as root"), "{error}");
     });
 }
+
+#[test]
+fn it_may_move_to_a_thread_of_its_own() {
+    fn movable<T: Send>(value: T) -> T {
+        value
+    }
+    in_namespace(|| {
+        let (kernel, _state) = open_kernel();
+        movable(movable(kernel).rtnl);
+        movable(crate::watch::Watch::open().unwrap());
+    });
+}
