@@ -8,7 +8,7 @@ mod tests;
 
 pub(crate) use element::{elements, lift};
 
-use nfnetlink::chain::ChainType;
+use nfnetlink::chain::{ChainType, HookPoint as Point};
 use nfnetlink::datatype::{DataType, Type};
 use nfnetlink::{Batch, NamedCounter};
 use sortie_plan::nft::set::{DataType as Yield, KeyType, Set};
@@ -90,7 +90,6 @@ fn lower_chain(on: Family, name: &str, chain: &Chain) -> nfnetlink::Chain {
         HookKind::Filter => ChainType::Filter,
         HookKind::Nat => ChainType::Nat,
     };
-    use nfnetlink::chain::HookPoint as Point;
     let point = match hook.point {
         HookPoint::Prerouting => Point::PREROUTING,
         HookPoint::Postrouting => Point::POSTROUTING,

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use nfnetlink::{Element, obj, set, table};
 use sortie_plan::nft::key::Key;
@@ -162,9 +162,9 @@ fn count(counter: nfnetlink::expr::Counter) -> Count {
 /// Whether a chain of the netdev family is on an interface that exists. Kernels before 6.16 delete
 /// the chain with its interface; later ones keep it, waiting for one of the same name.
 fn hooked(chain: &nfnetlink::Chain, names: &Names) -> bool {
-    let present: BTreeSet<&String> = names.values().collect();
+    let present = |device: &String| names.values().any(|name| name == device);
     match &chain.hook {
-        Some(hook) => hook.devices.iter().any(|device| present.contains(device)),
+        Some(hook) => hook.devices.iter().any(present),
         None => true,
     }
 }

@@ -202,7 +202,7 @@ impl std::fmt::Debug for Rtnetlink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rtnetlink")
             .field("fd", &self.socket.as_raw_fd())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use sortie_plan::diff::diff;
@@ -96,6 +97,27 @@ fn reopen(state: &Path, failpoints: &str) -> Result<Kernel, Error> {
     })
 }
 
+/// Polls a condition. A process that another test is starting has a copy of every socket between
+/// fork and exec, so that ours closes a moment after it is dropped.
+fn soon<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        std::thread::yield_now();
+    }
+}
+
+/// The next process's kernel, once the former one's is closed.
+fn successor(state: &Path, failpoints: &str) -> Kernel {
+    soon(|| match reopen(state, failpoints) {
+        Err(Error::TableHeld { .. }) => None,
+        other => Some(other.unwrap()),
+    })
+}
+
 /// All that our steps can change, as other programs see it.
 fn footprint() -> String {
     sh("nft list ruleset
@@ -153,20 +175,20 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
             for when in ["before", "after"] {
                 let state = tempfile::tempdir().unwrap();
                 let spec = format!("{when}:{step}=error");
-                let mut kernel = reopen(state.path(), &spec).unwrap();
+                let mut kernel = successor(state.path(), &spec);
                 let up = kernel.apply(&diff(&Observed::default(), &wanted));
                 drop(kernel);
-                let mut kernel = reopen(state.path(), "").unwrap();
+                let mut kernel = successor(state.path(), "");
                 let observed = kernel.observe().unwrap();
                 kernel.apply(&diff(&observed, &wanted)).unwrap();
                 assert_eq!(kernel.observe().unwrap(), Observed::from(wanted.clone()));
                 drop(kernel);
 
-                let mut kernel = reopen(state.path(), &spec).unwrap();
+                let mut kernel = successor(state.path(), &spec);
                 let observed = kernel.observe().unwrap();
                 let down = kernel.apply(&diff(&observed, &HostState::default()));
                 drop(kernel);
-                let mut kernel = reopen(state.path(), "").unwrap();
+                let mut kernel = successor(state.path(), "");
                 let observed = kernel.observe().unwrap();
                 kernel
                     .apply(&diff(&observed, &HostState::default()))
@@ -220,7 +242,7 @@ fn our_tables_survive_us_and_foreign_flushes() {
             Observed::from(wanted.clone()).tables
         );
         drop(kernel);
-        let mut kernel = reopen(state.path(), "").unwrap();
+        let mut kernel = successor(state.path(), "");
         sh("nft flush ruleset");
         assert_eq!(
             kernel.observe().unwrap().tables,
@@ -239,7 +261,7 @@ fn a_second_writer_is_refused_while_the_first_lives() {
         let error = reopen(state.path(), "").unwrap_err();
         assert!(matches!(error, Error::TableHeld { .. }), "{error}");
         drop(kernel);
-        reopen(state.path(), "").unwrap();
+        successor(state.path(), "");
     });
 }
 
@@ -280,7 +302,7 @@ fn tables_of_a_process_end_with_it() {
         kernel.apply(&[table]).unwrap();
         assert_ne!(sh("nft list ruleset"), "");
         drop(kernel);
-        assert_eq!(sh("nft list ruleset"), "");
+        soon(|| sh("nft list ruleset").is_empty().then_some(()));
     });
 }
 
@@ -295,7 +317,7 @@ fn without_persistence_the_tables_are_plain_and_later_made_anew() {
         old.apply(&diff(&Observed::default(), &wanted)).unwrap();
         assert_eq!(old.observe().unwrap(), Observed::from(wanted.clone()));
         drop(old);
-        let mut new = reopen(state.path(), "").unwrap();
+        let mut new = successor(state.path(), "");
         let observed = new.observe().unwrap();
         assert_eq!(observed.tables[&Family::Inet].tag, "", "to be rebuilt");
         new.apply(&diff(&observed, &wanted)).unwrap();
@@ -334,5 +356,37 @@ fn steps_are_counted_by_kind() {
         assert_eq!(kernel.applied()[&Step::AddRoute], 1);
         assert!(kernel.applied()[&Step::Nft] >= 1);
         assert_eq!(kernel.applied().get(&Step::DeleteRoute), None);
+    });
+}
+
+/// Takes every capability from the calling thread (`capset(2)`).
+fn drop_capabilities() {
+    /// `_LINUX_CAPABILITY_VERSION_3`, and the calling thread.
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    let none = [0_u32; 6];
+    // SAFETY: the header and the two sets of three words are what version 3 reads.
+    let result = unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), none.as_ptr()) };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn without_privileges_it_says_what_is_missing() {
+    in_namespace(|| {
+        drop_capabilities();
+        let state = tempfile::tempdir().unwrap();
+        let error = reopen(state.path(), "").unwrap_err();
+        assert!(error.to_string().contains("run as root"), "{error}");
+    });
+}
+
+#[test]
+fn it_may_move_to_a_thread_of_its_own() {
+    fn movable<T: Send>(value: T) -> T {
+        value
+    }
+    in_namespace(|| {
+        let (kernel, _state) = open_kernel();
+        movable(movable(kernel).rtnl);
+        movable(crate::watch::Watch::open().unwrap());
     });
 }

@@ -82,6 +82,13 @@ fn a_process_is_seen_with_its_own_address() {
             kernel.announce("up0", address).unwrap();
         }
 
+        // Nobody on the pair ever asks for a MAC.
+        let permanent = || sh("ip neigh show nud permanent; ip -6 neigh show nud permanent");
+        let host = permanent();
+        assert!(addresses.iter().all(|own| host.contains(&own.to_string())));
+        let inside = workload.enter(permanent).unwrap();
+        assert!(inside.contains("169.254.1.1 dev eth0") && inside.contains("fe80::1 dev eth0"));
+
         for (observer, own) in ["192.0.2.1", "2001:db8::1"].iter().zip(addresses) {
             let at = (observer.parse::<IpAddr>().unwrap(), 0);
             let (tcp, udp) = internet

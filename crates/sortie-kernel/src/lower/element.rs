@@ -13,33 +13,18 @@ use super::rule::lower_verdict;
 pub(crate) fn elements(elements: &[(Key, Data)]) -> impl Iterator<Item = Element> {
     elements.iter().flat_map(|(key, data)| {
         let first = lower_key(key);
-        match data {
-            Data::None => Lower::One(Some(Element::new(first))),
-            Data::Value(value) => Lower::One(Some(Element::map(first, lower_key(value)))),
-            Data::Verdict(verdict) => Lower::One(Some(Element::map(first, lower_verdict(verdict)))),
-            Data::Through(last) => Lower::Range(Element::new(first).interval(lower_key(last))),
+        let (element, last) = match data {
+            Data::None => (Element::new(first), None),
+            Data::Value(value) => (Element::map(first, lower_key(value)), None),
+            Data::Verdict(verdict) => (Element::map(first, lower_verdict(verdict)), None),
+            Data::Through(last) => (Element::new(first), Some(last)),
             Data::ThroughVerdict(last, verdict) => {
-                Lower::Range(Element::map(first, lower_verdict(verdict)).interval(lower_key(last)))
+                (Element::map(first, lower_verdict(verdict)), Some(last))
             }
-        }
+        };
+        let end = last.and_then(|last| Element::new(first).interval(lower_key(last)).nth(1));
+        [Some(element), end].into_iter().flatten()
     })
-}
-
-/// What one element of the plan becomes.
-enum Lower<R> {
-    One(Option<Element>),
-    Range(R),
-}
-
-impl<R: Iterator<Item = Element>> Iterator for Lower<R> {
-    type Item = Element;
-
-    fn next(&mut self) -> Option<Element> {
-        match self {
-            Self::One(element) => element.take(),
-            Self::Range(range) => range.next(),
-        }
-    }
 }
 
 fn lower_key(key: &Key) -> nfnetlink::Data {

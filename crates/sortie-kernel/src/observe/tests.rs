@@ -1,10 +1,11 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use sortie_api::workload::{IfIndex, MacAddress};
 use sortie_plan::diff::diff;
-use sortie_plan::nft::rule::Verdict;
+use sortie_plan::nft::rule::{Field, Statement, Verdict};
 use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
 use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
 use sortie_plan::op::{NftOp, Op};
@@ -256,7 +257,6 @@ fn counters_are_read() {
     in_namespace(|| {
         let (mut kernel, _state) = open_kernel();
         let source = Key::from(IpAddr::from([127, 0, 0, 1]));
-        use sortie_plan::nft::rule::{Field, Statement};
         let chain = Chain {
             hook: Some(Hook {
                 kind: HookKind::Filter,
@@ -319,7 +319,6 @@ fn a_hundred_thousand_elements_are_made_and_observed() {
             .collect();
         let set = Set::of(&[KeyType::Ipv4Addr]).to(DataType::Ipv4Addr);
         let on = |op| Op::Nft(Family::Inet, op);
-        let start = std::time::Instant::now();
         kernel
             .apply(&[
                 on(NftOp::AddTable("t".to_owned())),
@@ -327,9 +326,7 @@ fn a_hundred_thousand_elements_are_made_and_observed() {
                 on(NftOp::AddElements("snat4".into(), elements.clone())),
             ])
             .unwrap();
-        let made = start.elapsed();
         let observed = kernel.observe().unwrap();
-        println!("made in {made:?}, observed in {:?}", start.elapsed() - made);
         let wanted: Elements = elements.into_iter().collect();
         assert_eq!(observed.tables[&Family::Inet].sets["snat4"], wanted);
     });
