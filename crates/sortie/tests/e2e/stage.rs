@@ -12,31 +12,33 @@ use sortie_lab::{
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The host's own addresses: what packets leave with that nobody manages.
-pub const HOST_V4: &str = "203.0.113.5";
+pub(crate) const HOST_V4: &str = "203.0.113.5";
 /// The same in IPv6.
-pub const HOST_V6: &str = "2001:db8:113::5";
+pub(crate) const HOST_V6: &str = "2001:db8:113::5";
 
 /// Every engine that a test may run on.
-pub const DOCKER_20: EngineKind = EngineKind::Docker20;
+pub(crate) const DOCKER_20: EngineKind = EngineKind::Docker20;
 /// Docker 29 with its nftables rules.
-pub const DOCKER_29_NFTABLES: EngineKind = EngineKind::Docker29(Firewall::Nftables);
+pub(crate) const DOCKER_29_NFTABLES: EngineKind = EngineKind::Docker29(Firewall::Nftables);
 /// Docker 29 with its iptables rules.
-pub const DOCKER_29_IPTABLES: EngineKind = EngineKind::Docker29(Firewall::Iptables);
+pub(crate) const DOCKER_29_IPTABLES: EngineKind = EngineKind::Docker29(Firewall::Iptables);
 
 /// A lab with one host, an engine in it, and an agent.
-pub struct Stage {
-    pub lab: Lab,
-    pub host: Host,
-    pub engine: Engine,
+///
+/// Dropped in this order: what runs in a host goes before the host, and the lab last.
+pub(crate) struct Stage {
     agent: Option<Process>,
+    pub(crate) engine: Engine,
+    pub(crate) host: Host,
+    pub(crate) lab: Lab,
     agents: u32,
 }
 
 /// An address that must be one.
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse()
         .unwrap_or_else(|_| panic!("{text} is no address"))
 }
@@ -44,22 +46,24 @@ pub fn ip(text: &str) -> IpAddr {
 impl Stage {
     /// Host and engine, the egress addresses .11 to .13 on the uplink, and the agent, which knows
     /// the engine's containers.
-    pub fn new(name: &str, engine: EngineKind) -> Result<Self> {
+    pub(crate) fn new(name: &str, engine: EngineKind) -> Result<Self> {
         let mut stage = Self::without_agent(name, engine)?;
         stage.start_agent("")?;
         Ok(stage)
     }
 
     /// The same before the agent is started.
-    pub fn without_agent(name: &str, engine: EngineKind) -> Result<Self> {
+    pub(crate) fn without_agent(name: &str, engine: EngineKind) -> Result<Self> {
         let lab = Lab::new(name)?;
-        let mut uplink = UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]);
-        for last in 11..=13 {
-            uplink = uplink
-                .address(&format!("203.0.113.{last}/32"))
-                .address(&format!("2001:db8:113::{last}/128"));
-        }
+        let uplink = UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]);
         let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
+        for last in 11..=13 {
+            host.ip(&format!("addr add 203.0.113.{last}/32 dev up0"))?;
+            // Deprecated, or the kernel would choose it for others too (RFC 6724, rule 3).
+            host.ip(&format!(
+                "addr add 2001:db8:113::{last}/128 dev up0 preferred_lft 0 nodad"
+            ))?;
+        }
         let engine = Engine::start(&host, &EngineSpec::new(engine))?;
         Ok(Self {
             lab,
@@ -71,13 +75,13 @@ impl Stage {
     }
 
     /// Starts an agent with this configuration, and waits until it knows the engine's containers.
-    pub fn start_agent(&mut self, config: &str) -> Result<()> {
+    pub(crate) fn start_agent(&mut self, config: &str) -> Result<()> {
         self.spawn_agent(config, &[])?;
         self.wait_for_engine()
     }
 
     /// Starts an agent with more arguments, and waits for nothing.
-    pub fn spawn_agent(&mut self, config: &str, more: &[&str]) -> Result<()> {
+    pub(crate) fn spawn_agent(&mut self, config: &str, more: &[&str]) -> Result<()> {
         let folder = self.folder();
         fs::write(folder.join("agent.yaml"), config).expect("the configuration");
         let mut command = sortie();
@@ -96,7 +100,7 @@ impl Stage {
     }
 
     /// Waits until the agent has heard from the engine.
-    pub fn wait_for_engine(&self) -> Result<()> {
+    pub(crate) fn wait_for_engine(&self) -> Result<()> {
         eventually(LIMIT, "the agent knows the engine", || {
             let status = self
                 .run(&["status", "-o", "json"])
@@ -111,40 +115,40 @@ impl Stage {
         })
     }
 
-    pub fn agent(&self) -> &Process {
+    pub(crate) fn agent(&self) -> &Process {
         self.agent.as_ref().expect("an agent")
     }
 
     /// The agent itself, not its holder: the child that does the work.
-    pub fn worker_pid(&self) -> u32 {
+    pub(crate) fn worker_pid(&self) -> u32 {
         let status = self.json(&["status"]).expect("the status");
         u32::try_from(status["pid"].as_u64().expect("a pid")).expect("a pid")
     }
 
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.host.folder().to_owned()
     }
 
-    pub fn policies(&self) -> PathBuf {
+    pub(crate) fn policies(&self) -> PathBuf {
         self.folder().join("policies")
     }
 
     /// Runs `sortie ARGUMENTS` in the host.
-    pub fn run(&self, arguments: &[&str]) -> Result<Outcome> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<Outcome> {
         let mut command = sortie();
         command.args(arguments);
         self.host.run(LIMIT, command)
     }
 
     /// Runs `sortie ARGUMENTS -o json`, whatever its exit code.
-    pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let outcome = self.run(&[arguments, &["-o", "json"]].concat())?;
         Ok(serde_json::from_str(&outcome.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}{}", outcome.stdout, outcome.stderr)))
     }
 
     /// The state of a workload as `sortie status` tells it; none while it is unknown.
-    pub fn workload(&self, name: &str) -> Option<serde_json::Value> {
+    pub(crate) fn workload(&self, name: &str) -> Option<serde_json::Value> {
         let status = self.json(&["status", "--all"]).ok()?;
         status["workloads"]
             .as_array()?
@@ -154,7 +158,7 @@ impl Stage {
     }
 
     /// Waits until a workload is in a state.
-    pub fn wait_for(&self, name: &str, state: &str) -> Result<()> {
+    pub(crate) fn wait_for(&self, name: &str, state: &str) -> Result<()> {
         eventually(LIMIT, &format!("{name} is {state}"), || {
             match self.workload(name) {
                 Some(workload) if workload["state"] == state => Ok(()),
@@ -165,26 +169,26 @@ impl Stage {
     }
 
     /// Runs a labelled container and waits until the agent manages it.
-    pub fn labelled(&self, name: &str, egress: &str) -> Result<Container> {
+    pub(crate) fn labelled(&self, name: &str, egress: &str) -> Result<Container> {
         self.managed(&ContainerSpec::new(name).label("sortie.egress", egress))
     }
 
     /// Runs a container and waits until the agent manages it.
-    pub fn managed(&self, spec: &ContainerSpec) -> Result<Container> {
+    pub(crate) fn managed(&self, spec: &ContainerSpec) -> Result<Container> {
         let container = self.engine.run(spec)?;
         self.wait_for(&container.name(), "Ready")?;
         Ok(container)
     }
 
     /// Runs a container and waits until the agent knows it, managed or not.
-    pub fn unmanaged(&self, name: &str) -> Result<Container> {
+    pub(crate) fn unmanaged(&self, name: &str) -> Result<Container> {
         let container = self.engine.run(&ContainerSpec::new(name))?;
         self.wait_for(name, "Unmanaged")?;
         Ok(container)
     }
 
     /// A network with both families.
-    pub fn network(&self, name: &str, number: u8, labels: &[(&str, &str)]) -> Result<()> {
+    pub(crate) fn network(&self, name: &str, number: u8, labels: &[(&str, &str)]) -> Result<()> {
         let mut spec = NetworkSpec::new(name)
             .subnet(&format!("10.77.{number}.0/24"))
             .subnet(&format!("fd77:{number}::/64"));
@@ -195,7 +199,7 @@ impl Stage {
     }
 
     /// Writes a policy and applies it.
-    pub fn apply(&self, yaml: &str) -> Result<Outcome> {
+    pub(crate) fn apply(&self, yaml: &str) -> Result<Outcome> {
         let file = self.folder().join("policy.yaml");
         fs::write(&file, yaml).expect("a policy file");
         self.run(&["apply", &file.display().to_string()])
@@ -203,6 +207,6 @@ impl Stage {
 }
 
 /// The built binary.
-pub fn sortie() -> Command {
+pub(crate) fn sortie() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sortie"))
 }
