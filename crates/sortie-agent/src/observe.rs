@@ -165,10 +165,8 @@ async fn accept(listener: TcpListener, permits: Arc<Semaphore>, callers: mpsc::S
             Ok((stream, peer)) => {
                 let callers = callers.clone();
                 connections.spawn(async move {
-                    let served = timeout(CONNECTION, answer_stream(stream, peer)).await;
-                    if let Ok(Ok(protocol)) = served {
-                        tell(&callers, protocol, peer);
-                    }
+                    // A caller that goes away early, or that is too slow, is let go.
+                    let _ = timeout(CONNECTION, answer_stream(stream, peer, &callers)).await;
                     drop(permit);
                 });
             }
@@ -178,19 +176,23 @@ async fn accept(listener: TcpListener, permits: Arc<Semaphore>, callers: mpsc::S
     }
 }
 
-/// Answers one connection, and says what it spoke.
-async fn answer_stream(mut stream: TcpStream, peer: SocketAddr) -> io::Result<&'static str> {
+async fn answer_stream(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    callers: &mpsc::Sender<Caller>,
+) -> io::Result<()> {
     let (protocol, answer) = match first(&mut stream).await? {
         First::Request(request) => ("http", http::answer(&request, peer)),
         First::Unknown | First::Incomplete => ("tcp", line(peer)),
     };
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
+    tell(callers, protocol, peer);
     // Closing with unread bytes is a reset, which could overtake the answer (RFC 9112, 9.6).
     let mut unread = [0; 4096];
     let until = Instant::now() + SILENCE;
     while let Ok(Ok(1..)) = timeout_at(until, stream.read(&mut unread)).await {}
-    Ok(protocol)
+    Ok(())
 }
 
 /// Reads until it is clear what the caller speaks.

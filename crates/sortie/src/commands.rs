@@ -31,7 +31,6 @@ use crate::error::CliError;
 #[command(
     name = "sortie",
     version,
-    propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 fine; 1 failed, or something is not right; 2 wrong command line."
@@ -46,7 +45,7 @@ pub(crate) struct Cli {
 /// Where the agent is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Socket {
-    /// Where the agent listens
+    /// The agent's socket
     #[arg(
         long,
         global = true,

@@ -15,6 +15,7 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use commands::Cli;
 use error::CliError;
@@ -42,8 +43,31 @@ fn refuse(usage: &clap::Error) -> ExitCode {
         let _ = usage.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(word) = command_without_dashes(usage) {
+        eprintln!(
+            "sortie: write -- before the command `{word}`, as in: sortie run --address 203.0.113.11 -- curl example.com"
+        );
+        return ExitCode::from(2);
+    }
     let text = usage.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    eprintln!("sortie: {}", text.trim_end());
+    let text = text.trim_end();
+    match text.strip_prefix("error: ") {
+        Some(text) => eprintln!("sortie: {text}"),
+        // `sortie` alone: its help.
+        None => eprintln!("{text}"),
+    }
     ExitCode::from(2)
+}
+
+/// The one thing that clap cannot know: what looks like an argument of `run` is the command.
+fn command_without_dashes(usage: &clap::Error) -> Option<&str> {
+    let Some(ContextValue::String(word)) = usage.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let mut arguments = std::env::args().skip(1);
+    let is_command = usage.kind() == ErrorKind::UnknownArgument
+        && !word.starts_with('-')
+        && arguments.any(|argument| argument == "run")
+        && arguments.all(|argument| argument != "--");
+    is_command.then_some(word)
 }

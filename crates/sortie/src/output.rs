@@ -13,12 +13,12 @@ pub(crate) use table::{Columns, dash, list, table};
 /// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people.
     #[default]
     Table,
-    /// For programs; streams give one object a line.
+    // For programs; streams give one object a line.
     Json,
-    /// For both; streams give one document an item.
+    // For both; streams give one document an item.
     Yaml,
 }
 

@@ -23,10 +23,15 @@ const COLUMNS: Columns<4> = Columns {
 pub(crate) struct Args {
     /// Where to listen, TCP and UDP alike; an IPv6 address takes IPv6 only. Without it, port
     /// 8080 of every address
-    #[arg(short, long, value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    #[arg(short, long, value_name = "ADDRESS:PORT", value_delimiter = ',', value_parser = place)]
     listen: Vec<SocketAddr>,
     #[command(flatten)]
     output: Output,
+}
+
+fn place(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
 /// Ends only with an error, or with the process.

@@ -51,9 +51,10 @@ fn as_text(status: &Status) -> String {
     sections.extend(status.workloads.iter().filter_map(why));
     if !status.addresses.is_empty() {
         sections.push(addresses(&status.addresses));
+        let said = |fix| status.workloads.iter().any(|w| w.fix.as_ref() == Some(fix));
         let broken = status.addresses.iter().filter(|a| !a.usable);
         sections.extend(broken.filter_map(|a| {
-            let fix = a.fix.as_ref()?;
+            let fix = a.fix.as_ref().filter(|fix| !said(fix))?;
             Some(format!("{} cannot be used\n  fix: {fix}\n", a.address))
         }));
     }

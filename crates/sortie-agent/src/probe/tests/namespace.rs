@@ -54,7 +54,7 @@ impl Observed {
                 // One port for both families: the first family's is free for the second too.
                 let any: SocketAddr = ([0, 0, 0, 0], 0).into();
                 let port = Observer::bind(&[any]).unwrap().addresses()[0].port();
-                let observer = Observer::bind_all(port).unwrap();
+                let echo = Observer::bind_all(port).unwrap();
                 let silent = TcpListener::bind(any).await.unwrap();
                 let (sender, callers) = tokio::sync::mpsc::channel(16);
                 let (end, ended) = oneshot::channel();
@@ -67,7 +67,7 @@ impl Observed {
                 };
                 ready.send(observed).unwrap();
                 tokio::select! {
-                    () = observer.serve(sender) => {}
+                    () = echo.serve(sender) => {}
                     _ = ended => {}
                 }
             });

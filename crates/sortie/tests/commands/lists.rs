@@ -1,0 +1,173 @@
+//! `status`, `get`, `explain`, `verify`: golden texts of what they print.
+
+use insta::assert_snapshot;
+use serde_json::json;
+
+use crate::agent::Agent;
+
+fn status(right: bool) -> String {
+    let fix = "ip addr add 203.0.113.12/32 dev eth0";
+    let mut status = json!({
+        "version": "0.1.0", "pid": 4711, "tables": "owned",
+        "engine": {"socket": "/run/docker.sock", "connected": true},
+        "uplinks": ["eth0", "eth1"],
+        "workloads": [
+            {"id": "docker/0123456789ab", "name": "web", "kind": "docker",
+             "addresses": ["172.17.0.2"], "policies": ["label:web"],
+             "egress": ["203.0.113.11", "2001:db8::11"], "state": "Ready", "dropped": 0},
+        ],
+        "addresses": [
+            {"address": "203.0.113.11", "interface": "eth0", "uplink": "eth0", "usable": true},
+        ],
+        "problems": [], "drops": [], "leaks": 0,
+    });
+    if !right {
+        status["engine"] = json!({"socket": "/run/docker.sock", "connected": false,
+            "reason": "connection refused; `systemctl start docker`"});
+        let workloads = status["workloads"].as_array_mut().unwrap();
+        workloads.push(
+            json!({"id": "docker/abcdef012345", "name": "database", "kind": "docker",
+            "addresses": ["172.17.0.3"], "policies": ["bank", "everything"],
+            "egress": ["203.0.113.12"], "state": "Blocked",
+            "reason": "203.0.113.12 is not on this host", "fix": fix, "dropped": 1234}),
+        );
+        workloads.push(json!({"id": "docker/ffff", "name": "net", "kind": "docker",
+            "addresses": [], "policies": [], "egress": [], "state": "Error",
+            "reason": "it uses the host's network", "dropped": 0}));
+        let addresses = status["addresses"].as_array_mut().unwrap();
+        addresses.push(json!({"address": "203.0.113.12", "usable": false, "fix": fix}));
+        addresses.push(
+            json!({"address": "203.0.113.13", "interface": "eth0", "usable": false,
+            "fix": "ip route add default via GATEWAY dev UPLINK"}),
+        );
+        status["problems"] = json!([{"object": "bad.yaml", "message":
+            "bad.yaml:1:1: the field `spec` is missing\n  help: add it\n"}]);
+        status["drops"] = json!([{"reason": "address-lost",
+            "meaning": "the egress address is not on this host", "packets": 1234}]);
+    }
+    status.to_string()
+}
+
+#[test]
+fn status_where_all_is_right() {
+    let agent = Agent::start(&[("GET /v1/status", status(true))]);
+    assert_snapshot!(agent.shown(&["status"]));
+    assert_snapshot!(agent.shown(&["status", "--all", "-o", "yaml"]));
+    let asked = ["GET /v1/status?all=false", "GET /v1/status?all=true"];
+    assert_eq!(agent.requests(), asked);
+}
+
+#[test]
+fn status_where_something_is_not() {
+    let agent = Agent::start(&[("GET /v1/status", status(false))]);
+    assert_snapshot!(agent.shown(&["status"]));
+    // Everything that the agent said is in the JSON.
+    let output = agent.command(&["status", "-o", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&status(false)).unwrap();
+    assert_eq!(value, said);
+}
+
+#[test]
+fn a_leak_alone_is_not_right() {
+    let text = status(true).replace("\"leaks\":0", "\"leaks\":1");
+    let agent = Agent::start(&[("GET /v1/status", text)]);
+    let output = agent.command(&["status"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn get() {
+    let yaml = |name| {
+        format!("apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\n")
+    };
+    let policies = json!([
+        {"name": "bank", "file": "bank.yaml", "action": "Egress",
+         "addresses": ["203.0.113.12"], "workloads": ["database", "web"], "yaml": yaml("bank")},
+        {"name": "label:web", "action": "Egress", "addresses": ["203.0.113.11", "2001:db8::11"],
+         "workloads": [], "yaml": yaml("web")},
+    ]);
+    let agent = Agent::start(&[
+        ("GET /v1/status", status(false)),
+        ("GET /v1/policies", policies.to_string()),
+    ]);
+    assert_snapshot!("get_policies", agent.shown(&["get"]));
+    assert_eq!(agent.shown(&["get", "policies"]), agent.shown(&["get"]));
+    assert_snapshot!("get_policies_yaml", agent.shown(&["get", "-o", "yaml"]));
+    assert_snapshot!(
+        "get_one_policy",
+        agent.shown(&["get", "policy", "bank", "-o", "json"])
+    );
+    assert_snapshot!("get_workloads", agent.shown(&["get", "workloads"]));
+    assert_snapshot!(
+        "get_workload",
+        agent.shown(&["get", "workload", "web", "-o", "yaml"])
+    );
+    assert_snapshot!("get_addresses", agent.shown(&["get", "addresses"]));
+    assert_snapshot!(
+        "get_address",
+        agent.shown(&["get", "address", "203.0.113.12"])
+    );
+    assert_snapshot!("get_unknown", agent.shown(&["get", "policies", "bnak"]));
+}
+
+#[test]
+fn explain() {
+    let answer = json!({"workload": "web", "destination": "2001:db8::9", "port": "443/udp",
+        "verdict": "Egress", "plane": "kernel", "policy": "bank", "source": "2001:db8::11",
+        "uplink": "eth0", "reason": "as the policy says", "candidates": [
+            {"policy": "bank", "matches": "partner: 2001:db8::/32 udp/443", "outcome": "decides"},
+            {"policy": "all", "matches": "everything",
+             "outcome": "lost to bank: more specific destination"}]});
+    let agent = Agent::start(&[("POST /v1/explain", answer.to_string())]);
+    assert_snapshot!(
+        "explain",
+        agent.shown(&["explain", "web", "[2001:db8::9]:443/udp"])
+    );
+    let question = json!({"workload": "web", "address": "2001:db8::9", "port": 443,
+        "protocol": "udp"});
+    assert_eq!(agent.asked()[0].body, question);
+
+    let answer = json!({"workload": "web", "destination": "203.0.113.9", "verdict": "Drop",
+        "plane": "kernel", "policy": "all", "source": "203.0.113.12",
+        "reason": "203.0.113.12 is not on this host",
+        "fix": "ip addr add 203.0.113.12/32 dev eth0", "candidates": []});
+    let agent = Agent::start(&[("POST /v1/explain", answer.to_string())]);
+    assert_snapshot!(
+        "explain_drop",
+        agent.shown(&["explain", "web", "203.0.113.9"])
+    );
+}
+
+#[test]
+fn verify() {
+    let row = |workload: &str, seen: Option<&str>, verdict: &str| {
+        json!({"workload": workload, "policy": "all", "observer": "udp://198.51.100.1:8080",
+            "expected": "203.0.113.11", "seen": seen, "verdict": verdict})
+    };
+    let answer = |rows: &[serde_json::Value]| json!(rows).to_string();
+    let arguments = ["verify", "web", "--observer", "udp://198.51.100.1:8080"];
+    let right = row("web", Some("203.0.113.11"), "right");
+    let agent = Agent::start(&[("POST /v1/verify", answer(std::slice::from_ref(&right)))]);
+    assert_snapshot!("verify_right", agent.shown(&arguments));
+    let request = json!({"workloads": ["web"], "observers": ["udp://198.51.100.1:8080"]});
+    assert_eq!(agent.asked()[0].body, request);
+    for (verdict, code) in [
+        ("wrong", 1),
+        ("unreachable", 1),
+        ("blocked", 0),
+        ("unmanaged", 0),
+        ("from the future", 1),
+    ] {
+        let rows = [right.clone(), row("database", None, verdict)];
+        let agent = Agent::start(&[("POST /v1/verify", answer(&rows))]);
+        let output = agent.command(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{verdict}");
+    }
+    let wrong = [right, row("database", Some("203.0.113.1"), "wrong")];
+    let agent = Agent::start(&[("POST /v1/verify", answer(&wrong))]);
+    assert_snapshot!("verify_wrong", agent.shown(&arguments));
+    let agent = Agent::start(&[("POST /v1/verify", answer(&[]))]);
+    assert_snapshot!("verify_nobody", agent.shown(&arguments));
+}
