@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +12,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::sortie;
+
+/// For what must come.
+const GENEROUS: Duration = Duration::from_secs(20);
 
 /// The thread that this runs on has the namespace, and so has what it starts.
 fn conversation() {
@@ -35,6 +39,7 @@ fn conversation() {
             Err(_) => assert!(observer.try_wait().unwrap().is_none(), "observe ended"),
         }
     };
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -43,6 +48,7 @@ fn conversation() {
     // Answered from the address that was asked, or a connected socket would not take it.
     let socket = UdpSocket::bind(("127.0.0.2", 0)).unwrap();
     socket.connect(("127.0.0.3", 8080)).unwrap();
+    socket.set_read_timeout(Some(GENEROUS)).unwrap();
     socket.send(b"?").unwrap();
     let mut answer = [0; 64];
     let length = socket.recv(&mut answer).unwrap();

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -29,7 +31,7 @@ fn arguments(script: &str) -> [&str; 7] {
 }
 
 /// Starts a script, and waits for the first line that it prints.
-fn started(agent: &Agent, script: &str) -> (Child, String, impl Read) {
+fn started(agent: &Agent, script: &str) -> (Child, String, impl Read + Send + 'static) {
     let mut child = agent
         .command(&arguments(script))
         .stdin(Stdio::piped())
@@ -40,6 +42,18 @@ fn started(agent: &Agent, script: &str) -> (Child, String, impl Read) {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     (child, line.trim().to_owned(), stdout)
+}
+
+/// What is still printed, up to the end, which must come.
+fn rest_of(mut stdout: impl Read + Send + 'static) -> String {
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        // The test may have given up.
+        let _ = done.send(rest);
+    });
+    wait.recv_timeout(GENEROUS).expect("the command ends")
 }
 
 fn pid(child: &Child) -> Pid {
@@ -100,12 +114,10 @@ fn signals_go_on() {
         let agent = agent();
         let name = signal.as_str().strip_prefix("SIG").unwrap();
         let script = format!("trap 'echo got {name}; exit 3' {name}; echo ready; read line");
-        let (mut child, line, mut stdout) = started(&agent, &script);
+        let (mut child, line, stdout) = started(&agent, &script);
         assert_eq!(line, "ready");
         kill(pid(&child), signal).unwrap();
-        let mut rest = String::new();
-        stdout.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, format!("got {name}\n"));
+        assert_eq!(rest_of(stdout), format!("got {name}\n"));
         assert_eq!(child.wait().unwrap().code(), Some(3));
         assert_eq!(
             agent.requests().len(),
@@ -126,19 +138,17 @@ fn a_signals_exit_code() {
 #[test]
 fn killed_with_its_command() {
     let agent = agent();
-    let (mut child, command, mut stdout) = started(&agent, "echo $$; read line; echo alive");
+    let (mut child, command, stdout) = started(&agent, "echo $$; read line; echo alive");
     // Its standard input stays open here, so that only the signal can end it.
     let _stdin = child.stdin.take();
     kill(pid(&child), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     // Its standard output ends when the command does.
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
+    assert_eq!(rest_of(stdout), "");
     let until = Instant::now() + GENEROUS;
     while runs(&command) {
         assert!(Instant::now() < until, "{command} is still there");
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
