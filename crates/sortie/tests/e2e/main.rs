@@ -2,4 +2,5 @@
 
 mod stage;
 
+mod article;
 mod containers;

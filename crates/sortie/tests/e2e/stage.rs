@@ -54,16 +54,31 @@ impl Stage {
 
     /// The same before the agent is started.
     pub(crate) fn without_agent(name: &str, engine: EngineKind) -> Result<Self> {
-        let lab = Lab::new(name)?;
         let uplink = UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]);
-        let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
+        let stage = Self::with_uplinks(name, engine, [uplink])?;
         for last in 11..=13 {
-            host.ip(&format!("addr add 203.0.113.{last}/32 dev up0"))?;
+            stage
+                .host
+                .ip(&format!("addr add 203.0.113.{last}/32 dev up0"))?;
             // Deprecated, or the kernel would choose it for others too (RFC 6724, rule 3).
-            host.ip(&format!(
+            stage.host.ip(&format!(
                 "addr add 2001:db8:113::{last}/128 dev up0 preferred_lft 0 nodad"
             ))?;
         }
+        Ok(stage)
+    }
+
+    /// A host with these uplinks and an engine; no egress addresses and no agent.
+    pub(crate) fn with_uplinks(
+        name: &str,
+        engine: EngineKind,
+        uplinks: impl IntoIterator<Item = UplinkSpec>,
+    ) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let spec = uplinks
+            .into_iter()
+            .fold(HostSpec::new("h1"), HostSpec::uplink);
+        let host = lab.host(&spec)?;
         let engine = Engine::start(&host, &EngineSpec::new(engine))?;
         Ok(Self {
             lab,
@@ -140,6 +155,21 @@ impl Stage {
         self.host.run(LIMIT, command)
     }
 
+    /// Runs `sortie ARGUMENTS`, which must succeed.
+    #[track_caller]
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).expect("sortie runs");
+        assert_eq!(outcome.code(), 0, "{arguments:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+
+    /// Runs `sortie ARGUMENTS`, which must fail with exit code 1 and one error: its text.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).expect("sortie runs");
+        refusal(&outcome)
+    }
+
     /// Runs `sortie ARGUMENTS -o json`, whatever its exit code.
     pub(crate) fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let outcome = self.run(&[arguments, &["-o", "json"]].concat())?;
@@ -209,4 +239,13 @@ impl Stage {
 /// The built binary.
 pub(crate) fn sortie() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sortie"))
+}
+
+/// The one error of a command that must have failed with exit code 1.
+#[track_caller]
+pub(crate) fn refusal(outcome: &Outcome) -> String {
+    assert_eq!(outcome.code(), 1, "{}{}", outcome.stdout, outcome.stderr);
+    let errors = outcome.stderr.matches("sortie: ").count();
+    assert_eq!(errors, 1, "one error: {}", outcome.stderr);
+    outcome.stderr.clone()
 }
