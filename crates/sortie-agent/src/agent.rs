@@ -13,11 +13,16 @@ use sortie_kernel::watch::Watch;
 use sortie_kernel::{Kernel, kernel};
 use sortie_workloads::docker::{self, DockerConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, proof, server};
+
+/// How long answers may still be on their way when the agent ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How `sortie agent` is started.
 #[derive(Debug, Clone)]
@@ -123,6 +128,11 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     let core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
     let sources = handle.clone();
+    let (ended, ending) = oneshot::channel::<()>();
+    let answering = runtime.spawn(server::serve(listener, handle, async {
+        // An error is the other end's being dropped, which means the same.
+        let _ = ending.await;
+    }));
     runtime.block_on(async move {
         let (mut changes, _source) = docker::watch(engine)?;
         let forward = sources.clone();
@@ -133,7 +143,6 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
                 }
             }
         });
-        tokio::spawn(server::serve(listener, sources.clone()));
         let mut terminate =
             signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
         let mut interrupt =
@@ -149,8 +158,10 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %options.socket.display(), "the agent runs");
     core.run(&events);
-    // An answer to `down` may still be on its way out.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // An answer to `down` may still be on its way out; followers of flows never end.
+    drop(ended);
+    let _ = runtime.block_on(async { timeout(LAST_ANSWERS, answering).await });
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -42,8 +42,12 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Answers until the core ends.
-pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> {
+/// Answers until `ended`; then the answers under way are still finished.
+pub async fn serve(
+    listener: UnixListener,
+    handle: Handle,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/policies", get(policies).post(put_policies))
@@ -57,6 +61,7 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> 
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(listener, router)
+        .with_graceful_shutdown(ended)
         .await
         .map_err(Error::system("serve the admin API"))
 }

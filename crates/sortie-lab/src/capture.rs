@@ -192,17 +192,16 @@ fn length_of<T>(structure: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(structure)).unwrap_or(0)
 }
 
-fn open(device: &str) -> io::Result<OwnedFd> {
+/// A packet socket on a device of the thread's namespace; protocol 0 sends only.
+fn bound(device: &str, protocol: u16) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     // Protocol 0 receives nothing yet: bind() chooses interface and protocol at once.
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
-    let index = if_nametoindex(device)?;
     // SAFETY: sockaddr_ll is plain data, for which all zeros are valid.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = AddressFamily::Packet as u16;
-    address.sll_protocol = EVERY_PROTOCOL.to_be();
-    address.sll_ifindex = index.cast_signed();
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = if_nametoindex(device)?.cast_signed();
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
     let bound = unsafe {
         libc::bind(
@@ -216,6 +215,18 @@ fn open(device: &str) -> io::Result<OwnedFd> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+fn open(device: &str) -> io::Result<OwnedFd> {
+    let socket = bound(device, EVERY_PROTOCOL)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    Ok(socket)
+}
+
+/// Sends a whole Ethernet frame on a device of the thread's namespace.
+pub(crate) fn send_frame(device: &str, frame: &[u8]) -> io::Result<()> {
+    nix::unistd::write(bound(device, 0)?, frame)?;
+    Ok(())
 }
 
 /// One frame as the socket gave it.

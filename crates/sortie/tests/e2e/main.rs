@@ -4,3 +4,7 @@ mod stage;
 
 mod article;
 mod containers;
+mod down;
+mod odd;
+mod proof;
+mod run;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sortie_lab::{
     Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
-    NetworkSpec, Outcome, Place, Process, Result, UplinkSpec, eventually,
+    NetworkSpec, Outcome, Place, Process, Result, Snapshot, UplinkSpec, eventually,
+    eventually_true,
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
@@ -138,6 +139,53 @@ impl Stage {
     pub(crate) fn worker_pid(&self) -> u32 {
         let status = self.json(&["status"]).expect("the status");
         u32::try_from(status["pid"].as_u64().expect("a pid")).expect("a pid")
+    }
+
+    /// Kills the agent and its holder as `kill -9` does, and waits until both are gone.
+    pub(crate) fn kill_agent(&mut self) -> Result<()> {
+        let worker = self.worker_pid();
+        let holder = self.agent.take().expect("an agent");
+        // The holder first: it would start another worker.
+        holder.kill()?;
+        let mut command = Command::new("kill");
+        command.args(["-9", &worker.to_string()]);
+        self.host.run(LIMIT, command)?;
+        // The lock goes with the last of the agent's threads (unix(7), abstract sockets).
+        let sockets = || fs::read_to_string("/proc/thread-self/net/unix");
+        eventually_true(LIMIT, "the agent is gone", || {
+            let sockets = self.host.netns().run(sockets);
+            sockets.is_ok_and(|text| text.is_ok_and(|text| !text.contains("@sortie-agent")))
+        })
+    }
+
+    /// The network settings of a place, once its kernel has settled its link-local addresses.
+    pub(crate) fn snapshot(&self, place: &dyn Place) -> Result<Snapshot> {
+        let netns = place.place()?;
+        let unsettled = || -> Result<Vec<String>> {
+            let links = netns.ip("-o link")?;
+            let tentative = netns.ip("-o addr show tentative")?;
+            // Without a carrier it stays so.
+            let waits = |line: &&str| {
+                let device = line.split_whitespace().nth(1).unwrap_or_default();
+                links.lines().any(|link| {
+                    link.contains(&format!(" {device}")) && !link.contains("NO-CARRIER")
+                })
+            };
+            Ok(tentative.lines().filter(waits).map(str::to_owned).collect())
+        };
+        eventually(LIMIT, "no address is tentative", || match unsettled() {
+            Ok(lines) if lines.is_empty() => Ok(()),
+            Ok(lines) => Err(lines.join("; ")),
+            Err(error) => Err(error.to_string()),
+        })?;
+        Snapshot::take(place)
+    }
+
+    /// Starts `sortie ARGUMENTS` in the host, and waits for nothing.
+    pub(crate) fn spawn(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let mut command = sortie();
+        command.args(arguments);
+        self.host.spawn(name, command)
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
