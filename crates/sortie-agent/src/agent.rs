@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use sortie_api::config::AgentConfig;
 use sortie_kernel::failpoint::Failpoints;
+use sortie_kernel::probe::{self, Feature};
 use sortie_kernel::watch::Watch;
 use sortie_kernel::{Kernel, kernel};
 use sortie_workloads::docker::{self, DockerConfig};
@@ -50,13 +51,14 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     match holder::inherited() {
         None => holder::hold(&notes(&options.socket)),
         Some(socket) => {
+            let missing = missing(&options.failpoints)?;
             let kernel = kernel::Options {
                 state: notes(&options.socket),
                 failpoints: options.failpoints.clone(),
                 socket: Some(socket),
                 ..kernel::Options::default()
             };
-            agent(options, config, Kernel::open(kernel)?)
+            agent(options, config, Kernel::open(kernel)?, missing)
         }
     }
 }
@@ -88,6 +90,19 @@ pub fn down_by_force(socket: &Path) -> Result<Removed, Error> {
     down(socket)
 }
 
+/// What the kernel lacks that we can do without; lacking anything else is an error.
+fn missing(failpoints: &Failpoints) -> Result<Vec<Feature>, Error> {
+    let missing = probe::missing(failpoints)?;
+    if let Some(needed) = missing.iter().find(|feature| feature.is_needed()) {
+        let (feature, meaning) = (*needed, needed.meaning());
+        return Err(sortie_kernel::Error::Unsupported { feature, meaning }.into());
+    }
+    for feature in &missing {
+        tracing::warn!(%feature, "this kernel does not have it: {}", feature.meaning());
+    }
+    Ok(missing)
+}
+
 fn notes(socket: &Path) -> PathBuf {
     socket
         .parent()
@@ -108,7 +123,12 @@ fn configuration(options: &Options) -> Result<AgentConfig, Error> {
     Ok(config)
 }
 
-fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitCode, Error> {
+fn agent(
+    options: &Options,
+    config: AgentConfig,
+    kernel: Kernel,
+    missing: Vec<Feature>,
+) -> Result<ExitCode, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -120,12 +140,13 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     // Subscribed before the first look, so that nothing falls between.
     watch_host(&handle)?;
     watch_folder(&handle, policies.path())?;
-    proof::listen(&handle)?;
+    proof::listen(&handle, &missing)?;
     let engine = DockerConfig {
         socket: config.docker.socket.clone(),
     };
     let attachments = Attachments::load(&notes(&options.socket));
-    let core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    let mut core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    core.missing = missing;
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
     let sources = handle.clone();
     let (ended, ending) = oneshot::channel::<()>();

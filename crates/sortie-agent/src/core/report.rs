@@ -206,6 +206,9 @@ impl Core {
         if let Some(failing) = &self.failing {
             add("kernel", failing.error.clone());
         }
+        for feature in &self.missing {
+            add("kernel", format!("no {feature}: {}", feature.meaning()));
+        }
         if let Some(reason) = &self.engine.reason {
             add(
                 "engine",

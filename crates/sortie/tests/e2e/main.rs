@@ -7,4 +7,5 @@ mod containers;
 mod down;
 mod odd;
 mod proof;
+mod refusals;
 mod run;

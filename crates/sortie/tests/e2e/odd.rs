@@ -156,6 +156,31 @@ fn a_neighbour_never_leaves_with_a_managed_address_docker_29_iptables() -> Resul
     a_neighbour_never_leaves_with_a_managed_address(DOCKER_29_IPTABLES)
 }
 
+/// A container whose interface is ours leaves with what it was given only.
+#[test]
+fn none_leaves_an_attached_container_with_another_source() -> Result<()> {
+    let stage = Stage::new("direct", DOCKER_20)?;
+    let third = ContainerSpec::new("container1").network("none");
+    let third = stage.engine.run(&third)?;
+    let direct = [DIRECT_V4, DIRECT_V6];
+    stage.ok(&["attach", "container1", "--address", &direct.join(",")]);
+    for source in [
+        DIRECT_V4, DIRECT_V6, FOREIGN_V4, FOREIGN_V6, EGRESS_V4, EGRESS_V6, HOST_V4, HOST_V6,
+    ] {
+        let to = stage.lab.destination()?;
+        let source = ip(source);
+        let to = if source.is_ipv4() { to.v4 } else { to.v6 };
+        let mark = stage.lab.mark()?;
+        OddPackets::new(source, to)?.send(&third)?;
+        stage.lab.fence()?;
+        stage.lab.expect_only_sources(&mark, to, &direct.map(ip))?;
+    }
+    let to = stage.lab.destination()?;
+    stage
+        .lab
+        .expect_source(&third, Traffic::Tcp(7), to.v4, ip(DIRECT_V4))
+}
+
 /// The same packets without Sortie: they do leave wrongly, so the tests above can fail.
 #[test]
 fn without_sortie_they_leave() -> Result<()> {
@@ -171,7 +196,10 @@ fn without_sortie_they_leave() -> Result<()> {
         let wrong = send(&stage, &managed, &managed, &[source], &allowed);
         assert!(wrong.is_err(), "nothing left wrongly as {source}");
     }
-    let borrowed = send(&stage, &other, &managed, &[ip(EGRESS_V4)], &[]);
-    assert!(borrowed.is_err(), "nothing left as {EGRESS_V4}");
+    // Its neighbour's IP, and an address that is another's on the uplink's subnet.
+    for source in [managed.address("shop", false)?, ip(DIRECT_V4)] {
+        let borrowed = send(&stage, &other, &managed, &[source], &[]);
+        assert!(borrowed.is_err(), "nothing left as {source}");
+    }
     Ok(())
 }
