@@ -120,16 +120,26 @@ pub struct Core {
     flows: VecDeque<api::Flow>,
     drops: VecDeque<api::Drop>,
     leaks: u64,
-    proof_lost: bool,
+    /// How often reports of flows or drops were lost.
+    proof_losses: u64,
     /// Why the kernel does not hold what it should, and when it is tried again.
     failing: Option<Failing>,
-    /// Steps may be applied: the engine's first word, that it is away included, has been heard.
-    settled: bool,
-    /// The kernel may hold elements of workloads that the engine has not told of yet.
-    unconfirmed: bool,
+    heard: Heard,
     host_due: Option<Instant>,
     drift_due: Instant,
     stopping: bool,
+}
+
+/// What the engine has said since this agent started. A former agent's rules for containers serve
+/// until their engine has told of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Not even that it is away: no step is applied.
+    Nothing,
+    /// That it is away: only additions are made to what the kernel holds.
+    Away,
+    /// All that it has.
+    Everything,
 }
 
 struct Failing {
@@ -172,10 +182,9 @@ impl Core {
             flows: VecDeque::new(),
             drops: VecDeque::new(),
             leaks: 0,
-            proof_lost: false,
+            proof_losses: 0,
             failing: None,
-            settled: false,
-            unconfirmed: true,
+            heard: Heard::Nothing,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
             stopping: false,
@@ -213,7 +222,7 @@ impl Core {
             Event::PoliciesChanged => self.reload_policies(),
             Event::Flow(event) => self.flow_seen(&event),
             Event::Dropped(packet) => self.drop_seen(&packet),
-            Event::ProofLost => self.proof_lost = true,
+            Event::ProofLost => self.proof_losses += 1,
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
             Event::Call(call) => call(self),
             Event::Stop => self.stopping = true,
@@ -273,7 +282,7 @@ impl Core {
 
     /// The steps of one change. When one fails, the whole is compared and tried again.
     fn apply(&mut self, ops: &[Op]) {
-        if ops.is_empty() || !self.settled {
+        if ops.is_empty() || self.heard == Heard::Nothing {
             return;
         }
         if let Err(error) = self.kernel.apply(ops) {
@@ -284,7 +293,7 @@ impl Core {
 
     /// What is outside nftables can be changed by others.
     fn repair_network(&mut self) {
-        if !self.settled {
+        if self.heard == Heard::Nothing {
             return;
         }
         let wanted = self.planner.desired_network();

@@ -88,7 +88,7 @@ struct Follow {
 type Answer<T> = Result<Json<T>, Error>;
 
 async fn status(State(handle): State<Handle>) -> Answer<api::Status> {
-    handle.call(|core| core.status()).await.map(Json)
+    handle.call(crate::core::Core::status).await.map(Json)
 }
 
 async fn policies(State(handle): State<Handle>) -> Answer<Vec<api::PolicyRecord>> {

@@ -274,8 +274,9 @@ impl Planner {
             &self.environment().local_ranges(),
             self,
         ) {
-            Decision::Local(_) | Decision::NoPolicy => Expected::Any,
-            Decision::Decided {
+            Decision::Local(_)
+            | Decision::NoPolicy
+            | Decision::Decided {
                 exit: Exit::Bypass | Exit::NodeAddress,
                 ..
             } => Expected::Any,
@@ -324,26 +325,27 @@ fn considered(candidates: &[Candidate<'_>], target: Target) -> Vec<Considered> {
 }
 
 fn matches(candidate: &Candidate<'_>) -> String {
-    let mut text = candidate
+    let name = candidate
         .destination
-        .and_then(|d| d.name.clone())
-        .map(|name| format!("{name}: "))
-        .unwrap_or_default();
-    text.push_str(
-        &candidate
-            .prefix
-            .map_or_else(|| "everything".to_owned(), |prefix| prefix.to_string()),
-    );
-    for range in candidate.ports() {
+        .and_then(|destination| destination.name.as_ref());
+    let prefix = candidate
+        .prefix
+        .map_or_else(|| "everything".to_owned(), |prefix| prefix.to_string());
+    let ports = candidate.ports().iter().map(|range| {
         let protocol = format!("{:?}", range.protocol).to_lowercase();
-        let ports = if range.first == range.last {
-            range.first.to_string()
+        if range.first == range.last {
+            format!("{protocol}/{}", range.first)
         } else {
-            format!("{}-{}", range.first, range.last)
-        };
-        text.push_str(&format!(" {protocol}/{ports}"));
-    }
-    text
+            format!("{protocol}/{}-{}", range.first, range.last)
+        }
+    });
+    let words: Vec<String> = name
+        .map(|name| format!("{name}:"))
+        .into_iter()
+        .chain([prefix])
+        .chain(ports)
+        .collect();
+    words.join(" ")
 }
 
 fn uncovered(candidate: &Candidate<'_>, target: Target) -> String {

@@ -88,7 +88,7 @@ pub(crate) enum CliError {
     Wait(io::Error),
     /// The agent cannot run, or its leftovers cannot be removed.
     #[error(transparent)]
-    Agent(#[from] sortie_agent::Error),
+    Agent(Box<sortie_agent::Error>),
     /// `--failpoints` makes no sense.
     #[error("--failpoints: {0}")]
     Failpoints(sortie_kernel::Error),
@@ -109,4 +109,10 @@ pub(crate) enum CliError {
     /// No runtime.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+}
+
+impl From<sortie_agent::Error> for CliError {
+    fn from(error: sortie_agent::Error) -> Self {
+        Self::Agent(Box::new(error))
+    }
 }

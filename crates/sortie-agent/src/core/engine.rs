@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sortie_api::workload::{Change, Snapshot, WorkloadId};
 use sortie_plan::op::Op;
 
-use super::Core;
+use super::{Core, Heard};
 
 impl Core {
     pub(super) fn engine_said(&mut self, change: Change) {
@@ -34,8 +34,8 @@ impl Core {
                 tracing::warn!(reason, "the engine is away; what it said stays valid");
                 self.engine.connected = false;
                 self.engine.reason = Some(reason);
-                if !self.settled {
-                    self.settled = true;
+                if self.heard == Heard::Nothing {
+                    self.heard = Heard::Away;
                     self.adopt_without_engine();
                 }
             }
@@ -76,8 +76,7 @@ impl Core {
         self.containers = present;
         self.engine.connected = true;
         self.engine.reason = None;
-        self.settled = true;
-        if std::mem::take(&mut self.unconfirmed) {
+        if std::mem::replace(&mut self.heard, Heard::Everything) != Heard::Everything {
             self.converge();
         }
     }

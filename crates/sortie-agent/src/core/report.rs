@@ -195,7 +195,7 @@ impl Core {
             problems.push(Problem {
                 object: object.to_owned(),
                 message,
-            })
+            });
         };
         if let Some(problem) = &self.policies.problem {
             add(
@@ -218,7 +218,7 @@ impl Core {
         for errors in self.planner.network_errors() {
             add("network label", errors.to_string());
         }
-        if self.proof_lost {
+        if self.proof_losses > 0 {
             add(
                 "proof",
                 "reports of flows or drops were lost: more came than could be read".to_owned(),

@@ -50,7 +50,7 @@ pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
 /// The types of a set's elements, by its name; those of a policy set begin with the name of the
 /// map that leads there.
 pub fn set_shape(name: &str) -> Set {
-    let own = BTreeMap::from_iter(inet_sets().into_iter().chain(netdev().sets));
+    let own: BTreeMap<Name, Set> = inet_sets().into_iter().chain(netdev().sets).collect();
     let shape = own
         .get(name)
         .or_else(|| own.get(name.split('-').next().unwrap_or(name)));

@@ -24,7 +24,7 @@ fn agent() -> Agent {
     ])
 }
 
-fn arguments<'a>(script: &'a str) -> [&'a str; 7] {
+fn arguments(script: &str) -> [&str; 7] {
     ["run", "-a", "203.0.113.11", "--", "/bin/sh", "-c", script]
 }
 
