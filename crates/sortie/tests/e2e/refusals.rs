@@ -1,10 +1,8 @@
 //! What cannot be done: one clear error, an exit code, and what ran before keeps running.
 
-use std::os::unix::process::CommandExt;
-
 use sortie_lab::{ALL_TRAFFIC, ContainerSpec, Outcome, Result, Traffic, eventually};
 
-use crate::stage::{DOCKER_20, HOST_V4, LIMIT, Stage, ip, refusal, sortie};
+use crate::stage::{DOCKER_20, HOST_V4, LIMIT, Stage, ip, refusal};
 
 const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
@@ -128,8 +126,9 @@ fn without_root_nothing_is_tried() -> Result<()> {
         &["status"],
         &["down", "--force"],
     ] {
-        let mut command = std::process::Command::new("/run/sortie-test");
-        command.args(arguments).uid(65534).gid(65534);
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg("/run/sortie-test").args(arguments);
         let outcome = stage.host.run(LIMIT, command)?;
         let error = refusal(&outcome);
         let root = error.contains("root") || error.contains("permission") || error.contains("sudo");
@@ -148,21 +147,23 @@ fn without_an_engine_the_agent_runs_and_says_so() -> Result<()> {
     // Nothing is where the engine's socket should be.
     let _ = std::fs::remove_file(stage.engine.socket());
     stage.spawn_agent("", &[])?;
-    let status = eventually(LIMIT, "the agent tells of the engine", || {
-        let status = stage.json(&["status"]).map_err(|error| error.to_string())?;
-        if status["engine"]["reason"]
-            .to_string()
-            .contains("there is no socket at")
-        {
+    let shown = eventually(LIMIT, "the agent tells of the engine", || {
+        let status = stage.run(&["status"]).map_err(|error| error.to_string())?;
+        if status.stdout.contains("there is no socket at") {
             Ok(status)
         } else {
-            Err(status.to_string())
+            Err(status.stdout + &status.stderr)
         }
     })?;
-    assert_eq!(status["engine"]["connected"], false, "{status}");
-    let shown = stage.run(&["status"])?;
     assert_eq!(shown.code(), 1);
     assert!(shown.stdout.contains("start Docker"), "{}", shown.stdout);
+    let log = stage.agent().stderr()?;
+    let told = log
+        .lines()
+        .filter(|line| line.contains("there is no socket at"));
+    assert_eq!(told.count(), 1, "{log}");
+    let status = stage.json(&["status"])?;
+    assert_eq!(status["engine"]["connected"], false, "{status}");
     Ok(())
 }
 
