@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use sortie_lab::{
-    ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Place, Result, UplinkSpec, eventually_true,
+    ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Place, Result, Snapshot, UplinkSpec,
+    eventually,
 };
 
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip};
@@ -49,25 +50,6 @@ fn has_address(place: &dyn Place, address: IpAddr) -> Result<bool> {
     Ok(shown.contains(&format!(" {address}/")))
 }
 
-/// What `attach` makes on the host, as `ip` shows it.
-fn leftovers(stage: &Stage) -> Result<String> {
-    let mut left = stage.host.ip("-o link show type veth")?;
-    // The uplink is one end of a veth pair too.
-    left = left
-        .lines()
-        .filter(|line| !line.contains(" up0@"))
-        .collect();
-    for list in ["-4 neigh show proxy", "-6 neigh show proxy"] {
-        left += &stage.host.ip(list)?;
-    }
-    for family in ["-4", "-6"] {
-        let routes = stage.host.ip(&format!("{family} route show table all"))?;
-        let ours = |line: &&str| line.contains(V4) || line.contains(V6);
-        left.extend(routes.lines().filter(ours));
-    }
-    Ok(left)
-}
-
 fn seen_as_attached(engine: EngineKind) -> Result<()> {
     let stage = stage("article", engine)?;
     let container = container1(&stage)?;
@@ -110,12 +92,13 @@ fn the_address_answers_from_outside_docker_20() -> Result<()> {
 fn detach_takes_it_all_away(engine: EngineKind) -> Result<()> {
     let stage = stage("detach", engine)?;
     let container = container1(&stage)?;
-    assert_eq!(leftovers(&stage)?, "");
+    let host = stage.snapshot(&stage.host)?;
+    let own = stage.snapshot(&container)?;
     attach(&stage);
-    assert_ne!(leftovers(&stage)?, "");
+    assert_ne!(host.diff(&Snapshot::take(&stage.host)?), "");
     stage.ok(&["detach", "container1"]);
-    assert_eq!(leftovers(&stage)?, "");
-    assert!(!has_address(&container, ip(V4))?);
+    assert_eq!(host.diff(&Snapshot::take(&stage.host)?), "");
+    assert_eq!(own.diff(&Snapshot::take(&container)?), "");
     let to = stage.lab.destination()?;
     for traffic in ALL_TRAFFIC {
         stage.lab.expect_nothing(&container, traffic, to.v4)?;
@@ -137,11 +120,16 @@ fn detach_takes_it_all_away_docker_29() -> Result<()> {
 
 fn the_containers_end_takes_it_all_away(engine: EngineKind) -> Result<()> {
     let stage = stage("stop", engine)?;
+    let host = stage.snapshot(&stage.host)?;
     let container = container1(&stage)?;
     attach(&stage);
     container.stop()?;
-    eventually_true(LIMIT, "nothing is left", || {
-        leftovers(&stage).is_ok_and(|left| left.is_empty())
+    eventually(LIMIT, "nothing is left", || {
+        let now = Snapshot::take(&stage.host).map_err(|error| error.to_string())?;
+        match host.diff(&now) {
+            same if same.is_empty() => Ok(()),
+            different => Err(different),
+        }
     })?;
     container.start()?;
     attach(&stage);
