@@ -8,7 +8,7 @@ use sortie_lab::{
     eventually,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, snapshot};
 
 /// The address that the article gives to `container1`.
 const V4: &str = "192.168.10.11";
@@ -92,8 +92,8 @@ fn the_address_answers_from_outside_docker_20() -> Result<()> {
 fn detach_takes_it_all_away(engine: EngineKind) -> Result<()> {
     let stage = stage("detach", engine)?;
     let container = container1(&stage)?;
-    let host = stage.snapshot(&stage.host)?;
-    let own = stage.snapshot(&container)?;
+    let host = snapshot(&stage.host)?;
+    let own = snapshot(&container)?;
     attach(&stage);
     assert_ne!(host.diff(&Snapshot::take(&stage.host)?), "");
     stage.ok(&["detach", "container1"]);
@@ -120,7 +120,7 @@ fn detach_takes_it_all_away_docker_29() -> Result<()> {
 
 fn the_containers_end_takes_it_all_away(engine: EngineKind) -> Result<()> {
     let stage = stage("stop", engine)?;
-    let host = stage.snapshot(&stage.host)?;
+    let host = snapshot(&stage.host)?;
     let container = container1(&stage)?;
     attach(&stage);
     container.stop()?;

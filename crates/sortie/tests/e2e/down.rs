@@ -3,7 +3,7 @@
 use sortie_lab::{Container, ContainerSpec, EngineKind, Process, Result, Snapshot, Traffic};
 
 use crate::stage::{
-    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip, refusal,
+    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip, refusal, snapshot,
 };
 
 const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
@@ -43,10 +43,10 @@ impl Scene {
             ContainerSpec::new("container1").network("none"),
         ] {
             let container = stage.engine.run(&spec)?;
-            let before = stage.snapshot(&container)?;
+            let before = snapshot(&container)?;
             containers.push((container, before));
         }
-        let before = stage.snapshot(&stage.host)?;
+        let before = snapshot(&stage.host)?;
         stage.start_agent("guard: All\n")?;
         stage.wait_for("web", "Ready")?;
         let outcome = stage.apply(POLICY)?;

@@ -2,7 +2,7 @@
 
 use sortie_lab::{ALL_TRAFFIC, ContainerSpec, Outcome, Result, Traffic, eventually};
 
-use crate::stage::{DOCKER_20, HOST_V4, LIMIT, Stage, ip, refusal};
+use crate::stage::{DOCKER_20, HOST_V4, LIMIT, Stage, ip, refusal, snapshot};
 
 const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
@@ -190,7 +190,7 @@ fn a_kernel_without_what_is_needed_is_refused() -> Result<()> {
     let mut stage = Stage::without_agent("needed", DOCKER_20)?;
     let web = ContainerSpec::new("web").label("sortie.egress", "203.0.113.11");
     let web = stage.engine.run(&web)?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     for feature in ["nf-tables", "bridge-family", "netdev-egress", "fib"] {
         let hidden = format!("probe:{feature}=unsupported");
         let outcome = agent(&mut stage, &["--failpoints", &hidden])?;
@@ -205,7 +205,7 @@ fn a_kernel_without_what_is_needed_is_refused() -> Result<()> {
             error.contains(&format!("this kernel has no {feature}")),
             "{error}"
         );
-        assert_eq!(before.diff(&stage.snapshot(&stage.host)?), "");
+        assert_eq!(before.diff(&snapshot(&stage.host)?), "");
     }
     let to = stage.lab.destination()?.v4;
     stage

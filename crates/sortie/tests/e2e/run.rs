@@ -5,7 +5,7 @@ use sortie_lab::{
     ALL_TRAFFIC, Place, Process, Result, Snapshot, UplinkSpec, eventually, eventually_true,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, refusal, sortie};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, refusal, snapshot, sortie};
 
 /// On the uplink's subnet, and on no interface of the host.
 const V4: &str = "203.0.113.21";
@@ -57,7 +57,7 @@ fn wait_until_as(stage: &Stage, before: &Snapshot) -> Result<()> {
 #[test]
 fn seen_as_its_address() -> Result<()> {
     let stage = stage("run")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let both = format!("{V4},{V6}");
     let process = started(&stage, "run", &["--address", &both], &STAY)?;
     seen_as(&stage, &process, V4, Some(V6))?;
@@ -102,7 +102,7 @@ fn the_exit_code_is_the_commands() -> Result<()> {
 #[test]
 fn a_signal_goes_on_to_the_command() -> Result<()> {
     let stage = stage("signal")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let trap = "trap 'echo told; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     let process = started(&stage, "run", &["--address", V4], &["sh", "-c", trap])?;
     process.signal(Signal::SIGTERM)?;
@@ -114,7 +114,7 @@ fn a_signal_goes_on_to_the_command() -> Result<()> {
 #[test]
 fn killed_the_agent_takes_it_away() -> Result<()> {
     let stage = stage("killed")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let process = started(&stage, "run", &["--address", V4], &STAY)?;
     process.kill()?;
     wait_until_as(&stage, &before)
@@ -123,7 +123,7 @@ fn killed_the_agent_takes_it_away() -> Result<()> {
 #[test]
 fn killed_while_the_agent_is_away_the_next_agent_takes_it_away() -> Result<()> {
     let mut stage = stage("orphan")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let process = started(&stage, "run", &["--address", V4], &STAY)?;
     stage.kill_agent()?;
     process.kill()?;
@@ -134,7 +134,7 @@ fn killed_while_the_agent_is_away_the_next_agent_takes_it_away() -> Result<()> {
 #[test]
 fn the_agents_death_and_return_interrupt_nothing() -> Result<()> {
     let mut stage = stage("away")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let both = format!("{V4},{V6}");
     let process = started(&stage, "run", &["--address", &both], &STAY)?;
     stage.kill_agent()?;
@@ -175,7 +175,7 @@ fn it_leaves_by_the_uplink_that_is_named() -> Result<()> {
 #[test]
 fn an_address_that_is_not_free_is_refused() -> Result<()> {
     let stage = stage("taken")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let on_the_host = stage.refused(&["run", "--address", "203.0.113.5", "--", "true"]);
     assert!(
         on_the_host.contains("203.0.113.5 is on this host itself (up0)"),
@@ -207,7 +207,7 @@ fn without_an_agent_it_says_so_and_starts_nothing() -> Result<()> {
 #[test]
 fn what_the_command_leaves_running_loses_its_way_out() -> Result<()> {
     let stage = stage("left")?;
-    let before = stage.snapshot(&stage.host)?;
+    let before = snapshot(&stage.host)?;
     let outcome = stage.run(&[
         "run",
         "--address",

@@ -13,7 +13,7 @@ use sortie_lab::{
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The host's own addresses: what packets leave with that nobody manages.
 pub(crate) const HOST_V4: &str = "203.0.113.5";
@@ -158,29 +158,6 @@ impl Stage {
         })
     }
 
-    /// The network settings of a place, once its kernel has settled its link-local addresses.
-    pub(crate) fn snapshot(&self, place: &dyn Place) -> Result<Snapshot> {
-        let netns = place.place()?;
-        let unsettled = || -> Result<Vec<String>> {
-            let links = netns.ip("-o link")?;
-            let tentative = netns.ip("-o addr show tentative")?;
-            // Without a carrier it stays so.
-            let waits = |line: &&str| {
-                let device = line.split_whitespace().nth(1).unwrap_or_default();
-                links.lines().any(|link| {
-                    link.contains(&format!(" {device}")) && !link.contains("NO-CARRIER")
-                })
-            };
-            Ok(tentative.lines().filter(waits).map(str::to_owned).collect())
-        };
-        eventually(LIMIT, "no address is tentative", || match unsettled() {
-            Ok(lines) if lines.is_empty() => Ok(()),
-            Ok(lines) => Err(lines.join("; ")),
-            Err(error) => Err(error.to_string()),
-        })?;
-        Snapshot::take(place)
-    }
-
     /// Starts `sortie ARGUMENTS` in the host, and waits for nothing.
     pub(crate) fn spawn(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let mut command = sortie();
@@ -296,4 +273,27 @@ pub(crate) fn refusal(outcome: &Outcome) -> String {
     let errors = outcome.stderr.matches("sortie: ").count();
     assert_eq!(errors, 1, "one error: {}", outcome.stderr);
     outcome.stderr.clone()
+}
+
+/// The network settings of a place, once its kernel has settled its link-local addresses.
+pub(crate) fn snapshot(place: &dyn Place) -> Result<Snapshot> {
+    let netns = place.place()?;
+    let unsettled = || -> Result<Vec<String>> {
+        let links = netns.ip("-o link")?;
+        let tentative = netns.ip("-o addr show tentative")?;
+        // Without a carrier it stays so.
+        let waits = |line: &&str| {
+            let device = line.split_whitespace().nth(1).unwrap_or_default();
+            links
+                .lines()
+                .any(|link| link.contains(&format!(" {device}")) && !link.contains("NO-CARRIER"))
+        };
+        Ok(tentative.lines().filter(waits).map(str::to_owned).collect())
+    };
+    eventually(LIMIT, "no address is tentative", || match unsettled() {
+        Ok(lines) if lines.is_empty() => Ok(()),
+        Ok(lines) => Err(lines.join("; ")),
+        Err(error) => Err(error.to_string()),
+    })?;
+    Snapshot::take(place)
 }
