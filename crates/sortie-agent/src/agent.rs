@@ -9,15 +9,21 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use sortie_api::config::AgentConfig;
 use sortie_kernel::failpoint::Failpoints;
+use sortie_kernel::probe::{self, Feature};
 use sortie_kernel::watch::Watch;
 use sortie_kernel::{Kernel, kernel};
 use sortie_workloads::docker::{self, DockerConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, proof, server};
+
+/// How long answers may still be on their way when the agent ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How `sortie agent` is started.
 #[derive(Debug, Clone)]
@@ -45,13 +51,14 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
     match holder::inherited() {
         None => holder::hold(&notes(&options.socket)),
         Some(socket) => {
+            let missing = missing(&options.failpoints)?;
             let kernel = kernel::Options {
                 state: notes(&options.socket),
                 failpoints: options.failpoints.clone(),
                 socket: Some(socket),
                 ..kernel::Options::default()
             };
-            agent(options, config, Kernel::open(kernel)?)
+            agent(options, config, Kernel::open(kernel)?, missing)
         }
     }
 }
@@ -83,6 +90,19 @@ pub fn down_by_force(socket: &Path) -> Result<Removed, Error> {
     down(socket)
 }
 
+/// What the kernel lacks that we can do without; lacking anything else is an error.
+fn missing(failpoints: &Failpoints) -> Result<Vec<Feature>, Error> {
+    let missing = probe::missing(failpoints)?;
+    if let Some(needed) = missing.iter().find(|feature| feature.is_needed()) {
+        let (feature, meaning) = (*needed, needed.meaning());
+        return Err(sortie_kernel::Error::Unsupported { feature, meaning }.into());
+    }
+    for feature in &missing {
+        tracing::warn!(%feature, "this kernel does not have it: {}", feature.meaning());
+    }
+    Ok(missing)
+}
+
 fn notes(socket: &Path) -> PathBuf {
     socket
         .parent()
@@ -103,7 +123,12 @@ fn configuration(options: &Options) -> Result<AgentConfig, Error> {
     Ok(config)
 }
 
-fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitCode, Error> {
+fn agent(
+    options: &Options,
+    config: AgentConfig,
+    kernel: Kernel,
+    missing: Vec<Feature>,
+) -> Result<ExitCode, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -115,14 +140,20 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     // Subscribed before the first look, so that nothing falls between.
     watch_host(&handle)?;
     watch_folder(&handle, policies.path())?;
-    proof::listen(&handle)?;
+    proof::listen(&handle, &missing)?;
     let engine = DockerConfig {
         socket: config.docker.socket.clone(),
     };
     let attachments = Attachments::load(&notes(&options.socket));
-    let core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    let mut core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    core.missing = missing;
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
     let sources = handle.clone();
+    let (ended, ending) = oneshot::channel::<()>();
+    let answering = runtime.spawn(server::serve(listener, handle, async {
+        // An error is the other end's being dropped, which means the same.
+        let _ = ending.await;
+    }));
     runtime.block_on(async move {
         let (mut changes, _source) = docker::watch(engine)?;
         let forward = sources.clone();
@@ -133,7 +164,6 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
                 }
             }
         });
-        tokio::spawn(server::serve(listener, sources.clone()));
         let mut terminate =
             signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
         let mut interrupt =
@@ -149,8 +179,10 @@ fn agent(options: &Options, config: AgentConfig, kernel: Kernel) -> Result<ExitC
     })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %options.socket.display(), "the agent runs");
     core.run(&events);
-    // An answer to `down` may still be on its way out.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // An answer to `down` may still be on its way out; followers of flows never end.
+    drop(ended);
+    let _ = runtime.block_on(async { timeout(LAST_ANSWERS, answering).await });
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,6 +14,7 @@ use sortie_api::config::AgentConfig;
 use sortie_api::workload::{Change, Network, WorkloadId};
 use sortie_kernel::Kernel;
 use sortie_kernel::facts;
+use sortie_kernel::probe::Feature;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
 use tokio::sync::{broadcast, oneshot};
@@ -114,6 +115,8 @@ pub struct Core {
     /// What the engine's source reports, without attachments.
     containers: BTreeSet<WorkloadId>,
     attachments: Attachments,
+    /// What the kernel lacks that we can do without.
+    pub(crate) missing: Vec<Feature>,
     flows: VecDeque<api::Flow>,
     drops: VecDeque<api::Drop>,
     leaks: u64,
@@ -175,6 +178,7 @@ impl Core {
             networks: BTreeMap::new(),
             containers: BTreeSet::new(),
             attachments,
+            missing: Vec::new(),
             flows: VecDeque::new(),
             drops: VecDeque::new(),
             leaks: 0,

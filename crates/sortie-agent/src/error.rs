@@ -55,6 +55,9 @@ pub enum Error {
     /// A request that cannot be met: what, why, what to do.
     #[error("{0}")]
     Refused(String),
+    /// A workload that the engine has not told of, or not yet: what, why, what to do.
+    #[error("{0}")]
+    Unknown(String),
     /// The core ended while somebody waited for it.
     #[error("the agent is shutting down")]
     Ending,

@@ -12,6 +12,7 @@ use nfnetlink::Notice;
 use nfnetlink::conntrack::{self, Conntrack, Groups, Ports};
 use sortie_api::policy::Protocol;
 use sortie_api::workload::IfIndex;
+use sortie_kernel::probe::Feature;
 use sortie_plan::explain::Expected;
 use sortie_plan::precedence::Target;
 use sortie_plan::reason::{LOG_GROUP, Reason};
@@ -23,23 +24,29 @@ use crate::core::{Core, Event, Handle};
 /// How long a reader waits before it looks whether anybody still listens.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts both readers in the calling thread's network namespace; they end with the core.
-pub fn listen(handle: &Handle) -> Result<(), Error> {
+/// Starts the readers that the kernel has something for, in the calling thread's network
+/// namespace; they end with the core.
+pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
     let failed = |what| move |source| Error::Listen { what, source };
-    let mut flows =
-        conntrack::listen(Groups::NEW | Groups::DESTROY).map_err(failed("conntrack's events"))?;
-    let log = nfnetlink::log::Config::new(LOG_GROUP);
-    let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
-    read("flows", handle, move || {
-        flows
-            .next(PATIENCE)
-            .map(|notice| notice.map(|n| event(n, Event::Flow)))
-    })?;
-    read("drops", handle, move || {
-        drops
-            .next(PATIENCE)
-            .map(|notice| notice.map(|n| event(n, Event::Dropped)))
-    })
+    if !missing.contains(&Feature::ConntrackEvents) {
+        let groups = Groups::NEW | Groups::DESTROY;
+        let mut flows = conntrack::listen(groups).map_err(failed("conntrack's events"))?;
+        read("flows", handle, move || {
+            flows
+                .next(PATIENCE)
+                .map(|notice| notice.map(|n| event(n, Event::Flow)))
+        })?;
+    }
+    if !missing.contains(&Feature::Nflog) {
+        let log = nfnetlink::log::Config::new(LOG_GROUP);
+        let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
+        read("drops", handle, move || {
+            drops
+                .next(PATIENCE)
+                .map(|notice| notice.map(|n| event(n, Event::Dropped)))
+        })?;
+    }
+    Ok(())
 }
 
 fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {

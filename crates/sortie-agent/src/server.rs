@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Query, State};
@@ -41,8 +42,12 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Answers until the core ends.
-pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> {
+/// Answers until `ended`; then the answers under way are still finished.
+pub async fn serve(
+    listener: UnixListener,
+    handle: Handle,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/policies", get(policies).post(put_policies))
@@ -56,9 +61,15 @@ pub async fn serve(listener: UnixListener, handle: Handle) -> Result<(), Error> 
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(listener, router)
+        .with_graceful_shutdown(ended)
         .await
         .map_err(Error::system("serve the admin API"))
 }
+
+/// `docker run` may return before the engine's event is here: how long `attach` waits for it.
+const ENGINE_TELLS: Duration = Duration::from_secs(2);
+/// How often it looks.
+const ENGINE_ASKED: Duration = Duration::from_millis(20);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -145,7 +156,16 @@ async fn attach(
     State(handle): State<Handle>,
     Json(body): Json<api::AttachRequest>,
 ) -> Answer<api::Attachment> {
-    handle.call(move |core| core.attach(&body)).await.map(Json)
+    let deadline = Instant::now() + ENGINE_TELLS;
+    loop {
+        let request = body.clone();
+        match handle.call(move |core| core.attach(&request)).await {
+            Err(Error::Unknown(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(ENGINE_ASKED).await;
+            }
+            answer => return answer.map(Json),
+        }
+    }
 }
 
 async fn detach(
@@ -184,7 +204,9 @@ fn lines<T: Serialize + Clone + Send + 'static>(
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Refused(_) | Self::Policies(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Refused(_) | Self::Unknown(_) | Self::Policies(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -90,7 +90,6 @@ async fn follow(config: DockerConfig, home: Namespace, sender: mpsc::Sender<Chan
             pause = BACK_OFF.0;
         }
         if !away {
-            tracing::warn!(%error, "the engine is away");
             if sender.send(Change::Away(error.to_string())).await.is_err() {
                 return;
             }

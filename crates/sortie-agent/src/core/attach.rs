@@ -193,7 +193,7 @@ impl Core {
             )));
         }
         let Some(since) = started(lives_with) else {
-            return Err(Error::Refused(format!(
+            return Err(Error::Unknown(format!(
                 "{name} is not running (process {lives_with})"
             )));
         };

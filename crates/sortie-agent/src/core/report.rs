@@ -118,7 +118,7 @@ impl Core {
             (Some(_), Some(_)) => Err(Error::Refused(format!(
                 "several workloads' ids begin with {wanted:?}"
             ))),
-            (None, _) if self.engine.connected => Err(Error::Refused(format!(
+            (None, _) if self.engine.connected => Err(Error::Unknown(format!(
                 "no running workload is named {wanted:?}; `sortie status --all` lists them"
             ))),
             (None, _) => Err(Error::Refused(format!(
@@ -205,6 +205,9 @@ impl Core {
         }
         if let Some(failing) = &self.failing {
             add("kernel", failing.error.clone());
+        }
+        for feature in &self.missing {
+            add("kernel", format!("no {feature}: {}", feature.meaning()));
         }
         if let Some(reason) = &self.engine.reason {
             add(

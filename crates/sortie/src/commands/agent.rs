@@ -1,5 +1,6 @@
 //! `sortie agent`.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let failpoints = args.failpoints.as_deref().unwrap_or_default();
     let options = sortie_agent::Options {

@@ -2,4 +2,10 @@
 
 mod stage;
 
+mod article;
 mod containers;
+mod down;
+mod odd;
+mod proof;
+mod refusals;
+mod run;

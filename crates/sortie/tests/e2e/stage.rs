@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use sortie_lab::{
     Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
-    NetworkSpec, Outcome, Place, Process, Result, UplinkSpec, eventually,
+    NetworkSpec, Outcome, Place, Process, Result, Snapshot, UplinkSpec, eventually,
+    eventually_true,
 };
 
 /// Long enough for a loaded machine; nothing waits that long when all is well.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The host's own addresses: what packets leave with that nobody manages.
 pub(crate) const HOST_V4: &str = "203.0.113.5";
@@ -54,16 +55,31 @@ impl Stage {
 
     /// The same before the agent is started.
     pub(crate) fn without_agent(name: &str, engine: EngineKind) -> Result<Self> {
-        let lab = Lab::new(name)?;
         let uplink = UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]);
-        let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
+        let stage = Self::with_uplinks(name, engine, [uplink])?;
         for last in 11..=13 {
-            host.ip(&format!("addr add 203.0.113.{last}/32 dev up0"))?;
+            stage
+                .host
+                .ip(&format!("addr add 203.0.113.{last}/32 dev up0"))?;
             // Deprecated, or the kernel would choose it for others too (RFC 6724, rule 3).
-            host.ip(&format!(
+            stage.host.ip(&format!(
                 "addr add 2001:db8:113::{last}/128 dev up0 preferred_lft 0 nodad"
             ))?;
         }
+        Ok(stage)
+    }
+
+    /// A host with these uplinks and an engine; no egress addresses and no agent.
+    pub(crate) fn with_uplinks(
+        name: &str,
+        engine: EngineKind,
+        uplinks: impl IntoIterator<Item = UplinkSpec>,
+    ) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let spec = uplinks
+            .into_iter()
+            .fold(HostSpec::new("h1"), HostSpec::uplink);
+        let host = lab.host(&spec)?;
         let engine = Engine::start(&host, &EngineSpec::new(engine))?;
         Ok(Self {
             lab,
@@ -125,6 +141,30 @@ impl Stage {
         u32::try_from(status["pid"].as_u64().expect("a pid")).expect("a pid")
     }
 
+    /// Kills the agent and its holder as `kill -9` does, and waits until both are gone.
+    pub(crate) fn kill_agent(&mut self) -> Result<()> {
+        let worker = self.worker_pid();
+        let holder = self.agent.take().expect("an agent");
+        // The holder first: it would start another worker.
+        holder.kill()?;
+        let mut command = Command::new("kill");
+        command.args(["-9", &worker.to_string()]);
+        self.host.run(LIMIT, command)?;
+        // The lock goes with the last of the agent's threads (unix(7), abstract sockets).
+        let sockets = || fs::read_to_string("/proc/thread-self/net/unix");
+        eventually_true(LIMIT, "the agent is gone", || {
+            let sockets = self.host.netns().run(sockets);
+            sockets.is_ok_and(|text| text.is_ok_and(|text| !text.contains("@sortie-agent")))
+        })
+    }
+
+    /// Starts `sortie ARGUMENTS` in the host, and waits for nothing.
+    pub(crate) fn spawn(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let mut command = sortie();
+        command.args(arguments);
+        self.host.spawn(name, command)
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.host.folder().to_owned()
     }
@@ -138,6 +178,21 @@ impl Stage {
         let mut command = sortie();
         command.args(arguments);
         self.host.run(LIMIT, command)
+    }
+
+    /// Runs `sortie ARGUMENTS`, which must succeed.
+    #[track_caller]
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).expect("sortie runs");
+        assert_eq!(outcome.code(), 0, "{arguments:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+
+    /// Runs `sortie ARGUMENTS`, which must fail with exit code 1 and one error: its text.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).expect("sortie runs");
+        refusal(&outcome)
     }
 
     /// Runs `sortie ARGUMENTS -o json`, whatever its exit code.
@@ -209,4 +264,36 @@ impl Stage {
 /// The built binary.
 pub(crate) fn sortie() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sortie"))
+}
+
+/// The one error of a command that must have failed with exit code 1.
+#[track_caller]
+pub(crate) fn refusal(outcome: &Outcome) -> String {
+    assert_eq!(outcome.code(), 1, "{}{}", outcome.stdout, outcome.stderr);
+    let errors = outcome.stderr.matches("sortie: ").count();
+    assert_eq!(errors, 1, "one error: {}", outcome.stderr);
+    outcome.stderr.clone()
+}
+
+/// The network settings of a place, once its kernel has settled its link-local addresses.
+pub(crate) fn snapshot(place: &dyn Place) -> Result<Snapshot> {
+    let netns = place.place()?;
+    let unsettled = || -> Result<Vec<String>> {
+        let links = netns.ip("-o link")?;
+        let tentative = netns.ip("-o addr show tentative")?;
+        // Without a carrier it stays so.
+        let waits = |line: &&str| {
+            let device = line.split_whitespace().nth(1).unwrap_or_default();
+            links
+                .lines()
+                .any(|link| link.contains(&format!(" {device}")) && !link.contains("NO-CARRIER"))
+        };
+        Ok(tentative.lines().filter(waits).map(str::to_owned).collect())
+    };
+    eventually(LIMIT, "no address is tentative", || match unsettled() {
+        Ok(lines) if lines.is_empty() => Ok(()),
+        Ok(lines) => Err(lines.join("; ")),
+        Err(error) => Err(error.to_string()),
+    })?;
+    Snapshot::take(place)
 }
