@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{Doing, LabError, Result};
+use crate::netns::Netns;
+use crate::place::Place;
 use crate::wait::eventually;
 
 /// A program that runs in a host. It is killed when this is dropped.
@@ -109,6 +111,16 @@ impl Process {
     /// The last lines of both outputs, for a message.
     pub fn tail(&self) -> String {
         tail(&self.output) + &tail(&self.errors)
+    }
+}
+
+impl Place for Process {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn place(&self) -> Result<Netns> {
+        Netns::open(Path::new(&format!("/proc/{}/ns/net", self.pid)), &self.name)
     }
 }
 
