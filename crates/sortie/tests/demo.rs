@@ -1,7 +1,10 @@
-//! `sortie demo` as a user runs it: every row right, in JSON, with exit code 0.
+//! `sortie demo` as a user runs it: every row right, in JSON, with exit code 0; nothing left behind.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Step, workload, policy, and the last part of the expected address; none where nothing may leave.
@@ -26,6 +29,31 @@ fn every_row_is_right() {
     assert_eq!(rows, expected_rows(), "{errors}");
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(errors.contains("demo: taking the lab down"), "{errors}");
+}
+
+#[test]
+fn a_signal_takes_the_lab_down() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_sortie"))
+        .arg("demo")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the demo starts");
+    let mut errors = BufReader::new(demo.stderr.take().expect("a pipe"));
+    let mut said = String::new();
+    // Then there are a host, an engine and its processes to take down.
+    while !said.contains("demo: Docker ") {
+        assert_ne!(errors.read_line(&mut said).expect("a line"), 0, "{said}");
+    }
+    let labs = std::env::temp_dir().join("sortie-lab");
+    let lab = labs.join(format!("demo-{}-0", demo.id()));
+    assert!(lab.is_dir(), "{} is the lab's folder", lab.display());
+    let pid = i32::try_from(demo.id()).expect("a process id");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("a signal");
+    errors.read_to_string(&mut said).expect("the rest");
+    assert_eq!(demo.wait().expect("its end").code(), Some(1), "{said}");
+    assert!(said.contains("sortie: the demo was interrupted"), "{said}");
+    assert!(!lab.exists(), "{} is left:\n{said}", lab.display());
 }
 
 fn expected_rows() -> Vec<Value> {
