@@ -6,6 +6,7 @@ mod apply;
 mod attach;
 mod completion;
 mod delete;
+mod demo;
 mod down;
 mod drops;
 mod explain;
@@ -96,6 +97,8 @@ enum Command {
     Agent(agent::Args),
     /// Remove everything that Sortie ever made on this host
     Down(down::Args),
+    /// Show it all in a lab host with a real Docker engine (exit code 1 if a row is not right)
+    Demo(demo::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
 }
@@ -120,6 +123,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Observe(args) => block_on(observe::run(&args)),
         Command::Agent(args) => agent::run(&args, &socket.socket),
         Command::Down(args) => block_on(down::run(&args, &socket.client(), &socket.socket)),
+        Command::Demo(args) => block_on(demo::run(&args)),
         Command::Completion(args) => completion::run(&args),
     }
 }

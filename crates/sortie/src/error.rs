@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sortie_agent::client::ClientError;
 use sortie_agent::observe::ObserveError;
 use sortie_api::problem::FileErrors;
+use sortie_lab::LabError;
 
 /// Every way a command fails; the exit code is 1.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,36 @@ pub(crate) enum CliError {
     /// The agent cannot run, or its leftovers cannot be removed.
     #[error(transparent)]
     Agent(Box<sortie_agent::Error>),
+    /// The demo's lab cannot be made, or does not do what it is told.
+    #[error(transparent)]
+    Lab(Box<LabError>),
+    /// There is no Docker engine for the demo.
+    #[error(
+        "the demo needs a Docker engine of its own, and dockerd is neither in PATH nor at {path}: run `make demo`, which installs what is missing"
+    )]
+    NoEngine {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The demo cannot make a file in its lab.
+    #[error("cannot make {}: {source}", .path.display())]
+    Make {
+        /// In the lab's folder.
+        path: PathBuf,
+        /// From the system.
+        source: io::Error,
+    },
+    /// A step of the demo that must succeed did not.
+    #[error("`{command}` failed in the demo's host: {detail}")]
+    Demo {
+        /// The command line.
+        command: String,
+        /// What it said.
+        detail: String,
+    },
+    /// A signal ended the demo.
+    #[error("the demo was interrupted; its lab is gone")]
+    Interrupted,
     /// `--failpoints` makes no sense.
     #[error("--failpoints: {0}")]
     Failpoints(sortie_kernel::Error),
@@ -114,5 +145,11 @@ pub(crate) enum CliError {
 impl From<sortie_agent::Error> for CliError {
     fn from(error: sortie_agent::Error) -> Self {
         Self::Agent(Box::new(error))
+    }
+}
+
+impl From<LabError> for CliError {
+    fn from(error: LabError) -> Self {
+        Self::Lab(Box::new(error))
     }
 }
