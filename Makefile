@@ -1,0 +1,49 @@
+# What the commands of README.md do. Everything is built below target/, in one place.
+
+.PHONY: demo test check build fuzz bench-plan bench-kernel clean
+
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+SORTIE := $(TARGET_DIR)/$(TRIPLE)/release/sortie
+FUZZ_SECONDS ?= 60
+TEST_THREADS ?= 2
+
+# Shows it: a lab host with a real Docker engine, one table. Needs root for the lab.
+demo:
+	scripts/install.sh demo
+	$(MAKE) build
+	$(SORTIE) demo
+
+# Everything. Needs root. The tests of engines start real daemons, so only two tests run at a time.
+# Ignored tests are processes that other tests start; they are not for running alone.
+test:
+	scripts/install.sh test
+	cargo test --locked --workspace -- --test-threads=$(TEST_THREADS)
+
+# The quick part: no root, no engine. The unit tests of sortie-kernel make network namespaces, so
+# they are part of `test`.
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace --exclude sortie-kernel --lib --bins --test dependencies
+
+# One static binary.
+build:
+	cargo build --locked --release -p sortie
+	@echo "built $(SORTIE)"
+
+# Takes cargo-fuzz and a nightly toolchain.
+fuzz:
+	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
+
+# The cost of a plan. Needs no root.
+bench-plan:
+	cargo bench --locked -p sortie-plan --bench '*'
+
+# The cost of kernel operations. Needs root.
+bench-kernel:
+	cargo bench --locked -p nfnetlink --bench elements
+
+# Build results only: never policies, state, or the cache of engines.
+clean:
+	cargo clean
