@@ -2,9 +2,7 @@
 
 use sortie_lab::{ALL_TRAFFIC, ContainerSpec, EngineKind, Result, Traffic};
 
-use crate::stage::{
-    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, Stage, ip,
-};
+use crate::stage::{HOST_V4, HOST_V6, Stage, ip};
 
 /// Two labelled containers on one bridge leave with two addresses, their neighbour as ever; TCP,
 /// UDP and ICMP echo, IPv4 and IPv6; among each other nothing changes.
@@ -45,17 +43,4 @@ fn each_leaves_with_its_own_address(engine: EngineKind) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn each_leaves_with_its_own_address_docker_20() -> Result<()> {
-    each_leaves_with_its_own_address(DOCKER_20)
-}
-
-#[test]
-fn each_leaves_with_its_own_address_docker_29_nftables() -> Result<()> {
-    each_leaves_with_its_own_address(DOCKER_29_NFTABLES)
-}
-
-#[test]
-fn each_leaves_with_its_own_address_docker_29_iptables() -> Result<()> {
-    each_leaves_with_its_own_address(DOCKER_29_IPTABLES)
-}
+on_every_engine!(each_leaves_with_its_own_address);

@@ -1,11 +1,19 @@
 //! End to end over the built binary: real engines in lab hosts, and what the other side saw.
 
+#[macro_use]
 mod stage;
+mod sender;
 
+mod address;
+mod agent;
 mod article;
 mod containers;
+mod destinations;
 mod down;
+mod lifecycle;
 mod odd;
+mod ports;
 mod proof;
+mod recycled;
 mod refusals;
 mod run;

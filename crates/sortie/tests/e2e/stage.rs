@@ -20,12 +20,39 @@ pub(crate) const HOST_V4: &str = "203.0.113.5";
 /// The same in IPv6.
 pub(crate) const HOST_V6: &str = "2001:db8:113::5";
 
+/// An agent's configuration with the guard on every bridge.
+pub(crate) const GUARD_ALL: &str = "guard: All\n";
+
 /// Every engine that a test may run on.
 pub(crate) const DOCKER_20: EngineKind = EngineKind::Docker20;
 /// Docker 29 with its nftables rules.
 pub(crate) const DOCKER_29_NFTABLES: EngineKind = EngineKind::Docker29(Firewall::Nftables);
 /// Docker 29 with its iptables rules.
 pub(crate) const DOCKER_29_IPTABLES: EngineKind = EngineKind::Docker29(Firewall::Iptables);
+
+/// Makes a test on each engine of a function that takes one.
+macro_rules! on_every_engine {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::stage::{DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES};
+
+            #[test]
+            fn docker_20() -> sortie_lab::Result<()> {
+                super::$name(DOCKER_20)
+            }
+
+            #[test]
+            fn docker_29_nftables() -> sortie_lab::Result<()> {
+                super::$name(DOCKER_29_NFTABLES)
+            }
+
+            #[test]
+            fn docker_29_iptables() -> sortie_lab::Result<()> {
+                super::$name(DOCKER_29_IPTABLES)
+            }
+        }
+    )+};
+}
 
 /// A lab with one host, an engine in it, and an agent.
 ///
@@ -50,6 +77,13 @@ impl Stage {
     pub(crate) fn new(name: &str, engine: EngineKind) -> Result<Self> {
         let mut stage = Self::without_agent(name, engine)?;
         stage.start_agent("")?;
+        Ok(stage)
+    }
+
+    /// The same with the guard on every bridge: whom the agent does not know may send nothing.
+    pub(crate) fn guarded(name: &str, engine: EngineKind) -> Result<Self> {
+        let mut stage = Self::without_agent(name, engine)?;
+        stage.start_agent(GUARD_ALL)?;
         Ok(stage)
     }
 
@@ -147,9 +181,7 @@ impl Stage {
         let holder = self.agent.take().expect("an agent");
         // The holder first: it would start another worker.
         holder.kill()?;
-        let mut command = Command::new("kill");
-        command.args(["-9", &worker.to_string()]);
-        self.host.run(LIMIT, command)?;
+        self.signal("-9", worker)?;
         // The lock goes with the last of the agent's threads (unix(7), abstract sockets).
         let sockets = || fs::read_to_string("/proc/thread-self/net/unix");
         eventually_true(LIMIT, "the agent is gone", || {
@@ -163,6 +195,15 @@ impl Stage {
         let mut command = sortie();
         command.args(arguments);
         self.host.spawn(name, command)
+    }
+
+    /// Sends a process of the host a signal, such as `-STOP`, by the id that the host knows it by.
+    pub(crate) fn signal(&self, signal: &str, pid: u32) -> Result<()> {
+        let mut command = Command::new("kill");
+        command.args([signal, &pid.to_string()]);
+        let outcome = self.host.run(LIMIT, command)?;
+        assert_eq!(outcome.code(), 0, "kill {signal} {pid}: {}", outcome.stderr);
+        Ok(())
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
