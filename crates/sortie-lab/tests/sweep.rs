@@ -1,5 +1,10 @@
 //! A killed test leaves nothing that stops the next one.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy's exception for tests covers only functions marked #[test]"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const GOOD: &str = "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: bank}\nspec:\n  workloads: [{containers: {names: [web]}}]\n  egress: {addresses: [203.0.113.11]}\n";
+const GOOD: &str = "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: bank}\nspec:\n  action: Egress\n  workloads: [{containers: {names: [web]}}]\n  egress: {addresses: [203.0.113.11]}\n";
 
 fn file(name: &str, text: &str) -> api::File {
     api::File {
@@ -41,7 +41,7 @@ fn a_bad_file_is_refused_whole_and_names_itself() {
             &GOOD.replace("203.0.113.11", "203.0.113.999"),
         )])
         .unwrap_err();
-    assert!(error.to_string().contains("mine.yaml:6:"), "{error}");
+    assert!(error.to_string().contains("mine.yaml:7:"), "{error}");
 }
 
 #[test]
