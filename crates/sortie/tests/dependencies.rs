@@ -46,7 +46,10 @@ const ALLOWED: [(&str, &[&str]); 8] = [
         ],
     ),
     // The binary parses arguments and calls libraries; how they act is not its business.
-    ("sortie", &["sortie-agent", "sortie-api", "sortie-lab"]),
+    (
+        "sortie",
+        &["sortie-agent", "sortie-api", "sortie-kernel", "sortie-lab"],
+    ),
 ];
 
 /// The resolved dependencies of this workspace, tests' own left out.

@@ -73,7 +73,7 @@ fn wrong_names_of_files() {
 fn no_agent() {
     assert_snapshot!(all(&[
         &["status", "--socket", "/nonexistent/agent.sock"],
-        &["--socket", "/nonexistent/agent.sock", "down"],
+        &["--socket", "/nonexistent/agent.sock", "get", "policies"],
     ]));
 }
 

@@ -16,7 +16,9 @@ fn policy(name: &str, rest: &str) -> String {
 }
 
 fn egress(last: u8) -> String {
-    format!("  egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n")
+    format!(
+        "  action: Egress\n  egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n"
+    )
 }
 
 /// A stage with these policies and a container that they are for.

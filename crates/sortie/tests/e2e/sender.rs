@@ -70,7 +70,7 @@ impl Sender {
         let mark = stage.lab.mark()?;
         for (to, source) in self.pairs() {
             let what = format!("{to} sees {source}");
-            eventually(LIMIT, &what, || -> Result<(), String> {
+            let seen = eventually(LIMIT, &what, || -> Result<(), String> {
                 let frames = stage
                     .lab
                     .frames_since(&mark)
@@ -80,9 +80,11 @@ impl Sender {
                 if sources.any(|packet| packet.source == source) {
                     return Ok(());
                 }
-                let status = stage.run(&["status", "--all"]);
-                Err(status.map_or_else(|error| error.to_string(), |status| status.stdout))
-            })?;
+                Err("nothing of it left".to_owned())
+            });
+            if let Err(error) = seen {
+                panic!("{error}\n{:?}", stage.run(&["status", "--all"]));
+            }
             for traffic in ALL_TRAFFIC {
                 stage
                     .lab
