@@ -61,18 +61,21 @@ fn lock() -> Result<UnixListener, Error> {
 pub fn end_by_force(notes: &Path) -> Result<(), Error> {
     let text = fs::read_to_string(notes.join(PIDS)).unwrap_or_default();
     let known: Vec<(u32, u64)> = serde_json::from_str(&text).unwrap_or_default();
-    for (pid, since) in known
+    let mut killed = false;
+    for (pid, _) in known
         .into_iter()
         .filter(|(pid, since)| started(*pid) == Some(*since))
     {
         if let Ok(pid) = i32::try_from(pid) {
             kill(Pid::from_raw(pid), Signal::SIGKILL)
                 .map_err(|e| Error::system("end the agent")(e.into()))?;
+            killed = true;
         }
-        let deadline = Instant::now() + FORCED_LIMIT;
-        while started(pid) == Some(since) && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
+    }
+    // A process looks dead while its last threads still hold its files: the lock tells the end.
+    let deadline = Instant::now() + FORCED_LIMIT;
+    while killed && is_locked() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }

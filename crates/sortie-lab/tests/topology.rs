@@ -180,7 +180,7 @@ fn the_machine_is_out_of_reach() -> Result<()> {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script]);
     let outcome = host.run(SOON, command)?;
-    assert_eq!(outcome.stdout, "lock\nlo\nup0\ncat\n");
+    assert_eq!(outcome.stdout, "lock\nlo\nup0\nsh\n");
     assert!(
         outcome.stderr.contains("Read-only file system"),
         "{}",
