@@ -95,15 +95,15 @@ fn round(size: u32) -> Result<Round, Failure> {
         planner.workload(workload, None);
     }
     let ops = planner.adopt(&observed);
-    let planned = Instant::now();
+    let applied_from = Instant::now();
     kernel.apply(&ops)?;
     let end = Instant::now();
     drop(ops);
 
     let mut round = vec![
         ("agent/start", end - begin),
-        ("plan/full", planned - planned_from),
-        ("kernel/load", end - planned),
+        ("plan/full", applied_from - planned_from),
+        ("kernel/load", end - applied_from),
     ];
     round.extend(changes(&mut kernel, &mut planner, &last)?);
     // Once, at the end: hash tables that still grow are listed several times over.
@@ -185,15 +185,17 @@ fn snapshot(size: u32) -> Result<(Snapshot, Workload), Failure> {
 
 /// Makes an uplink that has all egress addresses.
 fn uplink() -> Result<(), Failure> {
-    let mut script = "link set lo up\n\
+    let links = "link set lo up\n\
         link add up0 type veth peer name far0\n\
         link set far0 up\n\
-        link set up0 up\n"
-        .to_owned();
-    for number in 1..=EGRESS {
-        script += &format!("addr add 192.0.2.{number}/24 dev up0\n");
-        script += &format!("addr add 2001:db8::{number}/64 dev up0 nodad\n");
-    }
+        link set up0 up\n";
+    let addresses = (1..=EGRESS).map(|number| {
+        format!(
+            "addr add 192.0.2.{number}/24 dev up0\n\
+             addr add 2001:db8::{number}/64 dev up0 nodad\n"
+        )
+    });
+    let script = links.to_owned() + &addresses.collect::<String>();
     let mut ip = Command::new("ip")
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
@@ -270,22 +272,15 @@ fn document(durations: &Durations) -> Result<String, Failure> {
     let kernel = release.trim().split('-').next().unwrap_or_default();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let columns = |title: &str, benches: &[(&str, &'static str)]| {
-        let mut table = format!("| {title} |");
-        for (column, _) in benches {
-            table += &format!(" {column} |");
-        }
-        table += &format!("\n|---|{}\n", "---|".repeat(benches.len()));
-        for size in SIZES {
-            table += &format!("| {size} |");
-            for (_, bench) in benches {
-                let sorted = durations
-                    .get(&(*bench, size))
-                    .map_or(&[][..], Vec::as_slice);
-                table += &format!(" {} |", cell(sorted));
-            }
-            table += "\n";
-        }
-        table
+        let names = benches.iter().map(|(name, _)| (*name).to_owned());
+        let head = row(title, names);
+        let rule = row("---", benches.iter().map(|_| "---".to_owned()));
+        let body = SIZES.map(|size| {
+            let sorted = |bench| durations.get(&(bench, size)).map_or(&[][..], Vec::as_slice);
+            let cells = benches.iter().map(|(_, bench)| cell(sorted(*bench)));
+            row(&size.to_string(), cells)
+        });
+        head + &rule + &body.concat()
     };
     let start = columns(
         "Workloads",
@@ -314,16 +309,19 @@ fn document(durations: &Durations) -> Result<String, Failure> {
     ))
 }
 
+fn row(first: &str, others: impl Iterator<Item = String>) -> String {
+    let others: Vec<String> = others.collect();
+    format!("| {first} | {} |\n", others.join(" | "))
+}
+
 /// Milliseconds.
 fn cell(sorted: &[Duration]) -> String {
     let [low, middle, high] =
         [0, 50, 100].map(|percent| percentile(sorted, percent).as_secs_f64() * 1e3);
-    let digits = if middle < 1.0 {
-        3
-    } else if middle < 100.0 {
-        1
-    } else {
-        0
+    let digits = match middle {
+        ..1.0 => 3,
+        ..100.0 => 1,
+        _ => 0,
     };
     format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})")
 }
