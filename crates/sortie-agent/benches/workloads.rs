@@ -60,9 +60,7 @@ fn run() -> Result<(), Failure> {
     for number in 1..=ROUNDS {
         for size in SIZES {
             // A new one each time: nothing of the round before is in it.
-            let namespace = Namespace::anonymous().map_err(|error| {
-                format!("this bench makes network namespaces; run it as root: {error}")
-            })?;
+            let namespace = Namespace::anonymous()?;
             for (bench, duration) in namespace.enter(|| round(size))?? {
                 eprintln!("round {number}: {bench}, {size} workloads: {duration:?}");
                 durations.entry((bench, size)).or_default().push(duration);
@@ -98,7 +96,6 @@ fn round(size: u32) -> Result<Round, Failure> {
     let applied_from = Instant::now();
     kernel.apply(&ops)?;
     let end = Instant::now();
-    drop(ops);
 
     let mut round = vec![
         ("agent/start", end - begin),
