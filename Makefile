@@ -1,6 +1,6 @@
 # What the commands of README.md do. Everything is built below target/, in one place.
 
-.PHONY: demo test check build fuzz bench-plan bench-kernel clean
+.PHONY: demo test check build fuzz bench-host bench-kernel clean
 
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -36,9 +36,10 @@ build:
 fuzz:
 	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
 
-# The cost of a plan. Needs no root.
-bench-plan:
-	cargo bench --locked -p sortie-plan --bench '*'
+# 1 to 100,000 simulated workloads, from start to enforced, and one more. Needs root. Writes
+# docs/benchmarks/host.json and the host's part of docs/benchmarks.md.
+bench-host:
+	cargo bench --locked -p sortie-agent --bench workloads
 
 # The cost of kernel operations. Needs root.
 bench-kernel:

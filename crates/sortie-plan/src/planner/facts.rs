@@ -82,12 +82,13 @@ impl Planner {
         let interfaces_only = environment.addresses == before.addresses
             && environment.default_routes == before.default_routes
             && environment.config == before.config;
-        self.step(|planner, steps| {
-            planner.environment = environment;
-            if !interfaces_only {
-                planner.replace_all(steps);
-            }
-        })
+        let mut steps = Steps::default();
+        self.environment = environment;
+        if !interfaces_only {
+            self.replace_all(&mut steps);
+        }
+        self.topology = self.topology_now();
+        self.recompiled(steps)
     }
 
     /// The policies of all files, complete. Only workloads that a changed policy selects, or did
