@@ -75,7 +75,7 @@ pub fn end_by_force(notes: &Path) -> Result<(), Error> {
     // A process looks dead while its last threads still hold its files: the lock tells the end.
     let deadline = Instant::now() + FORCED_LIMIT;
     while killed && is_locked() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     Ok(())
 }
