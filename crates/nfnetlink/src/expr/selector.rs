@@ -182,6 +182,7 @@ pub mod selectors {
         IP_SADDR = "ip saddr", ip(12, DataType::IPV4_ADDR);
         IP_DADDR = "ip daddr", ip(16, DataType::IPV4_ADDR);
         IP6_NEXTHDR = "ip6 nexthdr", ip6(6, DataType::INET_PROTO);
+        IP6_HOPLIMIT = "ip6 hoplimit", ip6(7, DataType::integer(1, false));
         IP6_SADDR = "ip6 saddr", ip6(8, DataType::IPV6_ADDR);
         IP6_DADDR = "ip6 daddr", ip6(24, DataType::IPV6_ADDR);
 

@@ -92,6 +92,10 @@ fn rules_of_headers() {
             inet().not_prefix(IP6_SADDR, SIX, 64).accept(),
             "ip6 saddr != 2001:db8::/64 accept",
         ),
+        (
+            inet().eq(IP6_HOPLIMIT, 255_u8).accept(),
+            "ip6 hoplimit 255 accept",
+        ),
         (inet().eq(TCP_DPORT, 80_u16).accept(), "tcp dport 80 accept"),
         (
             inet().range(UDP_SPORT, 5_u16, 9_u16).accept(),

@@ -215,6 +215,7 @@ fn selector(field: Field) -> Selector {
         Field::EtherSaddr => selectors::ETHER_SADDR,
         Field::IpSaddr => selectors::IP_SADDR,
         Field::IpDaddr => selectors::IP_DADDR,
+        Field::Ip6Hoplimit => selectors::IP6_HOPLIMIT,
         Field::Ip6Saddr => selectors::IP6_SADDR,
         Field::Ip6Daddr => selectors::IP6_DADDR,
         Field::ArpSaddrEther => selectors::ARP_SADDR_ETHER,

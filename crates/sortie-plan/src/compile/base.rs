@@ -10,7 +10,8 @@ use sortie_api::config::{Guard, Unidentified};
 use crate::environment::Environment;
 use crate::nft::rule::Field::{
     ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
-    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
+    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr,
+    L4Proto, Oif,
 };
 use crate::nft::rule::Statement::{
     self, Compare, Counter, Log, Lookup, Prefix, SnatMap, SourceIsLocal, VerdictMap,
@@ -29,6 +30,8 @@ const SCHEMA: u32 = 1;
 const REPLY: u8 = 1;
 const ORIGINAL: u8 = 0;
 const IPPROTO_ICMPV6: u8 = 58;
+/// The hop limit of neighbour messages (RFC 4861, section 7.1): a forwarded packet has less.
+const NEVER_FORWARDED: u8 = 255;
 /// Neighbour Advertisement (RFC 4861, section 4.4).
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
@@ -354,6 +357,13 @@ fn guard() -> Vec<Rule> {
             vec![Goto("unmanaged".into()).into()],
         ),
         on(lookup(&[IpSaddr], "egress4"), goto_drop(Reason::Borrowed)),
+        // The host's own neighbour messages: untracked, and with an input interface, because
+        // ndisc_alloc_skb() sets the device that ip6_output() takes for it.
+        vec![
+            is(L4Proto, Byte(IPPROTO_ICMPV6)),
+            is(Ip6Hoplimit, Byte(NEVER_FORWARDED)),
+            Accept.into(),
+        ],
         on(lookup(&[Ip6Saddr], "egress6"), goto_drop(Reason::Borrowed)),
         vec![Goto("unmanaged".into()).into()],
     ]

@@ -110,6 +110,8 @@ pub enum Field {
     IpSaddr,
     /// `ip daddr`.
     IpDaddr,
+    /// `ip6 hoplimit`.
+    Ip6Hoplimit,
     /// `ip6 saddr`.
     Ip6Saddr,
     /// `ip6 daddr`.
@@ -169,7 +171,8 @@ impl Field {
     pub fn ethertype(self) -> Option<u16> {
         match self {
             Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr => Some(0x0800),
-            Self::Ip6Saddr
+            Self::Ip6Hoplimit
+            | Self::Ip6Saddr
             | Self::Ip6Daddr
             | Self::Icmpv6Type
             | Self::Icmpv6Taddr

@@ -205,6 +205,7 @@ impl fmt::Display for Field {
             Self::EtherSaddr => "ether saddr",
             Self::IpSaddr => "ip saddr",
             Self::IpDaddr => "ip daddr",
+            Self::Ip6Hoplimit => "ip6 hoplimit",
             Self::Ip6Saddr => "ip6 saddr",
             Self::Ip6Daddr => "ip6 daddr",
             Self::ArpSaddrEther => "arp saddr ether",

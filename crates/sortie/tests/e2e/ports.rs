@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use sortie_lab::{Container, ContainerSpec, EngineKind, Place, Result, Traffic};
+use sortie_lab::{ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Place, Result};
 
 use crate::stage::{HOST_V4, HOST_V6, LIMIT, Stage, ip};
 
@@ -103,7 +103,7 @@ fn egress(spec: ContainerSpec, last: u8) -> ContainerSpec {
 fn leaves_with(stage: &Stage, container: &Container, v4: &str, v6: &str) -> Result<()> {
     let to = stage.lab.destination()?;
     for (to, source) in [(to.v4, v4), (to.v6, v6)] {
-        for traffic in [Traffic::Tcp(443), Traffic::Udp(53), Traffic::Ping] {
+        for traffic in ALL_TRAFFIC {
             stage
                 .lab
                 .expect_source(container, traffic, to, ip(source))?;
@@ -127,8 +127,7 @@ fn published_ports(engine: EngineKind) -> Result<()> {
             .run(&ContainerSpec::new("caller").network("shop"))?;
         stage.wait_for("caller", "Unmanaged")?;
         let (web_server, plain_server) = (Server::start(&web)?, Server::start(&plain)?);
-        // Open: a call to 2001:db8:113::11 from outside is not answered here, managed or not.
-        for address in [HOST_V4, HOST_V6, "203.0.113.11"] {
+        for address in [HOST_V4, HOST_V6, "203.0.113.11", "2001:db8:113::11"] {
             let (managed, unmanaged) = ((ip(address), 8080).into(), (ip(address), 8081).into());
             let places: [&dyn Place; 2] = [stage.lab.internet(), &caller];
             for from in places {
