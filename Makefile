@@ -1,6 +1,6 @@
 # What the commands of README.md do. Everything is built below target/, in one place.
 
-.PHONY: demo test check build fuzz bench-host bench-kernel clean
+.PHONY: demo test check build fuzz leak bench-host bench-kernel clean
 
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -35,6 +35,15 @@ build:
 # Takes cargo-fuzz and a nightly toolchain.
 fuzz:
 	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
+
+# N containers while everything around them is killed and changed: every frame on the uplink is read.
+# SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 takes one. Needs root.
+# Writes target/leak.json; fails when a frame left with a wrong source.
+leak:
+	scripts/install.sh test
+	LEAK_N=$(N) LEAK_SEED=$(SEED) LEAK_GUARD=$(GUARD) LEAK_ENGINES=$(ENGINES) \
+	LEAK_REPORT=$(abspath $(TARGET_DIR))/leak.json \
+	cargo test --locked -p sortie --test e2e -- --exact leak::at_length --ignored --nocapture
 
 # 1 to 100,000 simulated workloads, from start to enforced, and one more. Needs root. Writes
 # docs/benchmarks/host.json and the host's part of docs/benchmarks.md.

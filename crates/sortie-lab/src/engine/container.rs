@@ -68,6 +68,14 @@ impl ContainerSpec {
         self
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        let variables = self.body.env.get_or_insert_default();
+        variables.push(format!("{name}={value}"));
+        self
+    }
+
     /// A label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {

@@ -10,6 +10,7 @@ mod article;
 mod containers;
 mod destinations;
 mod down;
+mod leak;
 mod lifecycle;
 mod odd;
 mod ports;

@@ -1,0 +1,162 @@
+//! The leak test: containers send from their first instruction, while everything around them is
+//! killed, taken away and changed. Every frame on the uplink is read, and none may be wrong.
+
+use std::env;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use fastrand::Rng;
+use sortie_lab::{EngineKind, Result};
+
+use self::fault::Faults;
+use self::report::{Report, Run};
+use self::tally::Tally;
+use self::wave::Wave;
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, Stage};
+
+mod fault;
+mod report;
+mod sender;
+mod tally;
+mod wave;
+
+/// Containers at a time, at most.
+const WAVE: usize = 60;
+
+/// Containers of one lab, which has no more destinations.
+const LAB: usize = 240;
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub(super) struct Settings {
+    engine: EngineKind,
+    containers: usize,
+    seed: u64,
+    guard: bool,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guard = if self.guard {
+            "on all bridges"
+        } else {
+            "only where a policy names a network"
+        };
+        write!(f, "{}, guard {guard}", self.engine)
+    }
+}
+
+/// Runs all waves on one engine.
+fn run(settings: Settings) -> Result<Run> {
+    let mut random = Rng::with_seed(settings.seed);
+    let mut result = Run::new(settings);
+    let mut left = settings.containers;
+    while left > 0 {
+        let share = left.min(LAB);
+        left -= share;
+        run_lab(settings, share, &mut random, &mut result)?;
+    }
+    Ok(result)
+}
+
+fn run_lab(
+    settings: Settings,
+    containers: usize,
+    random: &mut Rng,
+    result: &mut Run,
+) -> Result<()> {
+    let mut stage = Stage::without_agent("leak", settings.engine)?;
+    stage.network("shop", 1, &[])?;
+    let image = stage
+        .engine
+        .image_of(&env::current_exe().expect("this program"))?;
+    let mut faults = Faults::new(settings.guard);
+    faults.begin(&mut stage)?;
+    let mut tally = Tally::default();
+    let mut left = containers;
+    while left > 0 {
+        let wave = Wave::plan(&stage, &image, left.min(WAVE), random, &mut tally)?;
+        left -= wave.len();
+        wave.run(&mut stage, &mut faults, random, &mut tally)?;
+        result.progress(&tally);
+    }
+    stage.lab.fence()?;
+    tally.read(&stage)?;
+    result.add(&tally, &faults, &stage)
+}
+
+/// A small run on one engine, for every day.
+fn a_few(engine: EngineKind) -> Result<()> {
+    let run = run(Settings {
+        engine,
+        containers: 16,
+        seed: 1,
+        guard: true,
+    })?;
+    let report = Report::of(1, vec![run]);
+    println!("{report}");
+    assert_eq!(report.leaked(), 0, "{}", report.examples());
+    assert!(report.packets() > 0, "nothing was sent");
+    Ok(())
+}
+
+#[test]
+fn nothing_leaves_wrongly_docker_20() -> Result<()> {
+    a_few(DOCKER_20)
+}
+
+#[test]
+fn nothing_leaves_wrongly_docker_29() -> Result<()> {
+    a_few(DOCKER_29_NFTABLES)
+}
+
+/// What `make leak` runs: its variables are read here, and the report goes to `LEAK_REPORT`.
+#[test]
+#[ignore = "it takes long: make leak"]
+fn at_length() -> Result<()> {
+    let variable = |name: &str, default: &str| {
+        env::var(name)
+            .ok()
+            .filter(|value| !value.is_empty())
+            .unwrap_or_else(|| default.to_owned())
+    };
+    let containers: NonZeroUsize = variable("LEAK_N", "1000")
+        .parse()
+        .expect("LEAK_N is a number");
+    let seed = variable("LEAK_SEED", &fastrand::u32(..).to_string());
+    let seed = seed.parse().expect("LEAK_SEED is a number");
+    let guard = match variable("LEAK_GUARD", "all").as_str() {
+        "all" => true,
+        "none" => false,
+        other => panic!("LEAK_GUARD is all or none, not {other}"),
+    };
+    let engines: Vec<EngineKind> = variable("LEAK_ENGINES", "20,29")
+        .split(',')
+        .map(|engine| match engine {
+            "20" => DOCKER_20,
+            "29" => DOCKER_29_NFTABLES,
+            other => panic!("LEAK_ENGINES are 20 and 29, not {other}"),
+        })
+        .collect();
+    let mut runs = Vec::new();
+    for (number, engine) in engines.iter().enumerate() {
+        // The first runs take one more each where it does not divide.
+        let more = usize::from(number < containers.get() % engines.len());
+        let settings = Settings {
+            engine: *engine,
+            containers: containers.get() / engines.len() + more,
+            seed,
+            guard,
+        };
+        println!("seed {seed}: {settings}");
+        runs.push(run(settings)?);
+    }
+    let report = Report::of(seed, runs);
+    if let Ok(path) = env::var("LEAK_REPORT") {
+        report.write(Path::new(&path));
+    }
+    println!("{report}");
+    assert_eq!(report.leaked(), 0, "{}", report.examples());
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! What is struck: agent, engine, addresses, uplink, tables, routes, policies and containers. Each
+//! fault mends what it broke, so that the next one meets a working host.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use sortie_lab::{Container, Result, eventually};
+
+use super::wave::Running;
+use crate::stage::{GUARD_ALL, LIMIT, Stage};
+
+/// The last numbers of the addresses between which the policy changes.
+pub(super) const POLICY_SOURCES: [u8; 2] = [11, 12];
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    AgentKilled,
+    AgentAndHolderKilled,
+    AgentStopped,
+    EngineKilled,
+    EngineRestarted,
+    AddressGone,
+    UplinkDown,
+    TablesDeleted,
+    RulesetFlushed,
+    RulesFlushed,
+    RoutesFlushed,
+    ConntrackFlushed,
+    PolicyChanged,
+    ContainerRestarted,
+    ContainerKilled,
+    NetworkSwapped,
+}
+
+/// Each with its weight: what takes the engine seconds comes seldom.
+const FAULTS: [(Fault, &str, u32); 16] = [
+    (Fault::AgentKilled, "agentKilled", 4),
+    (Fault::AgentAndHolderKilled, "agentAndHolderKilled", 3),
+    (Fault::AgentStopped, "agentStopped", 3),
+    (Fault::EngineKilled, "engineKilled", 1),
+    (Fault::EngineRestarted, "engineRestarted", 1),
+    (Fault::AddressGone, "addressGone", 4),
+    (Fault::UplinkDown, "uplinkDown", 3),
+    (Fault::TablesDeleted, "tablesDeleted", 3),
+    (Fault::RulesetFlushed, "rulesetFlushed", 1),
+    (Fault::RulesFlushed, "rulesFlushed", 2),
+    (Fault::RoutesFlushed, "routesFlushed", 2),
+    (Fault::ConntrackFlushed, "conntrackFlushed", 4),
+    (Fault::PolicyChanged, "policyChanged", 4),
+    (Fault::ContainerRestarted, "containerRestarted", 6),
+    (Fault::ContainerKilled, "containerKilled", 6),
+    (Fault::NetworkSwapped, "networkSwapped", 4),
+];
+
+/// Strikes, and counts what was struck.
+pub(super) struct Faults {
+    config: &'static str,
+    struck: BTreeMap<&'static str, u32>,
+    /// Odd while something is struck.
+    strikes: Arc<AtomicU64>,
+    policy: usize,
+}
+
+impl Faults {
+    pub(super) fn new(guard: bool) -> Self {
+        Self {
+            config: if guard { GUARD_ALL } else { "" },
+            struck: BTreeMap::new(),
+            strikes: Arc::default(),
+            policy: 0,
+        }
+    }
+
+    /// Starts the agent, with the policy.
+    pub(super) fn begin(&mut self, stage: &mut Stage) -> Result<()> {
+        stage.start_agent(self.config)?;
+        self.change_policy(stage)
+    }
+
+    /// How often something was struck, times two; odd while something is.
+    pub(super) fn strikes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.strikes)
+    }
+
+    /// How often each kind was struck.
+    pub(super) fn struck(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.struck.iter().map(|(kind, count)| (*kind, *count))
+    }
+
+    /// Strikes once, and mends it.
+    pub(super) fn strike(
+        &mut self,
+        stage: &mut Stage,
+        running: &Running,
+        random: &mut Rng,
+    ) -> Result<()> {
+        let (fault, name) = choose(random);
+        self.strikes.fetch_add(1, Ordering::SeqCst);
+        let done = self.inflict(fault, stage, running, random);
+        self.strikes.fetch_add(1, Ordering::SeqCst);
+        *self.struck.entry(name).or_default() += 1;
+        done
+    }
+
+    fn inflict(
+        &mut self,
+        fault: Fault,
+        stage: &mut Stage,
+        running: &Running,
+        random: &mut Rng,
+    ) -> Result<()> {
+        let moment = Duration::from_millis(random.u64(20..800));
+        match fault {
+            Fault::AgentKilled => {
+                stage.wait_for_engine()?;
+                stage.signal("-9", stage.worker_pid())
+            }
+            Fault::AgentAndHolderKilled => {
+                stage.wait_for_engine()?;
+                stage.kill_agent()?;
+                pause(moment);
+                stage.spawn_agent(self.config, &[])
+            }
+            Fault::AgentStopped => {
+                stage.wait_for_engine()?;
+                let worker = stage.worker_pid();
+                stage.signal("-STOP", worker)?;
+                pause(moment);
+                stage.signal("-CONT", worker)
+            }
+            Fault::EngineKilled => {
+                stage.engine.kill()?;
+                pause(moment);
+                stage.engine.resume()
+            }
+            Fault::EngineRestarted => stage.engine.restart(),
+            Fault::AddressGone => {
+                let last = random.u8(11..=13);
+                change_address(stage, "del", last)?;
+                pause(moment);
+                change_address(stage, "add", last)
+            }
+            Fault::UplinkDown => {
+                stage.host.uplinks()[0].down()?;
+                pause(moment);
+                uplink_up(stage)
+            }
+            Fault::TablesDeleted => {
+                for table in ["bridge sortie", "inet sortie", "netdev sortie"] {
+                    // The kernel refuses: they have an owner, or had one and nobody has it yet.
+                    let _ = stage.host.netns().nft(&format!("delete table {table}"));
+                }
+                Ok(())
+            }
+            Fault::RulesetFlushed => {
+                stage.host.netns().nft("flush ruleset")?;
+                pause(moment);
+                // Its own rules went with it, and it makes them at its start only.
+                stage.engine.restart()
+            }
+            Fault::RulesFlushed => {
+                for family in ["-4", "-6"] {
+                    stage.host.ip(&format!("{family} rule flush"))?;
+                }
+                pause(moment);
+                rules(stage)
+            }
+            Fault::RoutesFlushed => {
+                for family in ["-4", "-6"] {
+                    stage.host.ip(&format!("{family} route flush default"))?;
+                }
+                pause(moment);
+                default_routes(stage)
+            }
+            Fault::ConntrackFlushed => {
+                let mut flush = Command::new("conntrack");
+                flush.arg("-F");
+                stage.host.netns().output(flush).map(drop)
+            }
+            Fault::PolicyChanged => {
+                stage.wait_for_engine()?;
+                self.change_policy(stage)
+            }
+            Fault::ContainerRestarted => {
+                of_any(running, random, Container::restart);
+                Ok(())
+            }
+            Fault::ContainerKilled => {
+                of_any(running, random, |container| {
+                    container.kill()?;
+                    container.start()
+                });
+                Ok(())
+            }
+            Fault::NetworkSwapped => {
+                of_any(running, random, |container| {
+                    let engine = &stage.engine;
+                    engine.connect("shop", container, &[])?;
+                    engine.disconnect("bridge", container)
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// The containers `policy-…` leave with the other address from now on.
+    fn change_policy(&mut self, stage: &Stage) -> Result<()> {
+        self.policy = (self.policy + 1) % POLICY_SOURCES.len();
+        let last = POLICY_SOURCES[self.policy];
+        let outcome = stage.apply(&format!(
+            "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: changing}}\n\
+             spec:\n  workloads:\n  - containers: {{names: [\"policy-*\"]}}\n  action: Egress\n  \
+             egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n"
+        ))?;
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+        Ok(())
+    }
+}
+
+/// Waits until agent and engine work together again.
+pub(super) fn heal(stage: &Stage) -> Result<()> {
+    eventually(LIMIT, "the engine answers", || stage.engine.version())?;
+    stage.wait_for_engine()
+}
+
+fn choose(random: &mut Rng) -> (Fault, &'static str) {
+    let tickets: u32 = FAULTS.iter().map(|(_, _, weight)| weight).sum();
+    let mut ticket = random.u32(..tickets);
+    for (fault, name, weight) in FAULTS {
+        match ticket.checked_sub(weight) {
+            Some(left) => ticket = left,
+            None => return (fault, name),
+        }
+    }
+    (FAULTS[0].0, FAULTS[0].1)
+}
+
+/// Lets a fault last: there is nothing to wait for but the time.
+fn pause(moment: Duration) {
+    let (_open, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(moment);
+}
+
+/// Does something to one of the containers; it may have ended, or be in the state that is asked
+/// for already, and then the engine refuses.
+fn of_any(running: &Running, random: &mut Rng, work: impl FnOnce(&Container) -> Result<()>) {
+    if let Some(container) = running.any(random) {
+        let _ = work(&container);
+    }
+}
+
+fn change_address(stage: &Stage, verb: &str, last: u8) -> Result<()> {
+    let life = if verb == "add" {
+        "preferred_lft 0 nodad"
+    } else {
+        ""
+    };
+    stage
+        .host
+        .ip(&format!("addr {verb} 203.0.113.{last}/32 dev up0"))?;
+    stage.host.ip(&format!(
+        "addr {verb} 2001:db8:113::{last}/128 dev up0 {life}"
+    ))?;
+    Ok(())
+}
+
+/// A link that goes down loses its IPv6 addresses and all routes through it.
+fn uplink_up(stage: &Stage) -> Result<()> {
+    stage.host.ip("link set up0 up")?;
+    stage
+        .host
+        .ip("addr replace 2001:db8:113::5/64 dev up0 nodad")?;
+    for last in super::wave::EGRESS {
+        stage.host.ip(&format!(
+            "addr replace 2001:db8:113::{last}/128 dev up0 preferred_lft 0 nodad"
+        ))?;
+    }
+    default_routes(stage)
+}
+
+fn default_routes(stage: &Stage) -> Result<()> {
+    for gateway in stage.host.uplinks()[0].gateways() {
+        stage.host.ip(&format!(
+            "route replace default via {gateway} dev up0 metric 100"
+        ))?;
+    }
+    Ok(())
+}
+
+/// The rules that every namespace begins with (net/ipv4/fib_rules.c, net/ipv6/fib6_rules.c).
+fn rules(stage: &Stage) -> Result<()> {
+    for (family, priority, table) in [
+        ("-4", 32766, "main"),
+        ("-4", 32767, "default"),
+        ("-6", 32766, "main"),
+    ] {
+        stage.host.ip(&format!(
+            "{family} rule add priority {priority} lookup {table}"
+        ))?;
+    }
+    Ok(())
+}

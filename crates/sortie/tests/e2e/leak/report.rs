@@ -1,0 +1,166 @@
+//! What a leak test says: one line for people, one file for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde_json::json;
+use sortie_lab::Result;
+
+use super::Settings;
+use super::fault::Faults;
+use super::tally::Tally;
+use crate::stage::Stage;
+
+/// One engine's part.
+pub(super) struct Run {
+    settings: Settings,
+    containers: usize,
+    packets: u64,
+    leaked: u64,
+    dropped: u64,
+    asked: usize,
+    right: usize,
+    faults: BTreeMap<&'static str, u32>,
+    examples: Vec<String>,
+}
+
+impl Run {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            containers: 0,
+            packets: 0,
+            leaked: 0,
+            dropped: 0,
+            asked: 0,
+            right: 0,
+            faults: BTreeMap::new(),
+            examples: Vec::new(),
+        }
+    }
+
+    /// Tells how far it is.
+    pub(super) fn progress(&self, lab: &Tally) {
+        let (containers, packets) = (
+            self.containers + lab.containers(),
+            self.packets + lab.packets,
+        );
+        let leaked = self.leaked + lab.leaked;
+        println!("  {containers} containers, {packets} packets, {leaked} leaked");
+    }
+
+    /// Adds what happened in one lab.
+    pub(super) fn add(&mut self, lab: &Tally, faults: &Faults, stage: &Stage) -> Result<()> {
+        self.containers += lab.containers();
+        self.packets += lab.packets;
+        self.leaked += lab.leaked;
+        self.examples.extend(lab.examples.iter().cloned());
+        let (asked, right) = lab.first();
+        self.asked += asked;
+        self.right += right;
+        for (kind, count) in faults.struck() {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        let status = stage.json(&["status"])?;
+        let drops = status["drops"].as_array().into_iter().flatten();
+        self.dropped += drops
+            .filter_map(|drop| drop["packets"].as_u64())
+            .sum::<u64>();
+        Ok(())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "engine": self.settings.engine.to_string(),
+            "guard": if self.settings.guard { "all" } else { "none" },
+            "containers": self.containers,
+            "packets": self.packets,
+            "leaked": self.leaked,
+            "dropped": self.dropped,
+            "startedUndisturbed": self.asked,
+            "rightFirst": self.right,
+            "faults": self.faults,
+        })
+    }
+}
+
+/// All of it.
+pub(super) struct Report {
+    seed: u64,
+    runs: Vec<Run>,
+}
+
+impl Report {
+    pub(super) fn of(seed: u64, runs: Vec<Run>) -> Self {
+        Self { seed, runs }
+    }
+
+    fn sum(&self, of: impl Fn(&Run) -> u64) -> u64 {
+        self.runs.iter().map(of).sum()
+    }
+
+    pub(super) fn leaked(&self) -> u64 {
+        self.sum(|run| run.leaked)
+    }
+
+    pub(super) fn packets(&self) -> u64 {
+        self.sum(|run| run.packets)
+    }
+
+    /// The first wrong frames.
+    pub(super) fn examples(&self) -> String {
+        let all = self
+            .runs
+            .iter()
+            .flat_map(|run| run.examples.iter().cloned());
+        all.collect::<Vec<_>>().join("\n")
+    }
+
+    fn count(&self, of: impl Fn(&Run) -> usize) -> usize {
+        self.runs.iter().map(of).sum()
+    }
+
+    fn faults(&self) -> BTreeMap<&'static str, u32> {
+        let mut faults = BTreeMap::new();
+        for (kind, count) in self.runs.iter().flat_map(|run| &run.faults) {
+            *faults.entry(*kind).or_default() += count;
+        }
+        faults
+    }
+
+    /// Writes the file for programs.
+    pub(super) fn write(&self, path: &Path) {
+        let report = json!({
+            "seed": self.seed,
+            "containers": self.count(|run| run.containers),
+            "packets": self.packets(),
+            "leaked": self.leaked(),
+            "dropped": self.sum(|run| run.dropped),
+            "startedUndisturbed": self.count(|run| run.asked),
+            "rightFirst": self.count(|run| run.right),
+            "faults": self.faults(),
+            "runs": self.runs.iter().map(Run::json).collect::<Vec<_>>(),
+        });
+        std::fs::write(path, format!("{report:#}\n"))
+            .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "leak test, seed {}: {} containers, {} packets, {} leaked, {} dropped, {} faults; of {} \
+             managed containers started undisturbed, the first packet of {} was right at once",
+            self.seed,
+            self.count(|run| run.containers),
+            self.packets(),
+            self.leaked(),
+            self.sum(|run| run.dropped),
+            self.faults().values().sum::<u32>(),
+            self.count(|run| run.asked),
+            self.count(|run| run.right),
+        )
+    }
+}

@@ -1,0 +1,111 @@
+//! What runs in a container of the leak test: it sends from its first instruction until it is
+//! stopped, to a destination that nobody else has.
+
+use std::collections::VecDeque;
+use std::env;
+use std::fs::OpenOptions;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::poll::{PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use sortie_lab::{ContainerSpec, Destination};
+
+/// The UDP port of a container's very first packet, and of no other.
+pub(super) const FIRST: u16 = 1001;
+
+/// An observer answers here with TCP and UDP.
+const ECHO: u16 = 7;
+const DNS: u16 = 53;
+
+/// Variables that name the destination.
+const V4: &str = "LEAK_V4";
+const V6: &str = "LEAK_V6";
+
+/// Between two rounds, in milliseconds: 60 containers must leave two cores time for the faults.
+const PAUSE: u16 = 100;
+
+/// Connections that are kept open, the oldest ending for each new one.
+const OPEN: usize = 8;
+
+/// A query for the root's name servers (RFC 1035, section 4.1).
+const QUERY: [u8; 17] = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+
+/// A container that sends to `to`, from an image with this very program.
+pub(super) fn spec(name: &str, image: &str, to: Destination) -> ContainerSpec {
+    ContainerSpec::new(name)
+        .image(image)
+        .command(&["--exact", "leak::sender::sends_until_stopped", "--ignored"])
+        .env(V4, &to.v4.to_string())
+        .env(V6, &to.v6.to_string())
+}
+
+#[test]
+#[ignore = "the process that the leak test starts in containers"]
+fn sends_until_stopped() {
+    let [v4, v6] = [V4, V6].map(|name| env::var(name).ok().and_then(|text| text.parse().ok()));
+    let (Some(v4), Some(v6)) = (v4, v6) else {
+        panic!("{V4} and {V6} must name the destination");
+    };
+    let to: [IpAddr; 2] = [v4, v6];
+    if is_first_start() {
+        for to in to {
+            let _ = datagram(to, FIRST, b"first");
+        }
+    }
+    let mut old: [Option<UdpSocket>; 2] = [None, None];
+    let mut open = VecDeque::new();
+    loop {
+        for (to, old) in to.into_iter().zip(&mut old) {
+            // What cannot be sent now, for want of a route or an address, is tried again.
+            let _ = datagram(to, ECHO, b"new");
+            let _ = datagram(to, DNS, &QUERY);
+            open.extend(syn(to));
+            match old {
+                Some(socket) => drop(socket.send(b"old")),
+                None => *old = datagram(to, ECHO, b"old").ok(),
+            }
+        }
+        while open.len() > OPEN {
+            open.pop_front();
+        }
+        let _ = poll(&mut [], PollTimeout::from(PAUSE));
+    }
+}
+
+/// Whether this container has not run before: its files outlive its processes.
+fn is_first_start() -> bool {
+    let mut new = OpenOptions::new();
+    new.write(true).create_new(true).open("/started").is_ok()
+}
+
+/// Sends one datagram from a port of its own, without waiting for anything.
+fn datagram(to: IpAddr, port: u16, bytes: &[u8]) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() {
+        [0, 0, 0, 0].into()
+    } else {
+        [0_u16; 8].into()
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_nonblocking(true)?;
+    socket.connect((to, port))?;
+    socket.send(bytes)?;
+    Ok(socket)
+}
+
+/// Begins a TCP connection, which the kernel goes on with.
+fn syn(to: IpAddr) -> Option<OwnedFd> {
+    let family = if to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Stream, flags, None).ok()?;
+    let address = SockaddrStorage::from(SocketAddr::new(to, ECHO));
+    match connect(socket.as_raw_fd(), &address) {
+        Ok(()) | Err(nix::Error::EINPROGRESS) => Some(socket),
+        Err(_) => None,
+    }
+}
