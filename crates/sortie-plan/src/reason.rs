@@ -1,5 +1,7 @@
 //! Why the kernel dropped a packet: the names of counters and NFLOG prefixes.
 
+use crate::resolve::Refusal;
+
 /// The NFLOG group that every drop of ours is reported to.
 pub const LOG_GROUP: u16 = 83;
 
@@ -23,7 +25,7 @@ pub enum Reason {
     AddressLost,
     /// The policy has no egress address of this family.
     NoAddress,
-    /// The policy says Deny.
+    /// The policy says Deny, or its text cannot be read.
     Denied,
     /// An egress address that the sender has no right to.
     Borrowed,
@@ -81,9 +83,18 @@ impl Reason {
             Self::WrongUplink => "it would have left through another uplink than the address's",
             Self::AddressLost => "the egress address is not on this host",
             Self::NoAddress => "the policy has no egress address of this IP family",
-            Self::Denied => "the policy denies this destination",
+            Self::Denied => "the policy denies this destination, or the label is wrong",
             Self::Borrowed => "it claimed an egress address that it has no right to",
             Self::LastLine => "it reached the uplink with the workload's own address",
+        }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied => Self::Denied,
+            Refusal::NoAddressOfFamily => Self::NoAddress,
         }
     }
 }

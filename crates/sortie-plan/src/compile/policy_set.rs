@@ -20,7 +20,7 @@ use crate::nft::{Chain, Name};
 use crate::precedence::Candidate;
 use crate::ranges::Range;
 use crate::reason::Reason;
-use crate::resolve::{Addresses, Exit, Refusal, exit};
+use crate::resolve::{Addresses, Exit, exit};
 
 /// What one list of policies says about one family's destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,8 +250,7 @@ fn check(exit: Exit) -> Rule {
     match exit {
         Exit::Egress(address) => vec![Goto(leaves_as_name(address)).into()],
         Exit::Bypass | Exit::NodeAddress => vec![Accept.into()],
-        Exit::Drop(Refusal::Denied) => goto_drop(Reason::Denied),
-        Exit::Drop(Refusal::NoAddressOfFamily) => goto_drop(Reason::NoAddress),
+        Exit::Drop(refusal) => goto_drop(refusal.into()),
     }
 }
 

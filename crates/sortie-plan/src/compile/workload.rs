@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sortie_api::workload::Endpoint;
 
+use super::base::drop_chain;
 use super::treatment::Treatment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Goto;
@@ -101,7 +102,10 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
     match treatment {
         Treatment::Unmanaged if guarded => return add("plain", own, Data::None),
         Treatment::Unmanaged => return,
-        Treatment::Blocked(_) => {}
+        Treatment::Blocked(refusal) => {
+            let why = drop_chain((*refusal).into());
+            add("check", own, Data::Verdict(Goto(why)));
+        }
         Treatment::Translate {
             address: egress,
             uplink,

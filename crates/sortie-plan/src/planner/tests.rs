@@ -16,7 +16,8 @@ use sortie_api::workload::{
 use super::Planner;
 use crate::environment::{DefaultRoute, Environment, Interface};
 use crate::fake;
-use crate::nft::text;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name, text};
 use crate::op::{NftOp, Op};
 use crate::state::Observed;
 
@@ -403,6 +404,39 @@ fn one_more_workload_touches_only_its_own_elements() {
         elements, 7,
         "port, bound, known, own, snat, allowed, managed"
     );
+}
+
+/// A workload that may send nothing is told apart by elements alone: no chain, no rule of its own.
+#[test]
+fn a_blocked_workload_leads_straight_to_its_reason() {
+    let all = |name: &str| EgressPolicy {
+        destinations: Vec::new(),
+        ..policy(name, &[], &[], Action::Deny)
+    };
+    let empty = planner_with(Vec::new(), Vec::new()).desired();
+    let denied = planner_with(
+        vec![container("web", None, 20, &["172.17.0.2", "fd00::2"])],
+        vec![all("deny")],
+    );
+    let without_v6 = planner_with(
+        vec![container("web", Some("203.0.113.11"), 20, &["fd00::2"])],
+        Vec::new(),
+    );
+    let wrong = planner_with(
+        vec![container("web", Some("nonsense"), 20, &["172.17.0.2"])],
+        Vec::new(),
+    );
+    for (planner, set, leads_to) in [
+        (&denied, "check4", "drop-denied"),
+        (&denied, "check6", "drop-denied"),
+        (&without_v6, "check6", "drop-no-address"),
+        (&wrong, "check4", "drop-denied"),
+    ] {
+        let inet = &planner.desired().tables[&Family::Inet];
+        let chains: Vec<_> = inet.sets[set].elements.values().map(Data::chain).collect();
+        assert_eq!(chains, [Some(&Name::from(leads_to))], "{set}");
+        assert_eq!(inet.chains, empty.tables[&Family::Inet].chains);
+    }
 }
 
 /// While the guard still stands, the translation goes; then the flows; then the rest.

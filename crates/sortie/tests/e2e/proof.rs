@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use sortie_lab::{
-    ALL_TRAFFIC, Container, OddPackets, Result, Traffic, eventually, eventually_true,
+    ALL_TRAFFIC, Container, ContainerSpec, OddPackets, Result, Traffic, eventually, eventually_true,
 };
 
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip, sortie};
@@ -116,6 +116,45 @@ fn drops_tell_who_what_and_why() -> Result<()> {
         dropped.as_u64().is_some_and(|dropped| dropped > 0),
         "{dropped}"
     );
+    Ok(())
+}
+
+/// A workload that may send nothing at all, or nothing of one family, is counted by that reason.
+#[test]
+fn what_may_send_nothing_is_dropped_by_name() -> Result<()> {
+    let stage = Stage::new("nothing", DOCKER_29_NFTABLES)?;
+    let applied = stage.apply(
+        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
+    )?;
+    assert_eq!(applied.code(), 0, "{}", applied.stderr);
+    let closed = stage.engine.run(&ContainerSpec::new("closed"))?;
+    stage.wait_for("closed", "Blocked")?;
+    let wrong = stage
+        .engine
+        .run(&ContainerSpec::new("wrong").label("sortie.egress", "203.0.113.300"))?;
+    stage.wait_for("wrong", "Error")?;
+    let only_v4 = stage.labelled("only-v4", EGRESS)?;
+    let to = stage.lab.destination()?;
+    stage
+        .lab
+        .expect_source(&only_v4, Traffic::Tcp(7), to.v4, ip(EGRESS))?;
+    for (container, name, to, reason) in [
+        (&closed, "closed", to.v4, "denied"),
+        (&closed, "closed", to.v6, "denied"),
+        (&wrong, "wrong", to.v4, "denied"),
+        (&only_v4, "only-v4", to.v6, "no-address"),
+    ] {
+        for traffic in ALL_TRAFFIC {
+            stage.lab.expect_nothing(container, traffic, to)?;
+        }
+        let drop = line(&stage, "drops", |drop| {
+            drop["workload"] == name && drop["to"] == json!(to)
+        })?;
+        assert_eq!(drop["reason"], reason, "{drop}");
+    }
+    let all = lines(&stage, "drops");
+    let other = all.iter().find(|drop| drop["reason"] == "wrong-source");
+    assert_eq!(other, None);
     Ok(())
 }
 
