@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::api::Removed;
-use crate::core::{Attachments, Core, Event, Handle};
+use crate::core::{Attachments, Core, Event, Handle, NetworkNotes};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, proof, server};
 
@@ -145,7 +145,15 @@ fn agent(
         socket: config.docker.socket.clone(),
     };
     let attachments = Attachments::load(&notes(&options.socket));
-    let mut core = Core::new(handle.clone(), kernel, config, policies, attachments)?;
+    let networks = NetworkNotes::load(&options.state);
+    let mut core = Core::new(
+        handle.clone(),
+        kernel,
+        config,
+        policies,
+        attachments,
+        networks,
+    )?;
     core.missing = missing;
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
     let sources = handle.clone();

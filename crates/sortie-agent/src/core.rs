@@ -3,6 +3,7 @@
 
 mod attach;
 mod engine;
+mod networks;
 mod policy;
 mod report;
 
@@ -25,6 +26,7 @@ use crate::host::environment;
 use crate::policies::PolicyFolder;
 
 pub use attach::{Attachments, remove_everything};
+pub use networks::NetworkNotes;
 
 /// The kernel reports an address, a route and a link one by one: they are looked at together.
 const HOST_SETTLES: Duration = Duration::from_millis(20);
@@ -111,7 +113,9 @@ pub struct Core {
     planner: Planner,
     policies: PolicyFolder,
     engine: api::EngineStatus,
+    /// The engine's, as it told them; none before.
     networks: BTreeMap<String, Network>,
+    network_notes: NetworkNotes,
     /// What the engine's source reports, without attachments.
     containers: BTreeSet<WorkloadId>,
     attachments: Attachments,
@@ -124,22 +128,12 @@ pub struct Core {
     proof_losses: u64,
     /// Why the kernel does not hold what it should, and when it is tried again.
     failing: Option<Failing>,
-    heard: Heard,
+    /// The engine has told all its containers since this agent started. Before, what the kernel
+    /// holds for containers stays: a former agent's rules serve until their engine has told of them.
+    told: bool,
     host_due: Option<Instant>,
     drift_due: Instant,
     stopping: bool,
-}
-
-/// What the engine has said since this agent started. A former agent's rules for containers serve
-/// until their engine has told of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    /// Not even that it is away: no step is applied.
-    Nothing,
-    /// That it is away: only additions are made to what the kernel holds.
-    Away,
-    /// All that it has.
-    Everything,
 }
 
 struct Failing {
@@ -149,16 +143,14 @@ struct Failing {
 }
 
 impl Core {
-    /// Takes over what the kernel holds of ours, and makes it what the policies want.
-    ///
-    /// Workloads are not known yet: their elements stay as they are until the engine's first
-    /// snapshot, so that a restart interrupts nobody.
+    /// Knows the host and the policies; nothing is changed yet.
     pub fn new(
         handle: Handle,
         mut kernel: Kernel,
         config: AgentConfig,
         policies: PolicyFolder,
         attachments: Attachments,
+        network_notes: NetworkNotes,
     ) -> Result<Self, Error> {
         let facts = facts::read(kernel.rtnetlink())?;
         let mut planner = Planner::new(environment(&facts, &config));
@@ -176,6 +168,7 @@ impl Core {
             policies,
             engine,
             networks: BTreeMap::new(),
+            network_notes,
             containers: BTreeSet::new(),
             attachments,
             missing: Vec::new(),
@@ -184,16 +177,20 @@ impl Core {
             leaks: 0,
             proof_losses: 0,
             failing: None,
-            heard: Heard::Nothing,
+            told: false,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
             stopping: false,
         })
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until it is told to stop. Tables, guard, policies and last lines stand before anything
+    /// is waited for: at a boot the engine starts its containers before it answers.
     pub fn run(mut self, events: &Receiver<Event>) {
         self.adopt_attachments();
+        // The comparison makes the steps.
+        let _ = self.recall_networks();
+        self.converge();
         while !self.stopping {
             match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
                 Ok(event) => self.react(event),
@@ -257,19 +254,27 @@ impl Core {
                     .planner
                     .environment_changed(environment(&facts, &self.config));
                 self.apply(&ops);
+                let ops = self.recall_networks();
+                self.apply(&ops);
+                self.note_networks();
                 self.repair_network();
             }
             Err(error) => self.failed(&error.to_string()),
         }
     }
 
-    /// Makes the kernel hold exactly what it should, whatever it holds.
+    /// Makes the kernel hold exactly what it should, whatever it holds; before the engine has told
+    /// its containers, at least what is known.
     fn converge(&mut self) {
         let observed = match self.kernel.observe() {
             Ok(observed) => observed,
             Err(error) => return self.failed(&error.to_string()),
         };
-        let ops = self.planner.adopt(&observed);
+        let ops = if self.told {
+            self.planner.adopt(&observed)
+        } else {
+            self.planner.missing(&observed)
+        };
         match self.kernel.apply(&ops) {
             Ok(()) => {
                 if self.failing.take().is_some() {
@@ -282,7 +287,7 @@ impl Core {
 
     /// The steps of one change. When one fails, the whole is compared and tried again.
     fn apply(&mut self, ops: &[Op]) {
-        if ops.is_empty() || self.heard == Heard::Nothing {
+        if ops.is_empty() {
             return;
         }
         if let Err(error) = self.kernel.apply(ops) {
@@ -293,9 +298,6 @@ impl Core {
 
     /// What is outside nftables can be changed by others.
     fn repair_network(&mut self) {
-        if self.heard == Heard::Nothing {
-            return;
-        }
         let wanted = self.planner.desired_network();
         match self.kernel.observe_network() {
             Ok(found) if found == *wanted => {}

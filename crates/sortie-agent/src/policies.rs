@@ -24,6 +24,8 @@ pub struct PolicyFolder {
     pub set: PolicySet,
     /// Why the folder as it is now is not in force.
     pub problem: Option<FileErrors>,
+    /// Why the last good copy is not what is in force.
+    pub unkept: Option<String>,
 }
 
 impl PolicyFolder {
@@ -34,6 +36,7 @@ impl PolicyFolder {
             last_good: state.join("policies.last-good.json"),
             set: PolicySet::default(),
             problem: None,
+            unkept: None,
         }
     }
 
@@ -49,9 +52,10 @@ impl PolicyFolder {
         match load(&self.folder, &texts) {
             Ok(set) => {
                 self.problem = None;
-                if set != self.set || !self.last_good.exists() {
+                if set != self.set || !self.last_good.exists() || self.unkept.is_some() {
                     self.set = set;
-                    self.keep(&texts)?;
+                    // A full disk is no reason to run without the policies.
+                    self.unkept = self.keep(&texts).err().map(|error| error.to_string());
                 }
             }
             Err(problem) => {

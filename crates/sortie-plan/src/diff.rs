@@ -34,6 +34,43 @@ pub fn diff(observed: &Observed, desired: &HostState) -> Vec<Op> {
     steps.into_ops()
 }
 
+/// What is wanted and not there, while it is not known yet whose the rest is: of tables nothing goes
+/// but what something new replaces, and local ranges, which no workload makes. A table of another
+/// version is made anew, and what was in it goes, unless a workload is in any of them that is not
+/// among the wanted: then those tables wait.
+pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
+    let tag = |family: &Family| desired.tables.get(family).map(|table| &table.tag);
+    let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = observed
+        .tables
+        .clone()
+        .into_iter()
+        .partition(|(family, table)| tag(family) == Some(&table.tag));
+    let waits = other
+        .iter()
+        .any(|(family, table)| holds_strangers(table, desired.tables.get(family)));
+    let mut wanted = desired.tables.clone();
+    let mut steps = Steps::default();
+    if waits {
+        wanted.retain(|family, _| !other.contains_key(family));
+        steps.tables(&same, &wanted);
+    } else {
+        steps.tables(&observed.tables, &wanted);
+    }
+    steps.spare();
+    steps.network(&observed.network, &desired.network);
+    steps.into_ops()
+}
+
+/// Whether a table, of whatever version, knows a workload that the wanted one does not.
+fn holds_strangers(observed: &ObservedTable, desired: Option<&Table>) -> bool {
+    WORKLOADS.iter().any(|set| {
+        let known = desired.and_then(|table| table.sets.get(*set));
+        let elements = observed.sets.get(*set).into_iter().flatten();
+        let mut keys = elements.map(|(key, _)| key);
+        keys.any(|key| known.is_none_or(|known| !known.elements.contains_key(key)))
+    })
+}
+
 /// The steps outside nftables only.
 pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
     let mut steps = Steps::default();
@@ -191,6 +228,19 @@ impl Steps {
         for element in elements {
             self.remove_element(element);
         }
+    }
+
+    /// Takes back what would go from tables without anything in its place, local ranges left out.
+    fn spare(&mut self) {
+        for (place, elements) in &mut self.remove {
+            let added = self.add.get(place);
+            let replaced = |key: &Key| added.is_some_and(|added| added.contains_key(key));
+            if !RANGES.contains(&&*place.1) {
+                elements.retain(|key, _| replaced(key));
+            }
+        }
+        self.gone_chains.clear();
+        self.gone_sets.clear();
     }
 
     /// What is outside nftables: additions before removals, so that nothing in use is missing.
@@ -393,6 +443,12 @@ impl Steps {
     }
 }
 
+/// The sets in which each workload is that any rule is about, by its own address.
+const WORKLOADS: [&str; 8] = [
+    "known4", "known6", "managed4", "managed6", "plain4", "plain6", "own4", "own6",
+];
+/// Sets of ranges, which may not overlap.
+const RANGES: [&str; 2] = ["local4", "local6"];
 const TRANSLATIONS: [&str; 4] = ["snat4", "snat6", "translate4", "translate6"];
 
 fn translates(set: &str) -> bool {

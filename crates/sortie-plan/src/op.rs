@@ -71,34 +71,6 @@ pub enum NftOp {
     DeleteElements(Name, Vec<(Key, Data)>),
 }
 
-impl Op {
-    /// Whether it only adds to what is there.
-    pub fn is_addition(&self) -> bool {
-        match self {
-            Self::Nft(_, op) => matches!(
-                op,
-                NftOp::AddTable(_)
-                    | NftOp::AddCounter(_)
-                    | NftOp::AddSet(..)
-                    | NftOp::AddChain(..)
-                    | NftOp::AddRules(..)
-                    | NftOp::AddElements(..)
-            ),
-            Self::AddRoute(_)
-            | Self::AddRule(_)
-            | Self::AddNeighbour(_)
-            | Self::SetSysctl(..)
-            | Self::AddForwarded(_) => true,
-            Self::ForgetFlows { .. }
-            | Self::DeleteRoute(_)
-            | Self::DeleteRule(_)
-            | Self::DeleteNeighbour(_)
-            | Self::RestoreSysctl(_)
-            | Self::DeleteForwarded(_) => false,
-        }
-    }
-}
-
 /// The steps as people would write them; the rules of a chain are left to its name.
 pub fn describe(ops: &[Op]) -> Vec<String> {
     ops.iter()

@@ -19,7 +19,7 @@ use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Topology};
 use crate::compile::workload::Placement;
 use crate::counted::Counted;
-use crate::diff::{Steps, diff};
+use crate::diff::{Steps, diff, missing};
 use crate::environment::Environment;
 use crate::nft::{Family, Name};
 use crate::op::Op;
@@ -196,6 +196,11 @@ impl Planner {
     /// The steps from what was observed to what must be there.
     pub fn adopt(&self, observed: &Observed) -> Vec<Op> {
         diff(observed, &self.desired())
+    }
+
+    /// The same while the workloads are not known yet: what the kernel holds for them stays.
+    pub fn missing(&self, observed: &Observed) -> Vec<Op> {
+        missing(observed, &self.desired())
     }
 
     /// Makes one change of facts other than the host's own, and yields its steps.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind};
 use sortie_kernel::Kernel;
 use sortie_kernel::netns::Namespace;
+use sortie_plan::op::Op;
 use sortie_plan::state::HostState;
 
 use super::{Core, Event, Handle};
@@ -135,7 +136,8 @@ impl Core {
                 }
                 continue;
             };
-            self.plan_for(owner, &entry, link.host);
+            // The first comparison makes the steps.
+            let _ = self.plan_for(owner, &entry, link.host);
             if let Err(error) = watch_process(&self.handle, entry.lives_with, owner) {
                 tracing::warn!(%error, owner = owner.0, "the end of its process will not be seen");
             }
@@ -257,7 +259,8 @@ impl Core {
         entry.mac = link.inner_mac;
         // The plan names interfaces: it must have seen this one.
         self.look_at_host();
-        self.plan_for(owner, entry, link.host);
+        let ops = self.plan_for(owner, entry, link.host);
+        self.apply(&ops);
         if let Some(failing) = &self.failing {
             return Err(Error::Refused(format!(
                 "the kernel refused a step: {}",
@@ -282,7 +285,7 @@ impl Core {
     }
 
     /// The plan learns of a workload with an interface of its own.
-    fn plan_for(&mut self, owner: &WorkloadId, entry: &Entry, port: IfIndex) {
+    fn plan_for(&mut self, owner: &WorkloadId, entry: &Entry, port: IfIndex) -> Vec<Op> {
         let endpoint = Endpoint {
             network: String::new(),
             port,
@@ -304,8 +307,7 @@ impl Core {
             .via
             .as_ref()
             .and_then(|via| self.planner.environment().interface_named(via));
-        let ops = self.planner.workload(workload, via);
-        self.apply(&ops);
+        self.planner.workload(workload, via)
     }
 
     /// Everything of one owner, whether all of it was made or not.

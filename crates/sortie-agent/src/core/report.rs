@@ -203,6 +203,17 @@ impl Core {
                 format!("refused; what ran before keeps running:\n{problem}"),
             );
         }
+        for (what, problem) in [
+            ("the last good policies are", &self.policies.unkept),
+            ("networks are", &self.network_notes.problem),
+        ] {
+            if let Some(problem) = problem {
+                add(
+                    "state folder",
+                    format!("{what} not kept for the next boot: {problem}"),
+                );
+            }
+        }
         if let Some(failing) = &self.failing {
             add("kernel", failing.error.clone());
         }

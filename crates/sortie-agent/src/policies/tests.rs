@@ -32,6 +32,22 @@ fn a_file_is_kept_under_its_own_name_and_goes_with_its_last_policy() {
 }
 
 #[test]
+fn a_full_disk_keeps_no_copy_and_changes_no_policy() {
+    let at = tempfile::tempdir().unwrap();
+    std::fs::write(at.path().join("state"), "in the way of the folder").unwrap();
+    let mut policies = folder(at.path());
+    let (texts, _) = policies.with(&[file("bank.yaml", GOOD)]).unwrap();
+    policies.write(&texts).unwrap();
+    policies.reload().unwrap();
+    assert_eq!(policies.set.policies().count(), 1);
+    assert!(policies.unkept.is_some());
+    std::fs::remove_file(at.path().join("state")).unwrap();
+    policies.reload().unwrap();
+    assert_eq!(policies.unkept, None);
+    assert!(at.path().join("state/policies.last-good.json").exists());
+}
+
+#[test]
 fn a_bad_file_is_refused_whole_and_names_itself() {
     let at = tempfile::tempdir().unwrap();
     let policies = folder(at.path());

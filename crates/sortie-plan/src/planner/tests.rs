@@ -330,6 +330,86 @@ proptest! {
         prop_assert_eq!(&kernel, &Observed::from(planner.desired()));
         prop_assert_eq!(planner.adopt(&kernel), Vec::new());
     }
+
+    /// A new agent before the engine has told its containers: what serves them stays, what can be
+    /// known already is there, and what the engine tells then leads where it should.
+    #[test]
+    fn a_new_agent_spares_what_it_cannot_know_yet(before in prop::collection::vec(any_fact(), 0..8), after in prop::collection::vec(any_fact(), 0..4), told in prop::collection::vec(any_workload(), 0..3)) {
+        let plan = |facts| {
+            let mut planner = Planner::new(environment(&["203.0.113.11"], Guard::Networks));
+            for fact in facts {
+                tell(&mut planner, fact);
+            }
+            planner
+        };
+        let mut kernel = Observed::from(plan(before).desired());
+        let found = kernel.clone();
+        let mut planner = plan(after.into_iter().filter(|fact| !matches!(fact, Fact::Workload(_))).collect());
+        let ops = planner.missing(&kernel);
+        fake::apply(&mut kernel, &ops);
+        prop_assert!(planner.missing(&kernel).is_empty(), "twice");
+
+        let desired = Observed::from(planner.desired());
+        for (family, before) in &found.tables {
+            let (now, wanted) = (&kernel.tables[family], &desired.tables[family]);
+            if wanted.tag != before.tag && now.tag == before.tag {
+                prop_assert_eq!(now, before, "another version's is left whole");
+                continue;
+            }
+            let serves = before.tag == wanted.tag;
+            for (name, elements) in before.sets.iter().filter(|(name, _)| serves && !name.starts_with("local")) {
+                for key in elements.keys() {
+                    prop_assert!(now.sets[name].contains_key(key), "{} {:?}", name, key);
+                }
+            }
+            prop_assert!(!serves || before.chains.is_subset(&now.chains));
+            prop_assert!(wanted.chains.is_subset(&now.chains));
+            for (name, elements) in &wanted.sets {
+                for (key, data) in elements {
+                    prop_assert_eq!(now.sets[name].get(key), Some(data));
+                }
+            }
+        }
+        prop_assert_eq!(&kernel.network, &desired.network);
+
+        for workload in told {
+            planner.workload(workload, None);
+        }
+        let ops = planner.adopt(&kernel);
+        fake::apply(&mut kernel, &ops);
+        prop_assert_eq!(&kernel, &Observed::from(planner.desired()));
+    }
+}
+
+/// At a boot nothing is there; after an upgrade the tables wait for the engine while they serve a
+/// container, and only then.
+#[test]
+fn tables_of_another_version_wait_while_they_serve_somebody() {
+    let other = |planner: &Planner| {
+        let mut kernel = Observed::from(planner.desired());
+        for table in kernel.tables.values_mut() {
+            table.tag = "another".into();
+        }
+        kernel
+    };
+    let idle = planner_with(Vec::new(), Vec::new());
+    let web = container("web", Some("203.0.113.11"), 20, &["172.17.0.2"]);
+    let busy = planner_with(vec![web], Vec::new());
+    for (mut kernel, waits) in [
+        (Observed::default(), false),
+        (other(&idle), false),
+        (other(&busy), true),
+    ] {
+        let found = kernel.clone();
+        let ops = idle.missing(&kernel);
+        fake::apply(&mut kernel, &ops);
+        let wanted = if waits {
+            found
+        } else {
+            Observed::from(idle.desired())
+        };
+        assert_eq!(kernel, wanted);
+    }
 }
 
 fn planner_with(workloads: Vec<Workload>, policies: Vec<EgressPolicy>) -> Planner {

@@ -7,6 +7,7 @@ mod sender;
 mod address;
 mod agent;
 mod article;
+mod boot;
 mod containers;
 mod destinations;
 mod down;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -132,6 +132,17 @@ impl Stage {
 
     /// Starts an agent with more arguments, and waits for nothing.
     pub(crate) fn spawn_agent(&mut self, config: &str, more: &[&str]) -> Result<()> {
+        let engine = self.engine.socket();
+        self.spawn_agent_for(&engine, config, more)
+    }
+
+    /// The same with another socket for the engine's.
+    pub(crate) fn spawn_agent_for(
+        &mut self,
+        engine: &Path,
+        config: &str,
+        more: &[&str],
+    ) -> Result<()> {
         let folder = self.folder();
         fs::write(folder.join("agent.yaml"), config).expect("the configuration");
         let mut command = sortie();
@@ -139,7 +150,7 @@ impl Stage {
         command.arg("--config").arg(folder.join("agent.yaml"));
         command.arg("--policies").arg(self.policies());
         command.arg("--state").arg(folder.join("state"));
-        command.arg("--docker").arg(self.engine.socket());
+        command.arg("--docker").arg(engine);
         command.args(more);
         self.agents += 1;
         self.agent = Some(
