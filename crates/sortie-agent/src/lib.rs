@@ -7,12 +7,14 @@
 //! - [`policies`]: the policy folder, and the last good copy of it.
 //! - [`proof`]: flows and drops as the kernel reports them, with the workload each belongs to.
 //! - [`server`]: the admin API; [`api`] has its shapes, [`client`] is its caller's side.
+//! - [`doctor`]: what on the host is in the way, with or without an agent.
 //! - [`verify`]: connections from inside workloads, by [`probe`], to an observer such as [`observe`].
 
 pub mod agent;
 pub mod api;
 pub mod client;
 pub mod core;
+pub mod doctor;
 pub mod error;
 pub mod holder;
 pub mod host;

@@ -49,6 +49,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Of Ethernet devices.
     pub mac: Option<MacAddress>,
+    /// The largest packet, in bytes.
+    pub mtu: u32,
 }
 
 /// One address of an interface.
@@ -158,11 +160,13 @@ fn link(message: LinkMessage) -> Link {
         master: None,
         alias: None,
         mac: None,
+        mtu: 0,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(index) => link.master = Some(IfIndex(index)),
             LinkAttribute::OperState(state) => {
                 link.carrier = matches!(state, State::Up | State::Unknown);

@@ -4,6 +4,7 @@
 //!   [`Kernel::observe`](Kernel::observe) reads what is there of ours.
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
+//! - [`survey`]: what `sortie doctor` looks at, read and never changed.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
 //!
 //! Inside, [`rtnl`] is the routing socket, [`lower`] the plan's ruleset in nf_tables' terms.
@@ -26,6 +27,7 @@ mod network;
 pub mod observe;
 pub mod probe;
 pub mod rtnl;
+pub mod survey;
 pub mod sysctl;
 pub mod watch;
 

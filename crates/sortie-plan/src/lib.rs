@@ -2,12 +2,14 @@
 //!
 //! - [`nft`]: a ruleset as data: tables, chains, rules, sets, elements; [`nft::text`] prints it.
 //! - [`state`]: all that Sortie wants of, or has found on, one host.
+//! - [`doctor`]: what on a host is in the way, found from facts.
 //! - [`op`]: the steps from one state to another.
 #![forbid(unsafe_code)]
 
 pub mod compile;
 pub mod counted;
 pub mod diff;
+pub mod doctor;
 pub mod environment;
 pub mod explain;
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod attach;
 mod completion;
 mod delete;
 mod demo;
+mod doctor;
 mod down;
 mod drops;
 mod explain;
@@ -79,6 +80,8 @@ enum Command {
     Delete(delete::Args),
     /// Check policy files without an agent
     Validate(validate::Args),
+    /// Find what on this host is in the way (exit code 1 if anything but notes)
+    Doctor(doctor::Args),
     /// Connect from inside workloads, and compare the source that an observer sees
     Verify(verify::Args),
     /// Show the flows of managed workloads, with expected and actual source
@@ -114,6 +117,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Get(args) => block_on(get::run(&args, &socket.client())),
         Command::Delete(args) => block_on(delete::run(&args, &socket.client())),
         Command::Validate(args) => validate::run(&args),
+        Command::Doctor(args) => block_on(doctor::run(&args, &socket.client())),
         Command::Verify(args) => block_on(verify::run(&args, &socket.client())),
         Command::Flows(args) => block_on(flows::run(&args, &socket.client())),
         Command::Drops(args) => block_on(drops::run(&args, &socket.client())),

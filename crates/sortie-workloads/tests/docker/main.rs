@@ -3,8 +3,8 @@
 mod follower;
 
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use follower::{Follower, Result, rename, try_to_start};
 use serde_json::json;
@@ -181,8 +181,14 @@ fn gated(host: &Host, gate: &Path, kind: EngineKind) -> Result<Engine> {
          while [ ! -e {} ]; do sleep 0.02; done\n  fi\ndone\nexec runc \"$@\"\n",
         gate.display()
     );
-    std::fs::write(&runtime, script)?;
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755))?;
+    // Another process writes it: a child that a test beside this one forks meanwhile would inherit
+    // the open file, which nobody can execute (ETXTBSY).
+    let written = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""])
+        .arg(&runtime)
+        .arg(script)
+        .status()?;
+    assert!(written.success(), "a runtime");
     let runtimes = json!({"gated": {"path": runtime}});
     let spec = EngineSpec::new(kind).setting("runtimes", runtimes);
     Ok(Engine::start(host, &spec)?)

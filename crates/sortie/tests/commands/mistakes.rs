@@ -85,11 +85,17 @@ fn an_unknown_workload() {
 }
 
 /// Runs a copy of the binary that nobody may execute too.
+///
+/// Another process copies it: had this one the copy open for writing, a child that another test
+/// forks at that moment would inherit that, and the copy could not be executed (ETXTBSY) until the
+/// child's own exec.
 fn as_nobody(agent: &Agent, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("sortie");
-    fs::copy(env!("CARGO_BIN_EXE_sortie"), &program).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_sortie")).arg(&program);
+    assert!(copy.status().unwrap().success());
     let output = Command::new(program)
         .args(arguments)
         .env("SORTIE_SOCKET", agent.socket())

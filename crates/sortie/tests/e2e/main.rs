@@ -10,6 +10,7 @@ mod article;
 mod boot;
 mod containers;
 mod destinations;
+mod doctor;
 mod down;
 mod leak;
 mod lifecycle;

@@ -117,9 +117,15 @@ fn wrong_yaml_leaves_in_force_what_was() -> Result<()> {
 #[test]
 fn without_root_nothing_is_tried() -> Result<()> {
     let stage = Stage::new("user", DOCKER_20)?;
-    // Where the test's own binary lies only root may go.
-    let binary = stage.host.path("/run/sortie-test");
-    std::fs::copy(env!("CARGO_BIN_EXE_sortie"), &binary).expect("a copy of the binary");
+    // Where the test's own binary lies only root may go. Another process copies it: a child that a
+    // test beside this one forks meanwhile would inherit the open copy, which nobody can execute.
+    let mut copy = std::process::Command::new("cp");
+    copy.args([env!("CARGO_BIN_EXE_sortie"), "/run/sortie-test"]);
+    assert_eq!(
+        stage.host.run(LIMIT, copy)?.code(),
+        0,
+        "a copy of the binary"
+    );
     for arguments in [
         &["agent"][..],
         &["run", "--address", "203.0.113.21", "--", "true"],

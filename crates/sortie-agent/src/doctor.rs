@@ -1,0 +1,42 @@
+//! `sortie doctor`: the kernel as this process sees it, what a running agent says, and what is
+//! not right in both.
+
+use sortie_kernel::survey;
+use sortie_plan::doctor::facts::{Agent, Egress};
+use sortie_plan::doctor::findings;
+
+pub use sortie_plan::doctor::{Finding, Severity};
+
+use crate::Error;
+use crate::api::Status;
+use crate::client::{Client, ClientError};
+
+/// Looks at everything and changes nothing. Without an agent what only it knows is left out.
+pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let mut facts = survey::read()?;
+    facts.agent = match client.status(false).await {
+        Ok(status) => agent(status),
+        Err(ClientError::NoAgent { .. }) => Agent::Absent,
+        Err(error) => Agent::Silent(error.to_string()),
+    };
+    Ok(findings(&facts))
+}
+
+fn agent(status: Status) -> Agent {
+    Agent::Running {
+        settled: status.engine.connected,
+        uplinks: status.uplinks,
+        egress: status
+            .addresses
+            .into_iter()
+            .map(|address| Egress {
+                address: address.address,
+                uplink: address.uplink,
+                fix: address.fix,
+            })
+            .collect(),
+    }
+}
