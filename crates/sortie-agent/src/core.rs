@@ -3,6 +3,7 @@
 
 mod attach;
 mod engine;
+mod explain;
 mod networks;
 mod policy;
 mod report;

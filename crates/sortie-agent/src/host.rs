@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::IfIndex;
-use sortie_kernel::facts::{Facts, Link};
+use sortie_kernel::facts::{self, Facts, Link};
 use sortie_plan::environment::{DefaultRoute, Environment, Interface, Priorities};
 
 /// Ports of bridges are left out: they are workloads' business, and come and go with them. So are
@@ -47,24 +47,25 @@ pub fn environment(facts: &Facts, config: &AgentConfig) -> Environment {
     for interface in interfaces.values_mut() {
         interface.subnets.sort_unstable();
     }
-    let mut routes: Vec<_> = facts
-        .defaults
-        .iter()
-        .filter(|route| interfaces.contains_key(&route.link))
-        .collect();
-    routes.sort_by_key(|route| route.metric);
-    let default_routes = routes
-        .into_iter()
-        .map(|route| DefaultRoute {
-            v6: route.v6,
-            device: route.link,
-            gateway: route.gateway,
-        })
-        .collect();
+    let known = |routes: &[facts::DefaultRoute]| {
+        let mut routes: Vec<_> = routes
+            .iter()
+            .filter(|route| interfaces.contains_key(&route.link))
+            .map(|route| DefaultRoute {
+                v6: route.v6,
+                device: route.link,
+                gateway: route.gateway,
+                metric: route.metric,
+            })
+            .collect();
+        routes.sort_by_key(|route| route.metric);
+        routes
+    };
     Environment {
+        default_routes: known(&facts.defaults),
+        other_default_routes: known(&facts.other_defaults),
         interfaces,
         addresses,
-        default_routes,
         config: config.clone(),
         priorities: Priorities::default(),
     }

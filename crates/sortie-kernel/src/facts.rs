@@ -17,6 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sortie_api::workload::{IfIndex, MacAddress};
 
 use crate::error::Error;
+use crate::network::OURS;
 use crate::rtnl::{Rtnetlink, Task};
 
 /// What the planner must know of a network namespace.
@@ -28,6 +29,8 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Of the main table and both families; one per next hop.
     pub defaults: Vec<DefaultRoute>,
+    /// Of every other table but ours.
+    pub other_defaults: Vec<DefaultRoute>,
 }
 
 /// One interface.
@@ -68,7 +71,7 @@ pub struct Address {
     pub deprecated: bool,
 }
 
-/// A default route of the main table.
+/// A default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
     /// IPv6 instead of IPv4.
@@ -90,6 +93,8 @@ pub struct RouteQuery {
     pub source: Option<IpAddr>,
     /// The interface that it came in by; none for what this host sends.
     pub input: Option<IfIndex>,
+    /// The mark that it carries; 0 for none.
+    pub mark: u32,
 }
 
 /// The way a packet would take.
@@ -107,10 +112,12 @@ pub struct RouteTaken {
 
 /// Reads all facts of the socket's namespace.
 pub fn read(rtnl: &mut Rtnetlink) -> Result<Facts, Error> {
+    let (defaults, other_defaults) = default_routes(rtnl)?;
     Ok(Facts {
         links: links(rtnl)?,
         addresses: addresses(rtnl)?,
-        defaults: default_routes(rtnl)?,
+        defaults,
+        other_defaults,
     })
 }
 
@@ -223,21 +230,31 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// The default routes of the main table, best first.
-pub fn default_routes(rtnl: &mut Rtnetlink) -> Result<Vec<DefaultRoute>, Error> {
-    let mut found = Vec::new();
-    for message in routes(rtnl, RouteHeader::RT_TABLE_MAIN)? {
+/// The default routes of the main table, and of every other one but ours, best first.
+pub fn default_routes(
+    rtnl: &mut Rtnetlink,
+) -> Result<(Vec<DefaultRoute>, Vec<DefaultRoute>), Error> {
+    let (mut main, mut others) = (Vec::new(), Vec::new());
+    for message in routes(rtnl, RouteHeader::RT_TABLE_UNSPEC)? {
         let header = &message.header;
         let unicast = header.kind == RouteType::Unicast;
-        if header.destination_prefix_length == 0 && unicast {
-            found.extend(next_hops(&message));
+        if header.destination_prefix_length != 0 || !unicast || header.protocol == OURS {
+            continue;
         }
+        let found = if header.table == RouteHeader::RT_TABLE_MAIN {
+            &mut main
+        } else {
+            &mut others
+        };
+        found.extend(next_hops(&message));
     }
-    found.sort_by_key(|route| (route.v6, route.metric));
-    Ok(found)
+    for found in [&mut main, &mut others] {
+        found.sort_by_key(|route| (route.v6, route.metric));
+    }
+    Ok((main, others))
 }
 
-/// The routes of one table, of both families.
+/// The routes of one table, or with 0 of all, of both families.
 pub(crate) fn routes(rtnl: &mut Rtnetlink, table: u8) -> Result<Vec<RouteMessage>, Error> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -332,6 +349,9 @@ pub fn lookup(rtnl: &mut Rtnetlink, query: &RouteQuery) -> Result<Option<RouteTa
     }
     if let Some(IfIndex(index)) = query.input {
         request.attributes.push(RouteAttribute::Iif(index));
+    }
+    if query.mark != 0 {
+        request.attributes.push(RouteAttribute::Mark(query.mark));
     }
     let task = Task::new("look up the route to", query.destination.to_string());
     match rtnl.get(&task, RouteNetlinkMessage::GetRoute(request)) {

@@ -13,13 +13,14 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use sortie_plan::state::{ProxyNeighbour, ROUTE_PROTOCOL, Route, RoutingRule};
+use sortie_plan::mark::{MASK, Mark};
+use sortie_plan::state::{ProxyNeighbour, ROUTE_PROTOCOL, Route, RoutingRule, RuleBy};
 
 use crate::error::Error;
 use crate::facts;
 use crate::rtnl::{Rtnetlink, Task};
 
-const OURS: RouteProtocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+pub(crate) const OURS: RouteProtocol = RouteProtocol::Other(ROUTE_PROTOCOL);
 /// `RTNH_F_ONLINK`: the gateway is on the link although no address of the interface says so, as
 /// with the /32 addresses of some clouds.
 const ONLINK: RouteFlags = RouteFlags::from_bits_retain(4);
@@ -166,26 +167,22 @@ fn rule_message(rule: &RoutingRule) -> RuleMessage {
     message.header.action = RuleAction::ToTable;
     message.attributes = vec![
         RuleAttribute::Priority(rule.priority),
-        RuleAttribute::Iifname(rule.input.clone()),
         RuleAttribute::Table(rule.table),
         RuleAttribute::Protocol(OURS),
     ];
+    message.attributes.extend(match &rule.by {
+        RuleBy::Input(device) => vec![RuleAttribute::Iifname(device.clone())],
+        RuleBy::Mark(mark) => vec![
+            RuleAttribute::FwMark(mark.value()),
+            RuleAttribute::FwMask(MASK),
+        ],
+    });
     message
-}
-
-fn describe_rule(rule: &RoutingRule) -> String {
-    format!(
-        "{}pref {} iif {} lookup {}",
-        if rule.v6 { "-6 " } else { "" },
-        rule.priority,
-        rule.input,
-        rule.table
-    )
 }
 
 /// Adds a rule. Its input need not be there yet.
 pub(crate) fn add_rule(rtnl: &mut Rtnetlink, rule: &RoutingRule) -> Result<(), Error> {
-    let task = Task::new("add rule", describe_rule(rule));
+    let task = Task::new("add rule", rule.to_string());
     let message = RouteNetlinkMessage::NewRule(rule_message(rule));
     unless(
         libc::EEXIST,
@@ -195,7 +192,7 @@ pub(crate) fn add_rule(rtnl: &mut Rtnetlink, rule: &RoutingRule) -> Result<(), E
 
 /// Removes a rule of ours, if it is there.
 pub(crate) fn delete_rule(rtnl: &mut Rtnetlink, rule: &RoutingRule) -> Result<(), Error> {
-    let task = Task::new("delete rule", describe_rule(rule));
+    let task = Task::new("delete rule", rule.to_string());
     let message = RouteNetlinkMessage::DelRule(rule_message(rule));
     unless(libc::ENOENT, rtnl.change(&task, message, 0))
 }
@@ -212,29 +209,33 @@ pub(crate) fn rules(rtnl: &mut Rtnetlink) -> Result<BTreeSet<RoutingRule>, Error
             if let RouteNetlinkMessage::NewRule(message) = answer
                 && message.attributes.contains(&RuleAttribute::Protocol(OURS))
             {
-                found.insert(lift_rule(&message));
+                found.extend(lift_rule(&message));
             }
         }
     }
     Ok(found)
 }
 
-fn lift_rule(message: &RuleMessage) -> RoutingRule {
-    let mut rule = RoutingRule {
-        v6: message.header.family == AddressFamily::Inet6,
-        priority: 0,
-        input: String::new(),
-        table: u32::from(message.header.table),
-    };
+/// None for a rule that this version does not make.
+fn lift_rule(message: &RuleMessage) -> Option<RoutingRule> {
+    let mut by = None;
+    let mut priority = 0;
+    let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         match attribute {
-            RuleAttribute::Priority(priority) => rule.priority = *priority,
-            RuleAttribute::Iifname(name) => rule.input.clone_from(name),
-            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::Iifname(name) => by = Some(RuleBy::Input(name.clone())),
+            RuleAttribute::FwMark(value) => by = Mark::of_value(*value).map(RuleBy::Mark),
+            RuleAttribute::Table(number) => table = *number,
             _ => {}
         }
     }
-    rule
+    Some(RoutingRule {
+        v6: message.header.family == AddressFamily::Inet6,
+        priority,
+        by: by?,
+        table,
+    })
 }
 
 fn neighbour_message(neighbour: &ProxyNeighbour, index: u32) -> NeighbourMessage {

@@ -155,6 +155,7 @@ fn chosen(rtnl: &mut Rtnetlink, host: &facts::Facts) -> Result<Vec<Chosen>, Erro
             destination,
             source: None,
             input: None,
+            mark: 0,
         };
         let Some(taken) = facts::lookup(rtnl, &query)? else {
             continue;

@@ -5,10 +5,12 @@
 //! - [`policy_set`]: chains and maps for one list of policies, shared by all workloads with it.
 //! - [`treatment`]: what one list of policies means for one family.
 //! - [`workload`]: the elements of one workload.
+//! - [`steering`]: leaving by an uplink that the host's routes would not take.
 //! - [`shared`]: the elements that workloads share, and what is outside nftables.
 
 pub mod base;
 pub mod policy_set;
 pub mod shared;
+pub mod steering;
 pub mod treatment;
 pub mod workload;

@@ -16,6 +16,8 @@ pub struct Environment {
     pub addresses: BTreeMap<IpAddr, IfIndex>,
     /// Default routes of the main table, best metric first.
     pub default_routes: Vec<DefaultRoute>,
+    /// Default routes of other tables than the main one, ours left out: they tell next hops only.
+    pub other_default_routes: Vec<DefaultRoute>,
     /// What the operator configured.
     pub config: AgentConfig,
     /// Where our chains sit among others'.
@@ -33,7 +35,7 @@ pub struct Interface {
     pub subnets: Vec<IpNet>,
 }
 
-/// `default [via GATEWAY] dev DEVICE` in the main table.
+/// `default [via GATEWAY] dev DEVICE metric METRIC`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
     /// IPv6 instead of IPv4.
@@ -42,6 +44,17 @@ pub struct DefaultRoute {
     pub device: IfIndex,
     /// The next hop, where there is one.
     pub gateway: Option<IpAddr>,
+    /// Lower is preferred.
+    pub metric: u32,
+}
+
+/// How an uplink reaches what is not on its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHop {
+    /// By this router.
+    Via(IpAddr),
+    /// Everything is on the link, as on a tunnel.
+    OnLink,
 }
 
 /// Hook priorities (include/uapi/linux/netfilter_ipv4.h and netfilter_bridge.h).
@@ -51,6 +64,9 @@ pub struct Priorities {
     pub bridge_identify: i32,
     /// Inet prerouting: right after raw, before connection tracking.
     pub identify: i32,
+    /// Inet prerouting: right after the destination's translation, so that marks are set for the
+    /// same destination that is translated and checked later.
+    pub classify: i32,
     /// Inet postrouting: before every other source NAT.
     pub translate: i32,
     /// Inet postrouting: after every source NAT.
@@ -62,6 +78,7 @@ impl Default for Priorities {
         Self {
             bridge_identify: -300,
             identify: -299,
+            classify: -90,
             translate: 99,
             guard: 150,
         }
@@ -111,8 +128,18 @@ impl Environment {
         self.default_routes.iter().find(|route| route.v6 == v6)
     }
 
-    /// The next hop of an uplink for a family: configured, or that of its best default route.
-    pub fn gateway(&self, uplink: IfIndex, v6: bool) -> Option<IpAddr> {
+    /// Whether the host's routes send everything by this uplink that no other route is for.
+    pub fn is_default_uplink(&self, uplink: IfIndex, v6: bool) -> bool {
+        let mut routes = self.default_routes.iter().filter(|route| route.v6 == v6);
+        let Some(best) = self.default_route(v6) else {
+            return false;
+        };
+        routes.all(|route| route.metric > best.metric || route.device == uplink)
+    }
+
+    /// The next hop of an uplink for a family, in this order: configured, that of its best default
+    /// route in the main table, that of its default route in another one.
+    pub fn next_hop(&self, uplink: IfIndex, v6: bool) -> Option<NextHop> {
         let name = &self.interfaces.get(&uplink)?.name;
         let configured = self
             .config
@@ -126,13 +153,13 @@ impl Environment {
                 uplink.gateway4.map(IpAddr::V4)
             }
         });
-        configured.or_else(|| {
-            let mut routes = self
-                .default_routes
-                .iter()
-                .filter(|r| r.v6 == v6 && r.device == uplink);
-            routes.find_map(|route| route.gateway)
-        })
+        if let Some(gateway) = configured {
+            return Some(NextHop::Via(gateway));
+        }
+        let routes = self.default_routes.iter().chain(&self.other_default_routes);
+        let mut own = routes.filter(|route| route.v6 == v6 && route.device == uplink);
+        own.next()
+            .map(|route| route.gateway.map_or(NextHop::OnLink, NextHop::Via))
     }
 
     /// The interface with this name.

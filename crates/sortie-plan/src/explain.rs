@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 use sortie_api::workload::{IfIndex, WorkloadKind};
 
 use crate::compile::treatment::Treatment;
+use crate::mark::Mark;
 use crate::planner::{Planner, Tracked};
 use crate::precedence::{Candidate, Target};
 use crate::resolve::{Addresses, Decision, Exit, Refusal, exit, resolve};
+
+/// Behind every default route that a DHCP client or a router's advertisement makes.
+const SPARE_METRIC: u32 = 20_000;
 
 /// The answer to `sortie explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,10 @@ pub struct Explanation {
     /// The interface it leaves through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,
+    /// The next hop and interface that the kernel's routing tables yield for it, as `ip route` has
+    /// them: filled in by who can ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// In words.
     pub reason: String,
     /// The line that mends it, where something is wrong.
@@ -95,11 +103,32 @@ impl Planner {
                 fix,
             });
         }
-        if self.uplink(address).is_none() {
+        let Some(uplink) = self.uplink(address) else {
             let reason = format!("{address} has no way out: no default route");
             return Some(Unusable {
                 reason,
                 fix: format!("ip {flag}route add default via GATEWAY dev UPLINK"),
+            });
+        };
+        if environment.is_default_uplink(uplink, v6) {
+            return None;
+        }
+        let device = environment.name_of(uplink);
+        if environment.next_hop(uplink, v6).is_none() {
+            return Some(Unusable {
+                reason: format!("{address} is on {device}, and no gateway is known there"),
+                fix: format!(
+                    "ip {flag}route add default via GATEWAY dev {device} metric {SPARE_METRIC}"
+                ),
+            });
+        }
+        if self.mark(address).is_none() {
+            return Some(Unusable {
+                reason: format!(
+                    "{address} is on {device}, and there are more than {} uplinks besides the default route's",
+                    Mark::COUNT
+                ),
+                fix: format!("ip addr del {address} dev {device}"),
             });
         }
         None
@@ -121,6 +150,7 @@ impl Planner {
             policy: None,
             source: None,
             uplink: None,
+            route: None,
             reason: String::new(),
             fix: None,
             candidates: Vec::new(),
@@ -397,6 +427,9 @@ fn exits_differ(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target) -
             true
         }
         fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
+            None
+        }
+        fn mark(&self, _: IpAddr) -> Option<Mark> {
             None
         }
     }

@@ -44,8 +44,8 @@ pub struct Planner {
     egress: Counted<IpAddr>,
     /// The uplink of each, as last compiled.
     uplinks: BTreeMap<IpAddr, Option<IfIndex>>,
-    /// The uplinks that any of them has.
-    used_uplinks: Counted<IfIndex>,
+    /// The uplinks that any of them has, each with whether it is for IPv6.
+    used_uplinks: Counted<(IfIndex, bool)>,
     sets: BTreeMap<Name, (Arc<PolicySet>, usize)>,
     /// Egress addresses that policy sets lead to.
     leaves_as: Counted<IpAddr>,
@@ -209,6 +209,15 @@ impl Planner {
         let compiled_from = self.topology.clone();
         let mut steps = Steps::default();
         change(self, &mut steps);
+        // Marks are numbered: another uplink that needs one may change everybody's.
+        let steering = self.steering_now();
+        if steering != self.topology.steering {
+            self.topology.steering = steering;
+            self.place_all(
+                self.workloads.keys().cloned().collect::<Vec<_>>(),
+                &mut steps,
+            );
+        }
         self.topology = self.topology_now();
         if compiled_from == self.topology {
             return steps.into_ops();

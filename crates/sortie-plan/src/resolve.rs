@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use sortie_api::policy::{Action, EgressPolicy, OnUnavailable, PolicyName};
 use sortie_api::workload::IfIndex;
 
+use crate::mark::Mark;
 use crate::precedence::{Candidate, Target};
 
 /// The policies' answer for one workload and one destination.
@@ -52,6 +53,8 @@ pub trait Addresses {
     fn usable(&self, address: IpAddr) -> bool;
     /// The uplink that packets with this source must leave through; none when there is no way out.
     fn uplink(&self, address: IpAddr) -> Option<IfIndex>;
+    /// What leads packets to that uplink; none where the host's routes do.
+    fn mark(&self, address: IpAddr) -> Option<Mark>;
 }
 
 /// Steps, in order:

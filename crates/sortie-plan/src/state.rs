@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::mark::Mark;
 use crate::nft::{Elements, Family, Name, Table};
 
 /// The routing protocol number of our routes and rules (`/etc/iproute2/rt_protos`: unassigned).
@@ -49,17 +50,26 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
 }
 
-/// `ip rule pref PRIORITY iif INPUT lookup TABLE proto sortie`.
+/// `ip rule pref PRIORITY SELECTOR lookup TABLE proto sortie`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RoutingRule {
     /// IPv6 instead of IPv4.
     pub v6: bool,
     /// Lower is asked first.
     pub priority: u32,
-    /// The input device.
-    pub input: String,
+    /// Which packets.
+    pub by: RuleBy,
     /// The table that is asked.
     pub table: u32,
+}
+
+/// Which packets a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleBy {
+    /// `iif DEVICE`.
+    Input(String),
+    /// `fwmark MARK/MASK`, with our mask.
+    Mark(Mark),
 }
 
 /// `ip neigh add proxy ADDRESS dev DEVICE`.
@@ -141,8 +151,17 @@ impl fmt::Display for RoutingRule {
         let family = if self.v6 { "-6 " } else { "" };
         write!(
             f,
-            "{family}pref {} iif {} lookup {}",
-            self.priority, self.input, self.table
+            "{family}pref {} {} lookup {}",
+            self.priority, self.by, self.table
         )
+    }
+}
+
+impl fmt::Display for RuleBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(device) => write!(f, "iif {device}"),
+            Self::Mark(mark) => write!(f, "fwmark {mark}"),
+        }
     }
 }

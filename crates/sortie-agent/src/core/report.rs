@@ -1,22 +1,21 @@
-//! What the agent tells of itself: status, policies, explanations.
+//! What the agent tells of itself: status and policies.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use sortie_api::policy::{Action, EgressPolicy, Protocol};
+use sortie_api::policy::{Action, EgressPolicy};
 use sortie_api::workload::WorkloadKind;
 use sortie_plan::compile::treatment::Treatment;
 use sortie_plan::nft::Family;
 use sortie_plan::planner::{Planner, Tracked};
-use sortie_plan::precedence::{Candidate, Target};
+use sortie_plan::precedence::Candidate;
 use sortie_plan::reason::Reason;
 use sortie_plan::resolve::{Addresses, Refusal};
 
 use super::Core;
 use crate::Error;
 use crate::api::{
-    AddressStatus, DropCount, Explanation, PolicyRecord, Problem, Question, Status, WorkloadState,
-    WorkloadStatus,
+    AddressStatus, DropCount, PolicyRecord, Problem, Status, WorkloadState, WorkloadStatus,
 };
 
 impl Core {
@@ -70,28 +69,6 @@ impl Core {
             .chain(labels)
             .map(|policy| record(&self.planner, policy, None));
         files.chain(rest).collect()
-    }
-
-    /// Why a workload leaves with which address towards a destination.
-    pub fn explain(&self, question: &Question) -> Result<Explanation, Error> {
-        let tracked = self.find(&question.workload)?;
-        let protocol = match (question.protocol.as_deref(), question.port) {
-            (None | Some("tcp"), Some(port)) => Some((Protocol::Tcp, port)),
-            (Some("udp"), Some(port)) => Some((Protocol::Udp, port)),
-            (_, None) => None,
-            (Some(other), Some(_)) => {
-                return Err(Error::Refused(format!(
-                    "{other} has no ports here; write tcp or udp, or leave the port out"
-                )));
-            }
-        };
-        Ok(self.planner.explain(
-            tracked,
-            Target {
-                ip: question.address,
-                port: protocol,
-            },
-        ))
     }
 
     /// A workload by its name, its id, or the beginning of its id that only it has.

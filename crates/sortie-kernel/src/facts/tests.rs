@@ -21,6 +21,8 @@ fn links_addresses_and_default_routes_are_read() {
             ip route add default via 192.0.2.1 metric 5
             ip route add default via 192.0.2.3 metric 3
             ip route add 198.51.100.0/24 via 192.0.2.1
+            ip route add default via 192.0.2.4 table 100
+            ip route add default via 192.0.2.5 table 83002 proto 83
             ip -6 route add default via 2001:db8::1 metric 7");
         let facts = read(&mut Rtnetlink::open().unwrap()).unwrap();
         let up = by_name(&facts, "up0");
@@ -54,6 +56,9 @@ fn links_addresses_and_default_routes_are_read() {
             metric,
         });
         assert_eq!(facts.defaults, expected);
+        let others = facts.other_defaults.iter();
+        let others: Vec<_> = others.map(|route| route.gateway.unwrap()).collect();
+        assert_eq!(others, ["192.0.2.4".parse::<IpAddr>().unwrap()]);
     });
 }
 
@@ -64,7 +69,7 @@ fn every_next_hop_of_a_default_route_is_told() {
             ip link set p0 up; ip link set q0 up
             ip addr add 192.0.2.2/24 dev p0
             ip route add default nexthop via 192.0.2.1 nexthop via 192.0.2.3");
-        let defaults = default_routes(&mut Rtnetlink::open().unwrap()).unwrap();
+        let (defaults, _) = default_routes(&mut Rtnetlink::open().unwrap()).unwrap();
         let gateways: Vec<_> = defaults
             .iter()
             .map(|route| route.gateway.unwrap().to_string())
@@ -90,6 +95,7 @@ fn the_kernels_own_choice_of_a_route_is_told() {
                 destination: destination.parse().unwrap(),
                 source: None,
                 input: None,
+                mark: 0,
             };
             lookup(&mut rtnl, &query).unwrap()
         };

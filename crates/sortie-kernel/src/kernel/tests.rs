@@ -11,7 +11,7 @@ use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
 use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
 use sortie_plan::op::NftOp;
 use sortie_plan::state::{
-    HostState, Network, Observed, ProxyNeighbour, Route, RoutingRule, Sysctl,
+    HostState, Network, Observed, ProxyNeighbour, Route, RoutingRule, RuleBy, Sysctl,
 };
 
 use super::*;
@@ -62,7 +62,7 @@ fn everything() -> HostState {
         rules: [RoutingRule {
             v6: false,
             priority: 900,
-            input: "br9".to_owned(),
+            by: RuleBy::Input("br9".to_owned()),
             table: 1000,
         }]
         .into(),

@@ -4,6 +4,7 @@ use nfnetlink::expr::{
     Bitwise, Cmp, CmpOp, Expr, Exprs, Lookup, Range, Reg, Selector, addr_type, selectors,
 };
 use nfnetlink::{Data, Verdict as Lowered};
+use sortie_plan::mark::MASK;
 use sortie_plan::nft::Family;
 use sortie_plan::nft::rule::{Field, Rule, Statement, Value, Verdict};
 
@@ -94,6 +95,10 @@ impl Lowering {
             Statement::SourceIsLocal => {
                 self.push(selectors::FIB_SADDR_TYPE.load(Reg::R0));
                 self.compare(CmpOp::EQ, Data::from(addr_type::LOCAL));
+            }
+            Statement::SetMark(mark) => {
+                let value = mark.value();
+                self.with(|exprs| exprs.set_meta_mark_bits(MASK, value));
             }
             Statement::Counter(name) => self.with(|exprs| exprs.counter_name(name.as_ref())),
             Statement::Log { group, prefix } => {

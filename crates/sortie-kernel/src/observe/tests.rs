@@ -5,11 +5,12 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use sortie_api::workload::{IfIndex, MacAddress};
 use sortie_plan::diff::diff;
+use sortie_plan::mark::Mark;
 use sortie_plan::nft::rule::{Field, Statement, Verdict};
 use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
 use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
 use sortie_plan::op::{NftOp, Op};
-use sortie_plan::state::{HostState, ProxyNeighbour, Route, RoutingRule, Sysctl};
+use sortie_plan::state::{HostState, ProxyNeighbour, Route, RoutingRule, RuleBy, Sysctl};
 
 use super::*;
 use crate::testing::{in_namespace, open_kernel, sh};
@@ -133,14 +134,23 @@ fn network() -> impl Strategy<Value = Network> {
             .collect()
     });
     let rules = vec(
-        (any::<bool>(), 100_u32..110, device(), 1000_u32..1003),
+        (
+            any::<bool>(),
+            100_u32..110,
+            device(),
+            1000_u32..1003,
+            0..2 * Mark::COUNT,
+        ),
         0..5,
     );
     let rules = rules.prop_map(|rules| {
-        let rule = |(v6, priority, input, table)| RoutingRule {
+        let rule = |(v6, priority, device, table, mark)| RoutingRule {
             v6,
             priority,
-            input,
+            by: match Mark::nth(mark) {
+                Some(mark) => RuleBy::Mark(mark),
+                None => RuleBy::Input(device),
+            },
             table,
         };
         rules.into_iter().map(rule).collect()

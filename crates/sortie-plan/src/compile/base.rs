@@ -239,6 +239,7 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         );
         add("managed", Set::of(&[ip]).counting());
         add("plain", Set::of(&[ip]));
+        add("route", Set::of(&[ip]).to(DataType::Verdict));
         add("snat", Set::of(&[ip]).to(data));
         add("translate", Set::of(&[ip]).to(DataType::Verdict));
         add("allowed", Set::of(&[ip, ip, KeyType::Interface]));

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use sortie_api::policy::{PortRange, Protocol};
 
 use super::base::{goto_drop, is, lookup, on, plain};
+use super::steering::steer;
+use crate::mark::Mark;
 use crate::nft::key::Key;
 use crate::nft::rule::Statement::{
     Compare, Range as PortsBetween, Snat, SourceIsLocal, VerdictMap,
@@ -29,6 +31,8 @@ pub struct PolicySet {
     /// Ascending and apart; the number is an index into `classes`.
     ranges: Vec<(IpAddr, IpAddr, usize)>,
     classes: Vec<Vec<Answer>>,
+    /// The addresses whose uplink takes a mark.
+    marks: BTreeMap<IpAddr, Mark>,
     /// Of all the above.
     digest: u64,
 }
@@ -40,9 +44,11 @@ struct Answer {
     exit: Exit,
 }
 
-/// A chain and set family that exists twice: to translate a flow, and to check each packet.
+/// A chain and set family that exists for each of these: to choose the uplink, where that is not
+/// the host's routes' business, to translate a flow, and to check each packet.
 #[derive(Clone, Copy)]
 enum Side {
+    Route,
     Translate,
     Check,
 }
@@ -59,6 +65,7 @@ impl PolicySet {
             v6,
             ranges: Vec::new(),
             classes: Vec::new(),
+            marks: BTreeMap::new(),
             digest: 0,
         };
         let mut known = BTreeMap::new();
@@ -77,8 +84,12 @@ impl PolicySet {
             });
             set.ranges.push((range.first, range.last, number));
         }
+        let egress = set.egress_addresses().into_iter();
+        set.marks = egress
+            .filter_map(|address| Some((address, addresses.mark(address)?)))
+            .collect();
         let mut hasher = DefaultHasher::new();
-        (&set.ranges, &set.classes).hash(&mut hasher);
+        (&set.ranges, &set.classes, &set.marks).hash(&mut hasher);
         set.digest = hasher.finish();
         set
     }
@@ -115,6 +126,11 @@ impl PolicySet {
             .collect()
     }
 
+    /// The chain that chooses the uplink, if any address needs that.
+    pub fn route_chain(&self) -> Option<Name> {
+        (!self.marks.is_empty()).then(|| self.name(Side::Route))
+    }
+
     /// The chain that translates a flow's first packet.
     pub fn translate_chain(&self) -> Name {
         self.name(Side::Translate)
@@ -125,17 +141,22 @@ impl PolicySet {
         self.name(Side::Check)
     }
 
-    /// The two maps, with their elements; each has the name of the chain that asks it.
-    pub fn maps(&self) -> Vec<(Name, Set)> {
-        [Side::Translate, Side::Check]
-            .map(|side| (self.name(side), self.map(side)))
-            .into()
+    fn sides(&self) -> impl Iterator<Item = Side> + use<> {
+        let route = (!self.marks.is_empty()).then_some(Side::Route);
+        route.into_iter().chain([Side::Translate, Side::Check])
     }
 
-    /// All chains: the two entries, and two for each class.
+    /// The maps, with their elements; each has the name of the chain that asks it.
+    pub fn maps(&self) -> Vec<(Name, Set)> {
+        self.sides()
+            .map(|side| (self.name(side), self.map(side)))
+            .collect()
+    }
+
+    /// All chains: an entry for each map, and one for each class in it.
     pub fn chains(&self) -> Vec<(Name, Chain)> {
         let mut chains = Vec::new();
-        for side in [Side::Translate, Side::Check] {
+        for side in self.sides() {
             let ask = vec![VerdictMap {
                 fields: vec![self.daddr()],
                 map: self.name(side),
@@ -144,7 +165,7 @@ impl PolicySet {
             for (number, class) in self.classes.iter().enumerate() {
                 let rules = class
                     .iter()
-                    .flat_map(|answer| Self::rules(answer, side))
+                    .flat_map(|answer| self.rules(answer, side))
                     .collect();
                 chains.push((self.class_name(side, number), plain(rules)));
             }
@@ -174,8 +195,9 @@ impl PolicySet {
     }
 
     /// One rule per range of ports, so that the first answer whose ports fit ends the chain.
-    fn rules(answer: &Answer, side: Side) -> Vec<Rule> {
+    fn rules(&self, answer: &Answer, side: Side) -> Vec<Rule> {
         let end = match side {
+            Side::Route => self.route(answer.exit),
             Side::Translate => translate(answer.exit),
             Side::Check => check(answer.exit),
         };
@@ -187,6 +209,14 @@ impl PolicySet {
             .iter()
             .map(|range| ports(*range).into_iter().chain(end.clone()).collect())
             .collect()
+    }
+
+    fn route(&self, exit: Exit) -> Rule {
+        let mark = match exit {
+            Exit::Egress(address) => self.marks.get(&address),
+            Exit::Bypass | Exit::NodeAddress | Exit::Drop(_) => None,
+        };
+        vec![mark.map_or(Accept, |mark| Goto(steer(*mark))).into()]
     }
 
     fn daddr(&self) -> Field {
@@ -203,6 +233,7 @@ impl PolicySet {
 
     fn name(&self, side: Side) -> Name {
         let side = match side {
+            Side::Route => "route",
             Side::Translate => "translate",
             Side::Check => "check",
         };

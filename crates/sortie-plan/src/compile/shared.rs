@@ -4,24 +4,21 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use sortie_api::workload::IfIndex;
 
 use super::base;
+use super::steering::{Steering, by_uplink};
 use super::workload::{Element, named};
 use crate::environment::Environment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Accept;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
-use crate::state::{HostState, Network, ProxyNeighbour, Route, RoutingRule, Sysctl};
+use crate::state::{HostState, Network, ProxyNeighbour, Route, RuleBy, Sysctl};
 
 /// The main routing table (RT_TABLE_MAIN).
 const MAIN_TABLE: u32 = 254;
-/// An uplink's own table is this plus its interface index.
-const UPLINK_TABLES: u32 = 83_000;
-/// Asked before the main table (32766), behind what administrators usually add.
-const UPLINK_RULE_PRIORITY: u32 = 8_300;
 
 /// Bytes and times in the events of flows; off by default (nf_conntrack-sysctl).
 const FLOW_RECORDS: [&str; 2] = [
@@ -44,6 +41,8 @@ pub struct Topology {
     pub uplinks: BTreeSet<IfIndex>,
     /// Addresses that workloads have themselves.
     pub direct: Vec<Direct>,
+    /// Uplinks of egress addresses that the host's routes do not lead to.
+    pub steering: Steering,
 }
 
 impl Topology {
@@ -95,7 +94,12 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
             .insert(Sysctl(sysctl.to_owned()), "1".to_owned());
     }
     for direct in &topology.direct {
-        direct_network(&mut state.network, direct, environment);
+        direct_network(&mut state.network, direct, topology, environment);
+    }
+    let steering = &topology.steering;
+    steering.network(&mut state.network, topology, environment);
+    if let Some(inet) = state.tables.get_mut(&Family::Inet) {
+        inet.chains.extend(steering.chains(environment));
     }
     state
 }
@@ -146,7 +150,12 @@ fn local_ranges(environment: &Environment) -> impl Iterator<Item = (Name, Key, D
 }
 
 /// The host has a route to the workload, answers for its address on the uplink, and forwards.
-fn direct_network(network: &mut Network, direct: &Direct, environment: &Environment) {
+fn direct_network(
+    network: &mut Network,
+    direct: &Direct,
+    topology: &Topology,
+    environment: &Environment,
+) {
     let v6 = direct.address.is_ipv6();
     let port = environment.name_of(direct.port);
     network.forwarded.insert(port.clone());
@@ -181,63 +190,8 @@ fn direct_network(network: &mut Network, direct: &Direct, environment: &Environm
         address: direct.address,
         device: device.clone(),
     });
-    if environment
-        .default_route(v6)
-        .is_none_or(|route| route.device != uplink)
-    {
-        if !v6 {
-            // Replies come from where the main table would not send: loose (RFC 3704, section 2.4).
-            network.sysctls.insert(
-                Sysctl(format!("net/ipv4/conf/{device}/rp_filter")),
-                "2".to_owned(),
-            );
-        }
-        by_uplink(network, uplink, &port, v6, environment);
-    }
-}
-
-/// Packets that enter through `port` are routed by the uplink's own table.
-fn by_uplink(
-    network: &mut Network,
-    uplink: IfIndex,
-    port: &str,
-    v6: bool,
-    environment: &Environment,
-) {
-    let table = UPLINK_TABLES + uplink.0;
-    let device = environment.name_of(uplink);
-    network.rules.insert(RoutingRule {
-        v6,
-        priority: UPLINK_RULE_PRIORITY,
-        input: port.to_owned(),
-        table,
-    });
-    let subnets = environment
-        .interfaces
-        .get(&uplink)
-        .map_or(&[][..], |interface| &interface.subnets);
-    for subnet in subnets
-        .iter()
-        .filter(|subnet| subnet.addr().is_ipv6() == v6)
-    {
-        network.routes.insert(Route {
-            table,
-            destination: subnet.trunc(),
-            device: device.clone(),
-            gateway: None,
-        });
-    }
-    if let Some(gateway) = environment.gateway(uplink, v6) {
-        let everything = if v6 {
-            IpNet::V6(Ipv6Net::default())
-        } else {
-            IpNet::V4(Ipv4Net::default())
-        };
-        network.routes.insert(Route {
-            table,
-            destination: everything,
-            device,
-            gateway: Some(gateway),
-        });
+    if !environment.is_default_uplink(uplink, v6) {
+        let by = RuleBy::Input(port);
+        by_uplink(network, by, (uplink, v6), topology, environment);
     }
 }

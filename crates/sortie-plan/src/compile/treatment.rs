@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sortie_api::workload::IfIndex;
 
 use super::policy_set::PolicySet;
+use crate::mark::Mark;
 use crate::precedence::Candidate;
 use crate::ranges::disjoint;
 use crate::resolve::{Addresses, Exit, Refusal, exit};
@@ -25,6 +26,8 @@ pub enum Treatment {
         address: IpAddr,
         /// Its uplink; none while there is no way out for it.
         uplink: Option<IfIndex>,
+        /// What leads to that uplink, where the host's routes do not.
+        mark: Option<Mark>,
     },
     /// The workload has the address on its own interface.
     Direct {
@@ -79,6 +82,7 @@ fn whole(exit: Exit, addresses: &impl Addresses) -> Treatment {
         Exit::Egress(address) => Treatment::Translate {
             address,
             uplink: addresses.uplink(address),
+            mark: addresses.mark(address),
         },
     }
 }

@@ -1,10 +1,11 @@
-//! The elements of one workload: at most eight for each of its addresses.
+//! The elements of one workload: at most nine for each of its addresses.
 
 use std::net::IpAddr;
 
 use sortie_api::workload::Endpoint;
 
 use super::base::drop_chain;
+use super::steering::steer;
 use super::treatment::Treatment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Goto;
@@ -109,7 +110,11 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
         Treatment::Translate {
             address: egress,
             uplink,
+            mark,
         } => {
+            if let Some(mark) = mark {
+                add("route", own, Data::Verdict(Goto(steer(*mark))));
+            }
             add("snat", own, Data::Value(Key::from(*egress)));
             if let Some(uplink) = uplink {
                 add("allowed", own.ip(*egress).interface(*uplink), Data::None);
@@ -123,6 +128,9 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
             }
         }
         Treatment::Set(set) => {
+            if let Some(route) = set.route_chain() {
+                add("route", own, Data::Verdict(Goto(route)));
+            }
             add("translate", own, Data::Verdict(Goto(set.translate_chain())));
             add("check", own, Data::Verdict(Goto(set.check_chain())));
         }

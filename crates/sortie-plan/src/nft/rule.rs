@@ -2,6 +2,7 @@
 
 use super::Name;
 use super::set::KeyType;
+use crate::mark::Mark;
 
 /// Statements in order; the first that does not match ends the rule.
 pub type Rule = Vec<Statement>;
@@ -63,6 +64,8 @@ pub enum Statement {
     Snat(std::net::IpAddr),
     /// `fib saddr type local`: the source is an address of this host.
     SourceIsLocal,
+    /// `meta mark set meta mark & ~MASK ^ MARK`: others' bits stay.
+    SetMark(Mark),
     /// `counter name NAME`.
     Counter(Name),
     /// `log group GROUP prefix PREFIX`: NFLOG.

@@ -9,6 +9,7 @@ use super::key::Key;
 use super::rule::{Field, Rule, Statement, Value, Verdict};
 use super::set::{Data, DataType, KeyType, Set};
 use super::{Chain, Family, Hook, HookKind, HookPoint, Table};
+use crate::mark::MASK;
 
 /// One table with all that is in it.
 pub fn table(family: Family, table: &Table) -> String {
@@ -187,6 +188,13 @@ impl fmt::Display for Statement {
                 if address.is_ipv4() { "ip" } else { "ip6" }
             ),
             Self::SourceIsLocal => f.write_str("fib saddr type local"),
+            // The mask as nft lists it: the bits that are set afterwards need not be cleared.
+            Self::SetMark(mark) => write!(
+                f,
+                "meta mark set meta mark & {:#010x} | {:#010x}",
+                !MASK | mark.value(),
+                mark.value()
+            ),
             Self::Counter(name) => write!(f, "counter name \"{name}\""),
             Self::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
             Self::Verdict(verdict) => VerdictText(verdict).fmt(f),

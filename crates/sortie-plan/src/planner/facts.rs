@@ -81,6 +81,7 @@ impl Planner {
         let before = &self.environment;
         let interfaces_only = environment.addresses == before.addresses
             && environment.default_routes == before.default_routes
+            && environment.other_default_routes == before.other_default_routes
             && environment.config == before.config;
         let mut steps = Steps::default();
         self.environment = environment;
@@ -216,7 +217,7 @@ impl Planner {
             if self.egress.hold(address) {
                 let uplink = self.uplink_of(address);
                 self.uplinks.insert(address, uplink);
-                uplink.map(|uplink| self.used_uplinks.hold(uplink));
+                uplink.map(|uplink| self.used_uplinks.hold((uplink, address.is_ipv6())));
                 steps.add_elements(shared::address(address, uplink));
             }
         }
@@ -226,7 +227,8 @@ impl Planner {
         for address in egress_addresses(policy) {
             if self.egress.release(&address) {
                 let uplink = self.uplinks.remove(&address).flatten();
-                uplink.map(|uplink| self.used_uplinks.release(&uplink));
+                let v6 = address.is_ipv6();
+                uplink.map(|uplink| self.used_uplinks.release(&(uplink, v6)));
                 steps.remove_elements(shared::address(address, uplink));
             }
         }

@@ -12,9 +12,11 @@ use sortie_api::workload::{Endpoint, IfIndex, Network, Workload, WorkloadId, Wor
 use super::{Planner, Tracked};
 use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Direct, Topology};
+use crate::compile::steering::Steering;
 use crate::compile::treatment::{Treatment, treatment};
 use crate::compile::workload::Placement;
 use crate::diff::Steps;
+use crate::mark::Mark;
 use crate::nft::Family;
 use crate::precedence::Candidate;
 use crate::resolve::Addresses;
@@ -32,11 +34,17 @@ impl Planner {
             };
             let policies = self.policies_of(tracked);
             let placement = self.placement_of(tracked, &policies);
-            self.emplace(&placement, steps);
+            self.hold_sets(&placement, steps);
             if let Some(tracked) = self.workloads.get_mut(&id) {
+                let (now, before) = (placement.elements(), tracked.placement.elements());
+                // Only what differs, removals first: a workload may be placed twice in one step.
+                let gone = before.iter().filter(|element| !now.contains(element));
+                steps.remove_elements(gone.cloned());
+                let new = now.iter().filter(|element| !before.contains(element));
+                steps.add_elements(new.cloned());
                 tracked.policies = policies;
                 let before = std::mem::replace(&mut tracked.placement, placement);
-                self.displace(&before, steps);
+                self.release_sets(&before, steps);
             }
         }
     }
@@ -50,13 +58,29 @@ impl Planner {
             let uplink = self.uplink_of(address);
             let before = self.uplinks.insert(address, uplink).flatten();
             if before != uplink {
-                uplink.map(|uplink| self.used_uplinks.hold(uplink));
-                before.map(|before| self.used_uplinks.release(&before));
+                let v6 = address.is_ipv6();
+                uplink.map(|uplink| self.used_uplinks.hold((uplink, v6)));
+                before.map(|before| self.used_uplinks.release(&(before, v6)));
                 steps.remove_elements(shared::address(address, before));
                 steps.add_elements(shared::address(address, uplink));
             }
         }
+        self.topology.steering = self.steering_now();
         self.place_all(self.workloads.keys().cloned().collect::<Vec<_>>(), steps);
+    }
+
+    /// The uplinks of egress addresses that the host's routes do not lead to. A host without any
+    /// default route leads nowhere, and takes a mark as soon as a next hop is known.
+    pub(super) fn steering_now(&self) -> Steering {
+        let environment = &self.environment;
+        let uplinks = self.used_uplinks.members();
+        uplinks
+            .filter(|(uplink, v6)| match environment.default_route(*v6) {
+                Some(_) => !environment.is_default_uplink(*uplink, *v6),
+                None => environment.next_hop(*uplink, *v6).is_some(),
+            })
+            .copied()
+            .collect()
     }
 
     /// What is structural follows from facts: bridges, uplinks, guarded networks.
@@ -65,6 +89,7 @@ impl Planner {
             bridges: self.bridges_now(),
             veths: self.veths_now(),
             direct: self.direct(),
+            steering: self.steering_now(),
             ..Topology::default()
         };
         for network in self.networks.values() {
@@ -85,7 +110,7 @@ impl Planner {
         let direct = topology.direct.iter().filter_map(|direct| direct.uplink);
         let all = routes
             .chain(configured)
-            .chain(self.used_uplinks.members().copied())
+            .chain(self.used_uplinks.members().map(|(uplink, _)| *uplink))
             .chain(direct);
         let outside = |index: &IfIndex| {
             !topology.is_inside(*index) && environment.interfaces.contains_key(index)
@@ -253,8 +278,8 @@ impl Planner {
             .uplink_of(address, &|index| self.topology.is_inside(index))
     }
 
-    /// The kernel must hold what this placement needs.
-    fn emplace(&mut self, placement: &Placement, steps: &mut Steps) {
+    /// The kernel must hold the policy sets of this placement.
+    fn hold_sets(&mut self, placement: &Placement, steps: &mut Steps) {
         for set in sets(placement) {
             let entry = self
                 .sets
@@ -277,12 +302,15 @@ impl Planner {
                 }
             }
         }
-        steps.add_elements(placement.elements());
     }
 
-    /// The kernel need not hold it any more.
+    /// The kernel need not hold this placement any more.
     pub(super) fn displace(&mut self, placement: &Placement, steps: &mut Steps) {
         steps.remove_elements(placement.elements());
+        self.release_sets(placement, steps);
+    }
+
+    fn release_sets(&mut self, placement: &Placement, steps: &mut Steps) {
         for set in sets(placement) {
             let name = set.check_chain();
             let Some(entry) = self.sets.get_mut(&name) else {
@@ -310,7 +338,12 @@ impl Planner {
 
 impl Addresses for Planner {
     fn usable(&self, address: IpAddr) -> bool {
-        self.environment.addresses.contains_key(&address) && self.uplink(address).is_some()
+        self.unusable(address).is_none()
+    }
+
+    fn mark(&self, address: IpAddr) -> Option<Mark> {
+        let uplink = self.uplink_of(address)?;
+        self.topology.steering.mark(uplink, address.is_ipv6())
     }
 
     fn uplink(&self, address: IpAddr) -> Option<IfIndex> {

@@ -21,6 +21,8 @@ use crate::nft::{Family, Name, text};
 use crate::op::{NftOp, Op};
 use crate::state::Observed;
 
+mod uplinks;
+
 const UPLINK: IfIndex = IfIndex(2);
 const SECOND_UPLINK: IfIndex = IfIndex(3);
 const BRIDGE: IfIndex = IfIndex(10);
@@ -75,11 +77,13 @@ fn environment(egress: &[&str], guard: Guard) -> Environment {
                 v6: false,
                 device: UPLINK,
                 gateway: None,
+                metric: 0,
             },
             DefaultRoute {
                 v6: true,
                 device: UPLINK,
                 gateway: None,
+                metric: 0,
             },
         ],
         config: AgentConfig {
@@ -257,8 +261,9 @@ fn any_environment() -> impl Strategy<Value = Environment> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        0u32..3,
     )
-        .prop_map(|(addresses, all, second, routed)| {
+        .prop_map(|(addresses, all, second, routed, metric)| {
             let mut environment =
                 environment(&addresses, if all { Guard::All } else { Guard::Networks });
             if let Some(uplink) = environment.addresses.values_mut().next().filter(|_| second) {
@@ -266,6 +271,15 @@ fn any_environment() -> impl Strategy<Value = Environment> {
             }
             if !routed {
                 environment.default_routes.clear();
+            }
+            // None, one as good as the first's, and one that is behind it.
+            if metric > 0 {
+                environment.default_routes.push(DefaultRoute {
+                    v6: false,
+                    device: SECOND_UPLINK,
+                    gateway: Some([203, 0, 114, 1].into()),
+                    metric: metric - 1,
+                });
             }
             environment
         })

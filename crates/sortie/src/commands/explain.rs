@@ -42,6 +42,7 @@ fn as_text(answer: &Explanation) -> String {
     );
     let line = |name: &str, value: &str| format!("  {name:<8}{}\n", value.trim_end());
     text.extend(answer.policy.as_ref().map(|policy| line("policy", policy)));
+    text.extend(answer.route.as_ref().map(|route| line("route", route)));
     text += &line("because", &answer.reason);
     text.extend(answer.fix.as_ref().map(|fix| line("fix", fix)));
     if !answer.candidates.is_empty() {

@@ -20,3 +20,4 @@ mod proof;
 mod recycled;
 mod refusals;
 mod run;
+mod uplinks;

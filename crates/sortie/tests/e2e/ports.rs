@@ -16,13 +16,13 @@ const PORT: u16 = 80;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server in a container: it answers each caller once, and tells the test who called.
-struct Server {
+pub(crate) struct Server {
     tcp: TcpListener,
     udp: UdpSocket,
 }
 
 impl Server {
-    fn start(container: &Container) -> Result<Self> {
+    pub(crate) fn start(container: &Container) -> Result<Self> {
         // Sockets stay in the network namespace in which they were made.
         container.netns()?.run(|| {
             let any = (std::net::Ipv6Addr::UNSPECIFIED, PORT);
@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Over both.
-    fn callers(&self, from: &dyn Place, to: SocketAddr) -> Result<[Option<IpAddr>; 2]> {
+    pub(crate) fn callers(&self, from: &dyn Place, to: SocketAddr) -> Result<[Option<IpAddr>; 2]> {
         Ok([self.tcp(from, to)?, self.udp(from, to)?])
     }
 }

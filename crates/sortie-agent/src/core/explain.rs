@@ -1,0 +1,93 @@
+//! `explain`: the plan says what must be, and the kernel is asked for the route that it takes.
+
+use std::net::IpAddr;
+
+use sortie_api::policy::Protocol;
+use sortie_api::workload::WorkloadKind;
+use sortie_kernel::facts::{self, RouteQuery, RouteTaken};
+use sortie_plan::mark::Mark;
+use sortie_plan::planner::{Planner, Tracked};
+use sortie_plan::precedence::Target;
+use sortie_plan::resolve::Addresses;
+
+use super::Core;
+use crate::Error;
+use crate::api::{Explanation, Question, Verdict};
+
+impl Core {
+    /// Why a workload leaves with which address towards a destination.
+    pub fn explain(&mut self, question: &Question) -> Result<Explanation, Error> {
+        let tracked = self.find(&question.workload)?;
+        let protocol = match (question.protocol.as_deref(), question.port) {
+            (None | Some("tcp"), Some(port)) => Some((Protocol::Tcp, port)),
+            (Some("udp"), Some(port)) => Some((Protocol::Udp, port)),
+            (_, None) => None,
+            (Some(other), Some(_)) => {
+                return Err(Error::Refused(format!(
+                    "{other} has no ports here; write tcp or udp, or leave the port out"
+                )));
+            }
+        };
+        let target = Target {
+            ip: question.address,
+            port: protocol,
+        };
+        let mut answer = self.planner.explain(tracked, target);
+        if let (Verdict::Egress, Some(source)) = (answer.verdict, answer.source)
+            && let Some(query) = way_out(&self.planner, tracked, target.ip, source)
+        {
+            let taken = facts::lookup(self.kernel.rtnetlink(), &query)?;
+            compare(&self.planner, &mut answer, taken.as_ref());
+        }
+        Ok(answer)
+    }
+}
+
+/// The question that the kernel asks itself for the workload's packet.
+fn way_out(
+    planner: &Planner,
+    tracked: &Tracked,
+    destination: IpAddr,
+    egress: IpAddr,
+) -> Option<RouteQuery> {
+    let mut sources = tracked.workload.endpoints.iter().flat_map(|endpoint| {
+        let input = endpoint.bridge.unwrap_or(endpoint.port);
+        endpoint
+            .addresses
+            .iter()
+            .map(move |address| (*address, input))
+    });
+    let (source, input) =
+        sources.find(|(address, _)| address.is_ipv6() == destination.is_ipv6())?;
+    let mark = match tracked.workload.kind {
+        WorkloadKind::Docker => planner.mark(egress),
+        // Its input interface is what it is routed by.
+        WorkloadKind::Process => None,
+    };
+    Some(RouteQuery {
+        destination,
+        source: Some(source),
+        input: Some(input),
+        mark: mark.map_or(0, Mark::value),
+    })
+}
+
+/// What would leave by another interface than the address's is dropped.
+fn compare(planner: &Planner, answer: &mut Explanation, taken: Option<&RouteTaken>) {
+    let device = taken.map(|taken| planner.environment().name_of(taken.link));
+    answer.route = taken.zip(device.as_ref()).map(|(taken, device)| {
+        let gateway = taken.gateway.map(|gateway| format!("via {gateway} "));
+        format!("{}dev {device}", gateway.unwrap_or_default())
+    });
+    if device == answer.uplink {
+        return;
+    }
+    answer.verdict = Verdict::Drop;
+    let to = answer.destination;
+    answer.reason = match (device, answer.source, answer.uplink.take()) {
+        (Some(device), Some(source), Some(uplink)) => {
+            format!("the host's route to {to} is by {device}, and {source} leaves by {uplink} only")
+        }
+        _ => format!("the host has no route to {to}"),
+    };
+}

@@ -1,0 +1,185 @@
+//! Leaving by an uplink that the host's own routes would not take: a mark for each such uplink, the
+//! chain that sets it, a routing table, and the rule that leads from the mark to the table.
+//!
+//! Only what a workload itself begins is marked, packet by packet and from what the packet says, so
+//! nothing is kept in conntrack. Replies of flows that others began follow the host's routes, as
+//! without Sortie.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sortie_api::workload::IfIndex;
+
+use super::base::{is, lookup, on, plain};
+use super::shared::Topology;
+use crate::environment::{Environment, NextHop};
+use crate::mark::Mark;
+use crate::nft::rule::Field::{CtDirection, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr};
+use crate::nft::rule::Statement::{SetMark, VerdictMap};
+use crate::nft::rule::Value;
+use crate::nft::rule::Verdict::Accept;
+use crate::nft::{Chain, Hook, HookKind, HookPoint, Name};
+use crate::state::{Network, Route, RoutingRule, RuleBy, Sysctl};
+
+/// An uplink's own table is this plus its interface index.
+const UPLINK_TABLES: u32 = 83_000;
+/// Asked before the main table (32766), behind what administrators usually add.
+const UPLINK_RULE_PRIORITY: u32 = 8_300;
+/// `ct direction reply` (enum `ip_conntrack_dir`).
+const REPLY: u8 = 1;
+
+/// The uplinks that need a mark, each for one family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steering(BTreeSet<(IfIndex, bool)>);
+
+impl FromIterator<(IfIndex, bool)> for Steering {
+    /// Uplinks with whether it is for IPv6.
+    fn from_iter<T: IntoIterator<Item = (IfIndex, bool)>>(uplinks: T) -> Self {
+        Self(uplinks.into_iter().collect())
+    }
+}
+
+impl Steering {
+    /// The mark that leads a family's packets to an uplink; none where the host's routes do, and
+    /// where there are more uplinks than marks.
+    pub fn mark(&self, uplink: IfIndex, v6: bool) -> Option<Mark> {
+        self.0.get(&(uplink, v6))?;
+        let uplinks: BTreeSet<IfIndex> = self.0.iter().map(|(uplink, _)| *uplink).collect();
+        Mark::nth(uplinks.iter().position(|other| *other == uplink)?)
+    }
+
+    /// The base chain, and one for each mark; none at all where no uplink needs one.
+    pub fn chains(&self, environment: &Environment) -> Vec<(Name, Chain)> {
+        let marks: BTreeSet<Mark> = self
+            .0
+            .iter()
+            .filter_map(|(uplink, v6)| self.mark(*uplink, *v6))
+            .collect();
+        if marks.is_empty() {
+            return Vec::new();
+        }
+        let classify = Chain {
+            hook: Some(Hook {
+                kind: HookKind::Filter,
+                point: HookPoint::Prerouting,
+                priority: environment.priorities.classify,
+                device: None,
+            }),
+            rules: vec![
+                on(is(CtDirection, Value::Byte(REPLY)), vec![Accept.into()]),
+                vec![VerdictMap {
+                    fields: vec![IpSaddr],
+                    map: "route4".into(),
+                }],
+                vec![VerdictMap {
+                    fields: vec![Ip6Saddr],
+                    map: "route6".into(),
+                }],
+            ],
+        };
+        let steer = marks.into_iter().map(|mark| (steer(mark), by_mark(mark)));
+        std::iter::once(("classify".into(), classify))
+            .chain(steer)
+            .collect()
+    }
+
+    /// Tables, rules and settings.
+    pub fn network(&self, network: &mut Network, topology: &Topology, environment: &Environment) {
+        for (uplink, v6) in &self.0 {
+            let Some(mark) = self.mark(*uplink, *v6) else {
+                continue;
+            };
+            let by = RuleBy::Mark(mark);
+            by_uplink(network, by, (*uplink, *v6), topology, environment);
+        }
+    }
+}
+
+/// The chain that sets a mark.
+pub fn steer(mark: Mark) -> Name {
+    format!("steer-{:#x}", mark.value()).into()
+}
+
+/// Local ranges are left to the host's routes; networks inside are in the uplink's table too.
+fn by_mark(mark: Mark) -> Chain {
+    plain(vec![
+        on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        vec![SetMark(mark), Accept.into()],
+    ])
+}
+
+/// What a rule selects is routed by the uplink's own table.
+pub(super) fn by_uplink(
+    network: &mut Network,
+    by: RuleBy,
+    (uplink, v6): (IfIndex, bool),
+    topology: &Topology,
+    environment: &Environment,
+) {
+    let table = UPLINK_TABLES + uplink.0;
+    network.rules.insert(RoutingRule {
+        v6,
+        priority: UPLINK_RULE_PRIORITY,
+        by,
+        table,
+    });
+    for (destination, device, gateway) in routes(uplink, v6, topology, environment) {
+        let taken = |route: &Route| route.table == table && route.destination == destination;
+        if !network.routes.iter().any(taken) {
+            network.routes.insert(Route {
+                table,
+                destination,
+                device: environment.name_of(device),
+                gateway,
+            });
+        }
+    }
+    if !v6 && environment.default_route(false).is_some() {
+        // Replies come from where the main table would not send: loose (RFC 3704, section 2.4).
+        // That asks the main table for any way back, so it is nothing for a host without one.
+        let device = environment.name_of(uplink);
+        network.sysctls.insert(
+            Sysctl(format!("net/ipv4/conf/{device}/rp_filter")),
+            "2".to_owned(),
+        );
+    }
+}
+
+/// A table for an uplink: what is inside and on its link, and everything else by its next hop.
+/// Without a next hop the host's routes are asked, and the guard drops what leaves elsewhere.
+///
+/// What is inside is there for packets to other containers, and because the kernel asks with the
+/// mark whether a source may come from where it came, when `src_valid_mark` is set (ip-sysctl).
+fn routes(
+    uplink: IfIndex,
+    v6: bool,
+    topology: &Topology,
+    environment: &Environment,
+) -> Vec<(IpNet, IfIndex, Option<IpAddr>)> {
+    let on_link = topology.bridges.iter().chain([&uplink]).flat_map(|device| {
+        let interface = environment.interfaces.get(device);
+        let subnets = interface.map_or(&[][..], |interface| &interface.subnets);
+        let networks = subnets
+            .iter()
+            .filter(|subnet| subnet.prefix_len() < subnet.max_prefix_len());
+        networks.map(|subnet| (subnet.trunc(), *device, None))
+    });
+    let direct = topology.direct.iter();
+    let direct = direct.map(|direct| (IpNet::from(direct.address), direct.port, None));
+    let everything = if v6 {
+        IpNet::V6(Ipv6Net::default())
+    } else {
+        IpNet::V4(Ipv4Net::default())
+    };
+    let default = environment
+        .next_hop(uplink, v6)
+        .map(|next_hop| match next_hop {
+            NextHop::Via(gateway) => (everything, uplink, Some(gateway)),
+            NextHop::OnLink => (everything, uplink, None),
+        });
+    let of_family = |(destination, ..): &(IpNet, _, _)| destination.addr().is_ipv6() == v6;
+    let all = direct.chain(on_link).filter(of_family);
+    all.chain(default).collect()
+}
