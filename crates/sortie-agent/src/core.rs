@@ -4,6 +4,7 @@
 mod attach;
 mod engine;
 mod explain;
+mod manager;
 mod networks;
 mod policy;
 mod report;
@@ -25,6 +26,8 @@ use crate::Error;
 use crate::api;
 use crate::host::environment;
 use crate::policies::PolicyFolder;
+
+use manager::Manager;
 
 pub use attach::{Attachments, remove_everything};
 pub use networks::NetworkNotes;
@@ -134,6 +137,7 @@ pub struct Core {
     told: bool,
     host_due: Option<Instant>,
     drift_due: Instant,
+    manager: Option<Manager>,
     stopping: bool,
 }
 
@@ -181,6 +185,7 @@ impl Core {
             told: false,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
+            manager: Manager::from_environment(),
             stopping: false,
         })
     }
@@ -192,6 +197,7 @@ impl Core {
         // The comparison makes the steps.
         let _ = self.recall_networks();
         self.converge();
+        self.tell_manager(Instant::now());
         while !self.stopping {
             match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
                 Ok(event) => self.react(event),
@@ -200,11 +206,15 @@ impl Core {
             }
             self.on_time();
         }
+        if let Some(manager) = &self.manager {
+            manager.stopping();
+        }
     }
 
     fn next_due(&self) -> Instant {
         let failing = self.failing.as_ref().map(|failing| failing.due);
-        [self.host_due, failing]
+        let manager = self.manager.as_ref().and_then(Manager::due);
+        [self.host_due, failing, manager]
             .into_iter()
             .flatten()
             .fold(self.drift_due, Instant::min)
@@ -245,6 +255,7 @@ impl Core {
             self.look_at_host();
             self.repair_network();
         }
+        self.tell_manager(now);
     }
 
     /// Addresses, routes and interfaces as they are now.

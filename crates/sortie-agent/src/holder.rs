@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,15 +16,19 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{NetlinkAddr, getsockname};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
 use crate::policies::write_whole;
 use crate::process::started;
+use crate::systemd::{self, Notify};
 
 /// An abstract socket's name (unix(7)): one per network namespace, gone with its last holder.
 const LOCK: &str = "sortie-agent";
+/// The service manager's name for the owning socket's copy.
+const STORED: &str = "sortie-tables";
 /// Names the owning socket's descriptor to the agent.
 const SOCKET_FD: &str = "SORTIE_HOLDER_SOCKET_FD";
 /// Pauses before the agent is started again: the first, the longest.
@@ -93,11 +97,7 @@ fn note(notes: &Path, worker: Option<u32>) -> Result<(), Error> {
 /// Holds, until the agent ends on its own accord or a signal asks both to end.
 pub fn hold(notes: &Path) -> Result<ExitCode, Error> {
     let lock = lock()?;
-    let kernel = nfnetlink::Socket::open().map_err(|source| Error::Listen {
-        what: "nftables",
-        source,
-    })?;
-    let socket = OwnedFd::from(kernel);
+    let socket = owning_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -108,6 +108,30 @@ pub fn hold(notes: &Path) -> Result<ExitCode, Error> {
         socket.as_raw_fd(),
         notes,
     ))
+}
+
+/// The socket that owns the tables: the one that a former holder left with the service manager, so
+/// that they stayed owned meanwhile, or else a new one, of which the manager gets a copy.
+fn owning_socket() -> Result<OwnedFd, Error> {
+    if let Some(stored) = systemd::stored(STORED) {
+        match getsockname::<NetlinkAddr>(stored.as_raw_fd()) {
+            Ok(_) => return Ok(stored),
+            Err(error) => {
+                tracing::warn!(%error, "what the service manager kept is no netlink socket; opening one");
+            }
+        }
+    }
+    let socket = nfnetlink::Socket::open().map_err(|source| Error::Listen {
+        what: "nftables",
+        source,
+    })?;
+    let socket = OwnedFd::from(socket);
+    if let Some(manager) = Notify::from_environment()
+        && let Err(error) = manager.store(STORED, socket.as_fd())
+    {
+        tracing::warn!(%error, "the service manager does not keep the socket that owns the tables");
+    }
+    Ok(socket)
 }
 
 async fn supervise(shared: &[RawFd], socket: RawFd, notes: &Path) -> Result<ExitCode, Error> {
@@ -173,6 +197,9 @@ fn agent(shared: &[RawFd], socket: RawFd) -> Result<Command, Error> {
     command
         .args(std::env::args_os().skip(1))
         .env(SOCKET_FD, socket.to_string());
+    for variable in systemd::PASSED {
+        command.env_remove(variable);
+    }
     let shared = shared.to_vec();
     let prepare = move || {
         shared

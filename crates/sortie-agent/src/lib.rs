@@ -24,6 +24,7 @@ pub mod probe;
 mod process;
 pub mod proof;
 pub mod server;
+mod systemd;
 pub mod verify;
 
 pub use agent::{Options, down, down_by_force, run};

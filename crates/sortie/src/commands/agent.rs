@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::CliError;
@@ -22,18 +23,26 @@ pub(crate) struct Args {
     /// Docker's socket, instead of the one in the settings
     #[arg(long, value_name = "SOCKET")]
     docker: Option<PathBuf>,
+    /// How the log is written, on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
     /// Fail on purpose at these points, for tests
     #[arg(long, value_name = "SPEC", hide = true)]
     failpoints: Option<String>,
 }
 
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    // For people.
+    #[default]
+    Text,
+    // For programs: one object a line.
+    Json,
+}
+
 pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
-    let filter = EnvFilter::try_from_env("SORTIE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    log(args.log_format);
     let failpoints = args.failpoints.as_deref().unwrap_or_default();
     let options = sortie_agent::Options {
         config: args.config.clone(),
@@ -44,4 +53,16 @@ pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
         failpoints: failpoints.parse().map_err(CliError::Failpoints)?,
     };
     Ok(sortie_agent::run(&options)?)
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("SORTIE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }

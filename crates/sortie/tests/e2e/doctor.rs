@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use nfnetlink::table::Flags;
+use nfnetlink::{Family, Table};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sortie_lab::{EngineKind, Host, HostSpec, Lab, Process, Result, UplinkSpec, eventually};
@@ -217,21 +219,16 @@ fn finds_planted_faults_by_name_without_an_agent() -> Result<()> {
     patient.is_found("agent-absent", "agent")?;
 
     // Somebody else owns a table of our name, for as long as its socket is open.
-    let hold = "mkfifo hold; exec nft -i <hold";
-    let mut command = Command::new("sh");
-    command
-        .args(["-ec", hold])
-        .current_dir(patient.host.folder());
-    let holder = patient.host.spawn("holder", command)?;
-    let mut command = Command::new("sh");
-    let line = "while ! [ -p hold ]; do :; done; exec >hold; echo 'add table inet sortie { flags owner; }'; exec sleep infinity";
-    command
-        .args(["-ec", line])
-        .current_dir(patient.host.folder());
-    let writer = patient.host.spawn("writer", command)?;
+    let holder = patient.host.netns().run(|| {
+        let mut socket = nfnetlink::Socket::open()?;
+        let mut batch = nfnetlink::Batch::new();
+        batch.add_table(&Table::new(Family::Inet, "sortie").flags(Flags::OWNER));
+        socket.commit(&batch)?;
+        Ok::<_, nfnetlink::Error>(socket)
+    })?;
+    let holder = holder.expect("an owned table");
     patient.is_found("table-held", "inet sortie")?;
-    holder.kill()?;
-    writer.kill()?;
+    drop(holder);
     patient.is_found_not("table-held")?;
 
     // Tables outlive the agent; a renamed uplink leaves the last line.

@@ -20,4 +20,5 @@ mod proof;
 mod recycled;
 mod refusals;
 mod run;
+mod systemd;
 mod uplinks;
