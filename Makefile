@@ -37,18 +37,22 @@ fuzz:
 	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
 
 # N containers while everything around them is killed and changed: every frame on the uplink is read.
-# SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 takes one. Needs root.
+# SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 takes one, and
+# FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
 # Writes target/leak.json; fails when a frame left with a wrong source.
 leak:
 	scripts/install.sh test
 	LEAK_N=$(N) LEAK_SEED=$(SEED) LEAK_GUARD=$(GUARD) LEAK_ENGINES=$(ENGINES) \
+	LEAK_FAILPOINTS=$(FAILPOINTS) \
 	LEAK_REPORT=$(abspath $(TARGET_DIR))/leak.json \
 	cargo test --locked -p sortie --test e2e -- --exact leak::at_length --ignored --nocapture
 
-# 1 to 100,000 simulated workloads, from start to enforced, and one more. Needs root. Writes
+# What one host costs, beside its peers: a packet, a new flow, a changed policy, a start with up to
+# 100,000 simulated workloads. PART=traffic, change or start runs one. Needs root. Writes
 # docs/benchmarks/host.json and the host's part of docs/benchmarks.md.
 bench-host:
-	cargo bench --locked -p sortie-agent --bench workloads
+	scripts/install.sh test
+	cargo bench --locked -p sortie-agent --bench host -- $(PART)
 
 # The cost of kernel operations. Needs root.
 bench-kernel:

@@ -1,21 +1,28 @@
-//! Named places where a test makes a step fail, the process die, or the kernel look older.
+//! Named places where a test makes a step fail, the process die, the kernel look older, or a rule be
+//! missing.
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+
+use sortie_plan::nft::Family;
+use sortie_plan::op::NftOp;
 
 use crate::error::Error;
 use crate::probe::Feature;
 
 /// What is armed; nothing by default. Parsed from a list such as
-/// `before:nft=abort,after:add-route=error,probe:persist=unsupported`.
+/// `before:nft=abort,after:add-route=error,probe:persist=unsupported,rule:inet/guard/1=absent`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failpoints {
     armed: BTreeMap<(When, Step), Action>,
     absent: BTreeSet<Feature>,
+    /// Family, chain, and the rule's place in it, from 0.
+    rules: BTreeSet<(String, String, usize)>,
 }
 
 /// Before or after a step.
@@ -114,6 +121,25 @@ impl Failpoints {
         self.absent.contains(&feature)
     }
 
+    /// An operation without the rules that a test wants to be missing.
+    pub(crate) fn weakened<'a>(&self, family: Family, op: &'a NftOp) -> Cow<'a, NftOp> {
+        let (false, NftOp::AddRules(name, chain)) = (self.rules.is_empty(), op) else {
+            return Cow::Borrowed(op);
+        };
+        let mut missing = self
+            .rules
+            .iter()
+            .filter(|(of, chain, _)| *of == family.to_string() && chain == name);
+        let mut chain = chain.clone();
+        // From the last on, so that places stay right.
+        while let Some((_, _, place)) = missing.next_back() {
+            if *place < chain.rules.len() {
+                chain.rules.remove(*place);
+            }
+        }
+        Cow::Owned(NftOp::AddRules(name.clone(), chain))
+    }
+
     /// Runs one step between its two failpoints.
     pub(crate) fn around<T>(
         &self,
@@ -169,7 +195,14 @@ impl FromStr for Failpoints {
                     failpoints.absent.insert(*feature);
                     continue;
                 }
-                other => return Err(wrong(format!("{other:?} is not before, after or probe"))),
+                "rule" => {
+                    failpoints.rules.insert(rule(name, action).map_err(wrong)?);
+                    continue;
+                }
+                other => {
+                    let known = "before, after, probe or rule";
+                    return Err(wrong(format!("{other:?} is not {known}")));
+                }
             };
             let known = Step::ALL.iter().find(|step| step.name() == name);
             let step = known.ok_or_else(|| wrong(format!("no step {name:?}")))?;
@@ -181,5 +214,19 @@ impl FromStr for Failpoints {
             failpoints.armed.insert((when, *step), action);
         }
         Ok(failpoints)
+    }
+}
+
+/// `FAMILY/CHAIN/PLACE`, which can only be absent.
+fn rule(name: &str, action: &str) -> Result<(String, String, usize), String> {
+    if action != "absent" {
+        return Err("a rule can only be absent".to_owned());
+    }
+    let mut parts = name.split('/');
+    match (parts.next(), parts.next(), parts.next().map(str::parse)) {
+        (Some(family), Some(chain), Some(Ok(place))) => {
+            Ok((family.to_owned(), chain.to_owned(), place))
+        }
+        _ => Err(format!("{name:?} is not FAMILY/CHAIN/PLACE")),
     }
 }

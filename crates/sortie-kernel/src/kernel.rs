@@ -170,7 +170,8 @@ impl Kernel {
         let mut batch = Batch::new();
         for op in ops {
             if let Op::Nft(family, op) = op {
-                lower::operation(&mut batch, *family, op, self.flags, self.destroy)?;
+                let op = self.failpoints.weakened(*family, op);
+                lower::operation(&mut batch, *family, &op, self.flags, self.destroy)?;
             }
         }
         tracing::debug!(target: "sortie::audit", operations = ?batch.operations(), "transaction");

@@ -27,9 +27,9 @@ pub struct Steps {
 }
 
 /// All steps from what was observed to what is wanted.
-pub fn diff(observed: &Observed, desired: &HostState) -> Vec<Op> {
+pub fn diff(observed: &Observed, desired: HostState) -> Vec<Op> {
     let mut steps = Steps::default();
-    steps.tables(&observed.tables, &desired.tables);
+    steps.tables(&observed.tables, desired.tables);
     steps.network(&observed.network, &desired.network);
     steps.into_ops()
 }
@@ -52,9 +52,9 @@ pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
     let mut steps = Steps::default();
     if waits {
         wanted.retain(|family, _| !other.contains_key(family));
-        steps.tables(&same, &wanted);
+        steps.tables(&same, wanted);
     } else {
-        steps.tables(&observed.tables, &wanted);
+        steps.tables(&observed.tables, wanted);
     }
     steps.spare();
     steps.network(&observed.network, &desired.network);
@@ -83,7 +83,7 @@ impl Steps {
     pub fn tables(
         &mut self,
         observed: &BTreeMap<Family, ObservedTable>,
-        desired: &BTreeMap<Family, Table>,
+        desired: BTreeMap<Family, Table>,
     ) {
         for family in observed
             .keys()
@@ -92,17 +92,17 @@ impl Steps {
             self.tables.push(Op::Nft(*family, NftOp::DeleteTable));
         }
         for (family, table) in desired {
-            match observed.get(family) {
-                Some(found) if found.tag == table.tag => self.table(*family, found, table),
+            match observed.get(&family) {
+                Some(found) if found.tag == table.tag => self.table(family, found, table),
                 found => {
                     if found.is_some() {
-                        self.tables.push(Op::Nft(*family, NftOp::DeleteTable));
+                        self.tables.push(Op::Nft(family, NftOp::DeleteTable));
                     }
                     self.tables
-                        .push(Op::Nft(*family, NftOp::AddTable(table.tag.clone())));
+                        .push(Op::Nft(family, NftOp::AddTable(table.tag.clone())));
                     let counters = table.counters.iter().cloned().map(NftOp::AddCounter);
-                    self.tables.extend(counters.map(|op| Op::Nft(*family, op)));
-                    self.table(*family, &ObservedTable::default(), table);
+                    self.tables.extend(counters.map(|op| Op::Nft(family, op)));
+                    self.table(family, &ObservedTable::default(), table);
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Steps {
     pub fn rebuild(
         &mut self,
         observed: &BTreeMap<Family, ObservedTable>,
-        desired: &BTreeMap<Family, Table>,
+        desired: BTreeMap<Family, Table>,
     ) {
         let elsewhere = |(family, _): &Place| !desired.contains_key(family);
         self.chains.retain(|place, _| elsewhere(place));
@@ -125,32 +125,7 @@ impl Steps {
     }
 
     /// One table whose tag is right: sets, chains and elements by name.
-    fn table(&mut self, family: Family, observed: &ObservedTable, desired: &Table) {
-        for (name, chain) in desired
-            .chains
-            .iter()
-            .filter(|(name, _)| !observed.chains.contains(*name))
-        {
-            self.add_chain(family, name.clone(), chain.clone());
-        }
-        for (name, set) in &desired.sets {
-            match observed.sets.get(name) {
-                None => self.add_set(family, name.clone(), set.clone()),
-                Some(found) => {
-                    let at =
-                        |(key, data): (&Key, &Data)| (family, name.clone(), *key, data.clone());
-                    let gone = found
-                        .iter()
-                        .filter(|(key, data)| set.elements.get(*key) != Some(*data));
-                    self.remove_elements(gone.map(at));
-                    let new = set
-                        .elements
-                        .iter()
-                        .filter(|(key, data)| found.get(*key) != Some(*data));
-                    self.add_elements(new.map(at));
-                }
-            }
-        }
+    fn table(&mut self, family: Family, observed: &ObservedTable, desired: Table) {
         for name in observed
             .chains
             .iter()
@@ -164,6 +139,27 @@ impl Steps {
             .filter(|name| !desired.sets.contains_key(*name))
         {
             self.remove_set(family, name.clone());
+        }
+        for (name, chain) in desired.chains {
+            if !observed.chains.contains(&name) {
+                self.add_chain(family, name, chain);
+            }
+        }
+        for (name, set) in desired.sets {
+            let Some(found) = observed.sets.get(&name) else {
+                self.add_set(family, name, set);
+                continue;
+            };
+            let at = |key: Key, data: Data| (family, name.clone(), key, data);
+            let gone = found
+                .iter()
+                .filter(|(key, data)| set.elements.get(*key) != Some(*data));
+            self.remove_elements(gone.map(|(key, data)| at(*key, data.clone())));
+            let new = set
+                .elements
+                .iter()
+                .filter(|(key, data)| found.get(*key) != Some(*data));
+            self.add_elements(new.map(|(key, data)| at(*key, data.clone())));
         }
     }
 

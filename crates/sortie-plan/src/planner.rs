@@ -21,6 +21,8 @@ use crate::compile::workload::Placement;
 use crate::counted::Counted;
 use crate::diff::{Steps, diff, missing};
 use crate::environment::Environment;
+use crate::nft::key::Key;
+use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::state::{HostState, Observed};
@@ -181,13 +183,15 @@ impl Planner {
             .workloads
             .values()
             .flat_map(|tracked| tracked.placement.elements());
+        // Set by set: a map made of many at once is sorted once.
+        let mut gathered: BTreeMap<(Family, Name), Vec<(Key, Data)>> = BTreeMap::new();
         for (family, set, key, data) in addresses.chain(workloads) {
-            if let Some(set) = state
-                .tables
-                .get_mut(&family)
-                .and_then(|table| table.sets.get_mut(&set))
-            {
-                set.elements.insert(key, data);
+            gathered.entry((family, set)).or_default().push((key, data));
+        }
+        for ((family, name), elements) in gathered {
+            let table = state.tables.get_mut(&family);
+            if let Some(set) = table.and_then(|table| table.sets.get_mut(&name)) {
+                set.elements.append(&mut elements.into_iter().collect());
             }
         }
         state
@@ -195,7 +199,7 @@ impl Planner {
 
     /// The steps from what was observed to what must be there.
     pub fn adopt(&self, observed: &Observed) -> Vec<Op> {
-        diff(observed, &self.desired())
+        diff(observed, self.desired())
     }
 
     /// The same while the workloads are not known yet: what the kernel holds for them stays.
@@ -238,11 +242,11 @@ impl Planner {
             // Other base chains: such a table is made anew with all its elements, in one transaction.
             let mut desired = self.desired().tables;
             desired.retain(|family, _| other.contains_key(family));
-            steps.rebuild(&other, &desired);
+            steps.rebuild(&other, desired);
         }
         let mut skeleton = self.skeleton.tables.clone();
         skeleton.retain(|family, _| same.contains_key(family));
-        steps.tables(&same, &skeleton);
+        steps.tables(&same, skeleton);
         steps.network(&before.network, &self.skeleton.network);
         steps.into_ops()
     }

@@ -327,7 +327,7 @@ pub fn remove_everything(
     attachments: &Attachments,
 ) -> Result<Vec<String>, Error> {
     let observed = kernel.observe()?;
-    let ops = sortie_plan::diff::diff(&observed, &HostState::default());
+    let ops = sortie_plan::diff::diff(&observed, HostState::default());
     kernel.apply(&ops)?;
     let mut steps = sortie_plan::op::describe(&ops);
     steps.extend(remove_links(kernel, attachments)?);

@@ -60,23 +60,17 @@ impl Core {
         if !std::mem::replace(&mut self.told, true) {
             self.planner
                 .networks(self.networks.values().cloned().collect());
-            for workload in snapshot.workloads {
-                self.planner.workload(workload, None);
-            }
+            self.planner.containers(snapshot.workloads, &gone);
             self.note_networks();
             self.converge();
             return;
         }
         self.networks_changed();
-        for id in gone {
-            self.container_gone(&id);
-            let ops = self.planner.workload_gone(&id);
-            self.apply(&ops);
+        for id in &gone {
+            self.container_gone(id);
         }
-        for workload in snapshot.workloads {
-            let ops = self.planner.workload(workload, None);
-            self.apply(&ops);
-        }
+        let ops = self.planner.containers(snapshot.workloads, &gone);
+        self.apply(&ops);
     }
 
     fn networks_changed(&mut self) {

@@ -32,6 +32,8 @@ fn what_is_wrong_is_said() {
         ("before:nonsense=error", "\"nonsense\""),
         ("before:nft=explode", "\"explode\""),
         ("probe:persist=error", "unsupported"),
+        ("rule:inet/guard/1=error", "absent"),
+        ("rule:inet/guard=absent", "FAMILY/CHAIN/PLACE"),
     ] {
         let error = text.parse::<Failpoints>().unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

@@ -134,12 +134,14 @@ fn everything_is_made_observed_and_taken_back() {
         let before = footprint();
         let (mut kernel, _state) = open_kernel();
         let wanted = everything();
-        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        kernel
+            .apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         assert_ne!(footprint(), before);
         let observed = kernel.observe().unwrap();
         assert_eq!(observed, Observed::from(wanted));
         kernel
-            .apply(&diff(&observed, &HostState::default()))
+            .apply(&diff(&observed, HostState::default()))
             .unwrap();
         assert_eq!(kernel.observe().unwrap(), Observed::default());
         assert_eq!(footprint(), before);
@@ -151,13 +153,13 @@ fn every_step_may_be_done_twice() {
     in_namespace(|| {
         uplink();
         let (mut kernel, _state) = open_kernel();
-        let make = diff(&Observed::default(), &everything());
+        let make = diff(&Observed::default(), everything());
         kernel.apply(&make).unwrap();
         let once = footprint();
         kernel.apply(&make).unwrap();
         assert_eq!(footprint(), once);
         let observed = kernel.observe().unwrap();
-        let take = diff(&observed, &HostState::default());
+        let take = diff(&observed, HostState::default());
         kernel.apply(&take).unwrap();
         let gone = footprint();
         kernel.apply(&take).unwrap();
@@ -176,22 +178,22 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
                 let state = tempfile::tempdir().unwrap();
                 let spec = format!("{when}:{step}=error");
                 let mut kernel = successor(state.path(), &spec);
-                let up = kernel.apply(&diff(&Observed::default(), &wanted));
+                let up = kernel.apply(&diff(&Observed::default(), wanted.clone()));
                 drop(kernel);
                 let mut kernel = successor(state.path(), "");
                 let observed = kernel.observe().unwrap();
-                kernel.apply(&diff(&observed, &wanted)).unwrap();
+                kernel.apply(&diff(&observed, wanted.clone())).unwrap();
                 assert_eq!(kernel.observe().unwrap(), Observed::from(wanted.clone()));
                 drop(kernel);
 
                 let mut kernel = successor(state.path(), &spec);
                 let observed = kernel.observe().unwrap();
-                let down = kernel.apply(&diff(&observed, &HostState::default()));
+                let down = kernel.apply(&diff(&observed, HostState::default()));
                 drop(kernel);
                 let mut kernel = successor(state.path(), "");
                 let observed = kernel.observe().unwrap();
                 kernel
-                    .apply(&diff(&observed, &HostState::default()))
+                    .apply(&diff(&observed, HostState::default()))
                     .unwrap();
                 assert_eq!(footprint(), before, "{spec}");
 
@@ -235,7 +237,9 @@ fn our_tables_survive_us_and_foreign_flushes() {
         let (mut kernel, state) = open_kernel();
         assert!(kernel.owns_tables(), "this test needs kernel 6.9");
         let wanted = everything();
-        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        kernel
+            .apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         sh("nft flush ruleset");
         assert_eq!(
             kernel.observe().unwrap().tables,
@@ -314,13 +318,14 @@ fn without_persistence_the_tables_are_plain_and_later_made_anew() {
         let mut old = reopen(state.path(), "probe:persist=unsupported").unwrap();
         assert!(!old.owns_tables());
         let wanted = everything();
-        old.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        old.apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         assert_eq!(old.observe().unwrap(), Observed::from(wanted.clone()));
         drop(old);
         let mut new = successor(state.path(), "");
         let observed = new.observe().unwrap();
         assert_eq!(observed.tables[&Family::Inet].tag, "", "to be rebuilt");
-        new.apply(&diff(&observed, &wanted)).unwrap();
+        new.apply(&diff(&observed, wanted.clone())).unwrap();
         sh("nft flush ruleset");
         assert_eq!(new.observe().unwrap().tables, Observed::from(wanted).tables);
     });
@@ -351,7 +356,7 @@ fn steps_are_counted_by_kind() {
         uplink();
         let (mut kernel, _state) = open_kernel();
         kernel
-            .apply(&diff(&Observed::default(), &everything()))
+            .apply(&diff(&Observed::default(), everything()))
             .unwrap();
         assert_eq!(kernel.applied()[&Step::AddRoute], 1);
         assert!(kernel.applied()[&Step::Nft] >= 1);

@@ -47,7 +47,9 @@ fn nft_lists_the_compiled_tables_as_the_plan_prints_them() {
             tables,
             ..HostState::default()
         };
-        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        kernel
+            .apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         for (family, table) in &wanted.tables {
             for (name, chain) in &table.chains {
                 let hook = chain.hook.iter().map(ToString::to_string);

@@ -208,9 +208,9 @@ fn what_was_asked_is_what_is_observed_whatever_was_there() {
             .run(&state(), |wanted| {
                 let mut kernel = kernel.borrow_mut();
                 let before = kernel.observe().unwrap();
-                kernel.apply(&diff(&before, &wanted)).unwrap();
+                kernel.apply(&diff(&before, wanted.clone())).unwrap();
                 let observed = kernel.observe().unwrap();
-                prop_assert!(diff(&observed, &wanted).is_empty());
+                prop_assert!(diff(&observed, wanted.clone()).is_empty());
                 prop_assert_eq!(observed, Observed::from(wanted));
                 Ok(())
             })
@@ -248,14 +248,16 @@ fn a_chain_whose_interface_is_gone_is_missing_until_it_is_back() {
             .into(),
             ..HostState::default()
         };
-        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        kernel
+            .apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         assert_eq!(kernel.observe().unwrap(), Observed::from(wanted.clone()));
         sh("ip link del up0");
         let observed = kernel.observe().unwrap();
         assert_eq!(observed.tables[&Family::Netdev].chains, BTreeSet::new());
         sh(make);
         let observed = kernel.observe().unwrap();
-        kernel.apply(&diff(&observed, &wanted)).unwrap();
+        kernel.apply(&diff(&observed, wanted.clone())).unwrap();
         assert_eq!(kernel.observe().unwrap(), Observed::from(wanted));
         let listed = sh("nft list table netdev sortie");
         assert_eq!(listed.matches("accept\n").count(), 1, "{listed}");
@@ -300,7 +302,9 @@ fn counters_are_read() {
             .into(),
             ..HostState::default()
         };
-        kernel.apply(&diff(&Observed::default(), &wanted)).unwrap();
+        kernel
+            .apply(&diff(&Observed::default(), wanted.clone()))
+            .unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..3 {
             socket.send_to(b"12345678", "127.0.0.1:9").unwrap();

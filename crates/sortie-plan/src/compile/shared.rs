@@ -107,11 +107,11 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
 /// The elements of one egress address that any policy names.
 pub fn address(address: IpAddr, uplink: Option<IfIndex>) -> Vec<Element> {
     let own = Key::from(address);
-    let mut elements = vec![(Family::Inet, named("egress", address), own, Data::None)];
+    let mut elements = vec![(Family::Inet, named!("egress", address), own, Data::None)];
     if let Some(uplink) = uplink {
         elements.push((
             Family::Inet,
-            named("usable", address),
+            named!("usable", address),
             own.interface(uplink),
             Data::None,
         ));
@@ -142,7 +142,7 @@ fn local_ranges(environment: &Environment) -> impl Iterator<Item = (Name, Key, D
     environment.local_ranges().into_iter().map(|range| {
         let through = Data::Through(Key::from(range.broadcast()));
         (
-            named("local", range.network()),
+            named!("local", range.network()),
             Key::from(range.network()),
             through,
         )

@@ -12,6 +12,18 @@ use crate::nft::rule::Verdict::Goto;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 
+/// The set of an address's family: `bound4` or `bound6`.
+macro_rules! named {
+    ($set:literal, $address:expr) => {
+        Name::Borrowed(if $address.is_ipv6() {
+            concat!($set, "6")
+        } else {
+            concat!($set, "4")
+        })
+    };
+}
+pub(super) use named;
+
 /// What a workload is to the kernel, both families.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
@@ -88,24 +100,24 @@ fn identity(
     } else {
         Family::Inet
     };
-    elements.push((family, named("bound", address), bound, Data::None));
+    elements.push((family, named!("bound", address), bound, Data::None));
     // On a bridge too where the workload is on none: a neighbour there may not claim it.
-    elements.push((Family::Bridge, named("known", address), own, Data::None));
+    elements.push((Family::Bridge, named!("known", address), own, Data::None));
     if !matches!(treatment, Treatment::Direct { .. }) {
-        elements.push((Family::Netdev, named("own", address), own, Data::None));
+        elements.push((Family::Netdev, named!("own", address), own, Data::None));
     }
 }
 
 /// What it may leave with.
 fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, guarded: bool) {
     let own = Key::from(address);
-    let mut add = |set, key, data| elements.push((Family::Inet, named(set, address), key, data));
+    let mut add = |set, key, data| elements.push((Family::Inet, set, key, data));
     match treatment {
-        Treatment::Unmanaged if guarded => return add("plain", own, Data::None),
+        Treatment::Unmanaged if guarded => return add(named!("plain", address), own, Data::None),
         Treatment::Unmanaged => return,
         Treatment::Blocked(refusal) => {
             let why = drop_chain((*refusal).into());
-            add("check", own, Data::Verdict(Goto(why)));
+            add(named!("check", address), own, Data::Verdict(Goto(why)));
         }
         Treatment::Translate {
             address: egress,
@@ -113,32 +125,51 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
             mark,
         } => {
             if let Some(mark) = mark {
-                add("route", own, Data::Verdict(Goto(steer(*mark))));
+                add(
+                    named!("route", address),
+                    own,
+                    Data::Verdict(Goto(steer(*mark))),
+                );
             }
-            add("snat", own, Data::Value(Key::from(*egress)));
+            add(
+                named!("snat", address),
+                own,
+                Data::Value(Key::from(*egress)),
+            );
             if let Some(uplink) = uplink {
-                add("allowed", own.ip(*egress).interface(*uplink), Data::None);
+                add(
+                    named!("allowed", address),
+                    own.ip(*egress).interface(*uplink),
+                    Data::None,
+                );
             }
         }
         Treatment::Direct { uplink } => {
             // Translated to itself, so that nobody else's rule decides.
-            add("snat", own, Data::Value(own));
+            add(named!("snat", address), own, Data::Value(own));
             if let Some(uplink) = uplink {
-                add("direct", own.interface(*uplink), Data::None);
+                add(
+                    named!("direct", address),
+                    own.interface(*uplink),
+                    Data::None,
+                );
             }
         }
         Treatment::Set(set) => {
             if let Some(route) = set.route_chain() {
-                add("route", own, Data::Verdict(Goto(route)));
+                add(named!("route", address), own, Data::Verdict(Goto(route)));
             }
-            add("translate", own, Data::Verdict(Goto(set.translate_chain())));
-            add("check", own, Data::Verdict(Goto(set.check_chain())));
+            add(
+                named!("translate", address),
+                own,
+                Data::Verdict(Goto(set.translate_chain())),
+            );
+            add(
+                named!("check", address),
+                own,
+                Data::Verdict(Goto(set.check_chain())),
+            );
         }
     }
-    add("managed", own, Data::None);
-}
-
-/// `bound4`, `bound6`, ….
-pub(super) fn named(set: &str, address: IpAddr) -> Name {
-    format!("{set}{}", if address.is_ipv6() { 6 } else { 4 }).into()
+    add(named!("managed", address), own, Data::None);
 }

@@ -32,6 +32,26 @@ impl Planner {
         })
     }
 
+    /// What an engine has told of all its containers: those that are there, and of those that were
+    /// known, those that are gone. One step, however many they are.
+    pub fn containers(&mut self, there: Vec<Workload>, gone: &[WorkloadId]) -> Vec<Op> {
+        self.step(|planner, steps| {
+            let mut affected = BTreeSet::new();
+            for id in gone {
+                affected.extend(planner.forget(id, steps));
+            }
+            for workload in there {
+                let known = planner.workloads.get(&workload.id);
+                if known.is_some_and(|known| known.workload == workload) {
+                    continue;
+                }
+                affected.extend(planner.forget(&workload.id, steps));
+                affected.extend(planner.remember(workload, None, steps));
+            }
+            planner.place_all(affected, steps);
+        })
+    }
+
     /// A workload ended.
     pub fn workload_gone(&mut self, id: &WorkloadId) -> Vec<Op> {
         if !self.workloads.contains_key(id) {

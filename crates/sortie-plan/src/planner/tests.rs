@@ -32,6 +32,7 @@ const SECOND_BRIDGE: IfIndex = IfIndex(11);
 enum Fact {
     Workload(Workload),
     Gone(WorkloadId),
+    Containers(Vec<Workload>, Vec<WorkloadId>),
     Networks(Vec<Network>),
     Policies(Vec<EgressPolicy>),
     Environment(Environment),
@@ -41,6 +42,7 @@ fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
     match fact {
         Fact::Workload(workload) => planner.workload(workload, None),
         Fact::Gone(id) => planner.workload_gone(&id),
+        Fact::Containers(there, gone) => planner.containers(there, &gone),
         Fact::Networks(networks) => planner.networks(networks),
         Fact::Policies(policies) => planner.policies_changed(policies),
         Fact::Environment(environment) => planner.environment_changed(environment),
@@ -292,10 +294,16 @@ fn any_fact() -> impl Strategy<Value = Fact> {
             network("shop", SECOND_BRIDGE, second),
         ]
     });
-    let gone = prop::sample::select(vec!["docker/web", "docker/mail", "process/batch"]);
+    let ids = vec!["docker/web", "docker/mail", "process/batch"];
+    let gone = prop::sample::select(ids.clone());
+    let several = (
+        prop::collection::vec(any_workload(), 0..4),
+        prop::sample::subsequence(ids, 0..=2),
+    );
     prop_oneof![
         4 => any_workload().prop_map(Fact::Workload),
         2 => gone.prop_map(|id| Fact::Gone(WorkloadId(id.into()))),
+        2 => several.prop_map(|(there, gone)| Fact::Containers(there, gone.into_iter().map(|id| WorkloadId(id.into())).collect())),
         1 => networks.prop_map(Fact::Networks),
         2 => prop::collection::btree_map(0u8..3, any_policy(), 0..3)
             .prop_map(|policies| Fact::Policies(policies.into_iter().map(|(i, p)| EgressPolicy { name: PolicyName(format!("p{i}")), ..p }).collect())),

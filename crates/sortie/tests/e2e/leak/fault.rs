@@ -9,10 +9,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use sortie_lab::{Container, Result, eventually};
+use sortie_lab::{Container, OddPackets, Result, eventually};
 
 use super::wave::Running;
-use crate::stage::{GUARD_ALL, LIMIT, Stage};
+use crate::stage::{GUARD_ALL, HOST_V4, HOST_V6, LIMIT, Stage, ip};
 
 /// The last numbers of the addresses between which the policy changes.
 pub(super) const POLICY_SOURCES: [u8; 2] = [11, 12];
@@ -36,10 +36,11 @@ enum Fault {
     ContainerRestarted,
     ContainerKilled,
     NetworkSwapped,
+    OddPackets,
 }
 
 /// Each with its weight: what takes the engine seconds comes seldom.
-const FAULTS: [(Fault, &str, u32); 16] = [
+const FAULTS: [(Fault, &str, u32); 17] = [
     (Fault::AgentKilled, "agentKilled", 4),
     (Fault::AgentAndHolderKilled, "agentAndHolderKilled", 3),
     (Fault::AgentStopped, "agentStopped", 3),
@@ -56,11 +57,13 @@ const FAULTS: [(Fault, &str, u32); 16] = [
     (Fault::ContainerRestarted, "containerRestarted", 6),
     (Fault::ContainerKilled, "containerKilled", 6),
     (Fault::NetworkSwapped, "networkSwapped", 4),
+    (Fault::OddPackets, "oddPackets", 10),
 ];
 
 /// Strikes, and counts what was struck.
 pub(super) struct Faults {
     config: &'static str,
+    arguments: Vec<String>,
     struck: BTreeMap<&'static str, u32>,
     /// Odd while something is struck.
     strikes: Arc<AtomicU64>,
@@ -68,9 +71,10 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) fn new(guard: bool) -> Self {
+    pub(super) fn new(guard: bool, failpoints: &str) -> Self {
         Self {
             config: if guard { GUARD_ALL } else { "" },
+            arguments: vec!["--failpoints".to_owned(), failpoints.to_owned()],
             struck: BTreeMap::new(),
             strikes: Arc::default(),
             policy: 0,
@@ -79,8 +83,14 @@ impl Faults {
 
     /// Starts the agent, with the policy.
     pub(super) fn begin(&mut self, stage: &mut Stage) -> Result<()> {
-        stage.start_agent(self.config)?;
+        self.start_agent(stage)?;
+        stage.wait_for_engine()?;
         self.change_policy(stage)
+    }
+
+    fn start_agent(&self, stage: &mut Stage) -> Result<()> {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        stage.spawn_agent(self.config, &arguments)
     }
 
     /// How often something was struck, times two; odd while something is.
@@ -125,7 +135,7 @@ impl Faults {
                 stage.wait_for_engine()?;
                 stage.kill_agent()?;
                 pause(moment);
-                stage.spawn_agent(self.config, &[])
+                self.start_agent(stage)
             }
             Fault::AgentStopped => {
                 stage.wait_for_engine()?;
@@ -198,6 +208,10 @@ impl Faults {
                 });
                 Ok(())
             }
+            Fault::OddPackets => {
+                odd_packets(stage, running, random);
+                Ok(())
+            }
             Fault::NetworkSwapped => {
                 of_any(running, random, |container| {
                     let engine = &stage.engine;
@@ -250,9 +264,41 @@ fn pause(moment: Duration) {
 /// Does something to one of the containers; it may have ended, or be in the state that is asked
 /// for already, and then the engine refuses.
 fn of_any(running: &Running, random: &mut Rng, work: impl FnOnce(&Container) -> Result<()>) {
-    if let Some(container) = running.any(random) {
+    if let Some((container, _)) = running.any(random) {
         let _ = work(&container);
     }
+}
+
+/// Packets that conntrack does not follow, as itself, as a neighbour, as the host, as an egress
+/// address and as a stranger; with its own MAC and with the neighbour's.
+fn odd_packets(stage: &Stage, running: &Running, random: &mut Rng) {
+    let (Some((sender, to)), Some((neighbour, _))) = (running.any(random), running.any(random))
+    else {
+        return;
+    };
+    // Either may have ended, or have no address in this network.
+    let addresses = |container: &Container| {
+        let mut networks = ["shop", "bridge"].into_iter();
+        networks.find_map(|network| {
+            let v4 = container.address(network, false).ok()?;
+            let v6 = container.address(network, true).ok()?;
+            Some(([v4, v6], container.mac(network).ok()?))
+        })
+    };
+    let Some((theirs, mac)) = addresses(&neighbour) else {
+        return;
+    };
+    let own = addresses(&sender).map_or(theirs, |(own, _)| own);
+    let public = [HOST_V4, HOST_V6, "192.0.2.99", "2001:db8:2::99"].map(ip);
+    let egress = super::wave::addresses(&super::wave::EGRESS);
+    for source in own.into_iter().chain(theirs).chain(public).chain(egress) {
+        let to = if source.is_ipv4() { to.v4 } else { to.v6 };
+        if let Ok(packets) = OddPackets::new(source, to) {
+            let _ = packets.send(&sender);
+            let _ = packets.send_as(&sender, mac);
+        }
+    }
+    let _ = stage.lab.fence();
 }
 
 fn change_address(stage: &Stage, verb: &str, last: u8) -> Result<()> {

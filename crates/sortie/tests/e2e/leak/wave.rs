@@ -46,10 +46,10 @@ pub(super) struct Wave {
 
 /// What runs of it, shared by those who start and the one who disturbs.
 #[derive(Default)]
-pub(super) struct Running(Mutex<Vec<Container>>);
+pub(super) struct Running(Mutex<Vec<(Container, Destination)>>);
 
 impl Running {
-    fn add(&self, container: Container) {
+    fn add(&self, container: (Container, Destination)) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -57,12 +57,12 @@ impl Running {
     }
 
     /// One of them.
-    pub(super) fn any(&self, random: &mut Rng) -> Option<Container> {
+    pub(super) fn any(&self, random: &mut Rng) -> Option<(Container, Destination)> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         random.choice(running.iter()).cloned()
     }
 
-    fn all(&self) -> Vec<Container> {
+    fn all(&self) -> Vec<(Container, Destination)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -133,7 +133,7 @@ impl Wave {
                     let _done = done;
                     while let Some(planned) = next(queue) {
                         let before = strikes.load(Ordering::SeqCst);
-                        running.add(planned.start(engine, image)?);
+                        running.add((planned.start(engine, image)?, planned.to));
                         // An odd number: something is struck just now.
                         if before % 2 == 0 && strikes.load(Ordering::SeqCst) == before {
                             calm.lock()
@@ -214,13 +214,15 @@ fn disturb(
     }
 }
 
-fn remove(containers: Vec<Container>) -> Result<()> {
+fn remove(containers: Vec<(Container, Destination)>) -> Result<()> {
     let queue = Mutex::new(containers);
     thread::scope(|scope| {
         let remover = || -> Result<()> {
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some(container) = next else { return Ok(()) };
+                let Some((container, _)) = next else {
+                    return Ok(());
+                };
                 container.remove()?;
             }
         };

@@ -1,18 +1,13 @@
 //! From simulated workloads to real nftables elements: start to enforced, and one workload more.
 //!
-//! Facts go the agent's way: planner, steps, `Kernel::apply`. Each measurement has a network
-//! namespace of its own, so root is needed; the kernel's elements are read back and compared.
-//! Results go to `docs/benchmarks/host.json` and into the host's part of `docs/benchmarks.md`.
+//! Each measurement has a network
+//! namespace of its own; the kernel's elements are read back and compared.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::fs;
 use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use sortie_agent::host::environment;
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::{Snapshot, Workload};
@@ -22,6 +17,9 @@ use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
 use sortie_plan::state::Observed;
 use sortie_workloads::simulated::simulated;
+
+use crate::Failure;
+use crate::record::Record;
 
 const SIZES: [u32; 4] = [1, 1_000, 10_000, 100_000];
 const ROUNDS: usize = 5;
@@ -35,42 +33,62 @@ const PER_WORKLOAD: [&str; 13] = [
     "ports", "bound4", "bound6", "known4", "known6", "own4", "own6", "snat4", "snat6", "allowed4",
     "allowed6", "managed4", "managed6",
 ];
-/// Around what this bench writes in the document.
-const MARKS: [&str; 2] = ["<!-- host: begin -->\n", "<!-- host: end -->\n"];
+/// The figures of one round, by bench: nanoseconds, and bytes for [`RSS`].
+type Round = Vec<(&'static str, f64)>;
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// The agent's memory once all is enforced.
+const RSS: &str = "agent/rss";
+/// The argument of a process that does one round, before the number of workloads.
+pub(crate) const ROUND: &str = "--round";
 
-/// The durations of one round, by bench.
-type Round = Vec<(&'static str, Duration)>;
-/// The durations of all rounds, by bench and size.
-type Durations = BTreeMap<(&'static str, u32), Vec<Duration>>;
-
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("workloads: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<(), Failure> {
-    let mut durations = Durations::new();
+pub(crate) fn run() -> Result<Vec<Record>, Failure> {
+    let mut figures: BTreeMap<(String, u32), Vec<f64>> = BTreeMap::new();
     for number in 1..=ROUNDS {
         for size in SIZES {
-            // A new one each time: nothing of the round before is in it.
-            let namespace = Namespace::anonymous()?;
-            for (bench, duration) in namespace.enter(|| round(size))?? {
-                eprintln!("round {number}: {bench}, {size} workloads: {duration:?}");
-                durations.entry((bench, size)).or_default().push(duration);
+            // A process for each, or the memory of the one before would count.
+            let program = std::env::current_exe()?;
+            let output = Command::new(program)
+                .args([ROUND, &size.to_string()])
+                .output()?;
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stderr).into());
+            }
+            let round: BTreeMap<String, f64> = serde_json::from_slice(&output.stdout)?;
+            for (bench, figure) in round {
+                eprintln!("round {number}: {bench}, {size} workloads: {figure:.0}");
+                figures.entry((bench, size)).or_default().push(figure);
             }
         }
     }
-    for of_bench in durations.values_mut() {
-        of_bench.sort_unstable();
-    }
-    write(&durations)
+    let record = |((bench, size), all): (&(String, u32), &Vec<f64>)| {
+        let unit = if bench == RSS { "bytes" } else { "ns" };
+        Record::alone(bench, u64::from(*size), unit, all)
+    };
+    Ok(figures.iter().map(record).collect())
+}
+
+/// One round of so many workloads, printed as JSON.
+pub(crate) fn print_round(size: &str) -> Result<(), Failure> {
+    let size = size.parse()?;
+    let round = Namespace::anonymous()?.enter(|| round(size))??;
+    let round: BTreeMap<&str, f64> = round.into_iter().collect();
+    println!("{}", serde_json::to_string(&round)?);
+    Ok(())
+}
+
+/// Bytes of this process that are in memory (`VmRSS` of proc_pid_status(5)).
+fn resident() -> Result<f64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes: f64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .ok_or("no VmRSS")?
+        .parse()?;
+    Ok(kibibytes * 1024.0)
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e9
 }
 
 /// Start with `size` workloads, then one more and one fewer, many times.
@@ -89,22 +107,23 @@ fn round(size: u32) -> Result<Round, Failure> {
     let mut planner = Planner::new(environment(&facts, &AgentConfig::default()));
     // As at the agent's start: no step is done before the snapshot is complete.
     planner.networks(snapshot.networks);
-    for workload in snapshot.workloads {
-        planner.workload(workload, None);
-    }
+    planner.containers(snapshot.workloads, &[]);
     let ops = planner.adopt(&observed);
     let applied_from = Instant::now();
     kernel.apply(&ops)?;
     let end = Instant::now();
+    drop(ops);
 
     let mut round = vec![
-        ("agent/start", end - begin),
-        ("plan/full", applied_from - planned_from),
-        ("kernel/load", end - applied_from),
+        ("agent/start", nanoseconds(end - begin)),
+        ("plan/full", nanoseconds(applied_from - planned_from)),
+        ("kernel/load", nanoseconds(end - applied_from)),
+        (RSS, resident()?),
     ];
     round.extend(changes(&mut kernel, &mut planner, &last)?);
     // Once, at the end: hash tables that still grow are listed several times over.
-    round.push(("kernel/observe", verify(&mut kernel, &planner, size)?));
+    let observed = verify(&mut kernel, &planner, size)?;
+    round.push(("kernel/observe", nanoseconds(observed)));
     Ok(round)
 }
 
@@ -210,115 +229,7 @@ fn uplink() -> Result<(), Failure> {
 }
 
 /// Of sorted durations, that which so many percent are not longer than.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let at = (sorted.len() * percent).div_ceil(100).max(1) - 1;
-    sorted.get(at).copied().unwrap_or_default()
-}
-
-fn write(durations: &Durations) -> Result<(), Failure> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let records: Vec<Value> = durations
-        .iter()
-        .map(|((bench, size), sorted)| record(bench, *size, sorted))
-        .collect();
-    let json = records
-        .iter()
-        .map(Value::to_string)
-        .collect::<Vec<_>>()
-        .join(",\n");
-    fs::write(docs.join("benchmarks/host.json"), format!("[\n{json}\n]\n"))?;
-
-    let path = docs.join("benchmarks.md");
-    let text = fs::read_to_string(&path)?;
-    let [begin, end] = MARKS;
-    let outside = |text: &str| -> Option<(String, String)> {
-        let (before, rest) = text.split_once(begin)?;
-        let (_, after) = rest.split_once(end)?;
-        Some((before.to_owned(), after.to_owned()))
-    };
-    let (before, after) = outside(&text).ok_or("docs/benchmarks.md has no part for the host")?;
-    fs::write(
-        &path,
-        format!("{before}{begin}{}{end}{after}", document(durations)?),
-    )?;
-    Ok(())
-}
-
-fn record(bench: &str, size: u32, sorted: &[Duration]) -> Value {
-    let nanoseconds =
-        |percent| u64::try_from(percentile(sorted, percent).as_nanos()).unwrap_or(u64::MAX);
-    json!({
-        "bench": bench,
-        "n": size,
-        "peer": null,
-        "unit": "ns",
-        "rounds": sorted.len(),
-        "sortie": {"min": nanoseconds(0), "median": nanoseconds(50), "max": nanoseconds(100)},
-    })
-}
-
-/// The host's part of the document.
-fn document(durations: &Durations) -> Result<String, Failure> {
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let (_, model) = model.unwrap_or(("", "unknown CPU"));
-    let cores = std::thread::available_parallelism()?;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let kernel = release.trim().split('-').next().unwrap_or_default();
-    let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
-    let columns = |title: &str, benches: &[(&str, &'static str)]| {
-        let names = benches.iter().map(|(name, _)| (*name).to_owned());
-        let head = row(title, names);
-        let rule = row("---", benches.iter().map(|_| "---".to_owned()));
-        let body = SIZES.map(|size| {
-            let sorted = |bench| durations.get(&(bench, size)).map_or(&[][..], Vec::as_slice);
-            let cells = benches.iter().map(|(_, bench)| cell(sorted(*bench)));
-            row(&size.to_string(), cells)
-        });
-        head + &rule + &body.concat()
-    };
-    let start = columns(
-        "Workloads",
-        &[
-            ("start to enforced", "agent/start"),
-            ("of it plan", "plan/full"),
-            ("of it kernel", "kernel/load"),
-            ("read all back", "kernel/observe"),
-        ],
-    );
-    let change = columns(
-        "Workloads there",
-        &[
-            ("one more: plan", "plan/workload"),
-            ("one more: in the kernel", "workload/decided"),
-            ("p99", "workload/decided/p99"),
-            ("and old flows ended", "workload/enforced"),
-            ("p99", "workload/enforced/p99"),
-            ("one fewer", "workload/gone"),
-            ("p99", "workload/gone/p99"),
-        ],
-    );
-    Ok(format!(
-        "{cores} cores, {model}; Linux {kernel}; {date}. Median (lowest–highest) of {ROUNDS} rounds, \
-         in milliseconds; each round of a change is {CHANGES} changes.\n\n{start}\n{change}"
-    ))
-}
-
-fn row(first: &str, others: impl Iterator<Item = String>) -> String {
-    let others: Vec<String> = others.collect();
-    format!("| {first} | {} |\n", others.join(" | "))
-}
-
-/// Milliseconds.
-fn cell(sorted: &[Duration]) -> String {
-    let [low, middle, high] =
-        [0, 50, 100].map(|percent| percentile(sorted, percent).as_secs_f64() * 1e3);
-    let digits = match middle {
-        ..1.0 => 3,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})")
+    nanoseconds(sorted.get(at).copied().unwrap_or_default())
 }
