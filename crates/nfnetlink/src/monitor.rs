@@ -12,10 +12,10 @@ use crate::table::Table;
 use crate::uapi::nft::{
     NFT_MSG_DELCHAIN, NFT_MSG_DELOBJ, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM,
     NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWGEN, NFT_MSG_NEWOBJ, NFT_MSG_NEWRULE,
-    NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
+    NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME,
 };
 use crate::uapi::nl::{NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES};
-use crate::wire::{Malformed, Message};
+use crate::wire::{Malformed, Message, attrs};
 use crate::{Error, Family};
 
 /// A change of the ruleset, anybody's. A transaction's changes come in order and end with
@@ -81,6 +81,40 @@ impl Elements {
 /// Listens for changes of the calling thread's namespace's ruleset.
 pub fn listen() -> Result<Listener<Event>, Error> {
     Listener::new("a ruleset event", &[NFNLGRP_NFTABLES], decode)
+}
+
+/// That a transaction changed a table, without what: cheap where many elements come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// The netlink port id of the socket whose transaction it is.
+    pub port: u32,
+    /// Once for each thing changed in it; none at the end of the transaction.
+    pub table: Option<(Family, String)>,
+}
+
+/// Listens for who changes which tables of the calling thread's namespace.
+pub fn listen_to_touches() -> Result<Listener<Touch>, Error> {
+    Listener::new("a ruleset event", &[NFNLGRP_NFTABLES], touch)
+}
+
+fn touch(message: &Message<'_>) -> Result<Option<Touch>, Malformed> {
+    if message.kind >> 8 != NFNL_SUBSYS_NFTABLES {
+        return Ok(None);
+    }
+    let port = message.port;
+    if message.kind & 0xff == NFT_MSG_NEWGEN {
+        return Ok(Some(Touch { port, table: None }));
+    }
+    let reply = Reply::from_message(message)?;
+    for attr in attrs(reply.attrs) {
+        let attr = attr?;
+        // Every object names its table in its first attribute: NFTA_CHAIN_TABLE and so on.
+        if attr.kind == NFTA_TABLE_NAME {
+            let table = Some((reply.family, attr.string()));
+            return Ok(Some(Touch { port, table }));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn decode(message: &Message<'_>) -> Result<Option<Event>, Malformed> {

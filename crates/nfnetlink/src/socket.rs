@@ -80,6 +80,15 @@ impl Socket {
         })
     }
 
+    /// The socket's netlink address: how the kernel names it to others, as the owner of a table or
+    /// the maker of a change.
+    pub fn port(&self) -> Result<u32, Error> {
+        sys::port(&self.fd).map_err(|source| Error::Socket {
+            operation: "getsockname",
+            source,
+        })
+    }
+
     /// Reserves `count` sequence numbers and returns the first.
     pub(crate) fn reserve(&mut self, count: u32) -> u32 {
         let first = self.sequence;

@@ -10,6 +10,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use sortie_api::config::AgentConfig;
 use sortie_kernel::failpoint::Failpoints;
 use sortie_kernel::probe::{self, Feature};
+use sortie_kernel::tables::{Foreign, TableWatch};
 use sortie_kernel::watch::Watch;
 use sortie_kernel::{Kernel, kernel};
 use sortie_workloads::docker::{self, DockerConfig};
@@ -140,6 +141,9 @@ fn agent(
     // Subscribed before the first look, so that nothing falls between.
     watch_host(&handle)?;
     watch_folder(&handle, policies.path())?;
+    if let Some(watch) = TableWatch::open(&kernel)? {
+        watch_tables(&handle, watch)?;
+    }
     proof::listen(&handle, &missing)?;
     let engine = DockerConfig {
         socket: config.docker.socket.clone(),
@@ -209,6 +213,30 @@ fn watch_host(handle: &Handle) -> Result<(), Error> {
     };
     thread::Builder::new()
         .name("host".to_owned())
+        .spawn(run)
+        .map_err(Error::system("start a thread"))?;
+    Ok(())
+}
+
+/// Only where the tables are not owned.
+fn watch_tables(handle: &Handle, mut watch: TableWatch) -> Result<(), Error> {
+    let handle = handle.clone();
+    let run = move || {
+        loop {
+            let foreign = match watch.next(Duration::MAX) {
+                Ok(foreign) => foreign,
+                Err(error) => {
+                    tracing::warn!(%error, "a change of nftables could not be read");
+                    Some(Foreign::Lost)
+                }
+            };
+            if foreign.is_some_and(|foreign| !handle.tables_touched(foreign)) {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("tables".to_owned())
         .spawn(run)
         .map_err(Error::system("start a thread"))?;
     Ok(())

@@ -8,8 +8,11 @@ mod manager;
 mod networks;
 mod policy;
 mod report;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use sortie_api::workload::{Change, Network, WorkloadId};
 use sortie_kernel::Kernel;
 use sortie_kernel::facts;
 use sortie_kernel::probe::Feature;
+use sortie_kernel::tables::Foreign;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
 use tokio::sync::{broadcast, oneshot};
@@ -57,6 +61,8 @@ pub enum Event {
     Dropped(nfnetlink::log::Packet),
     /// Reports of flows or drops were lost.
     ProofLost,
+    /// Somebody else changed our tables: [`Handle::tables_touched`] has noted it.
+    TablesTouched,
     /// The process that an attachment belongs to has ended.
     OwnerEnded(WorkloadId),
     /// Something asked for.
@@ -69,6 +75,7 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Handle {
     events: Sender<Event>,
+    touched: Arc<Touched>,
     /// Flows as they are reported.
     pub flows: broadcast::Sender<api::Flow>,
     /// Drops as they are reported.
@@ -81,6 +88,7 @@ impl Handle {
         let (events, receiver) = channel();
         let handle = Self {
             events,
+            touched: Arc::default(),
             flows: broadcast::Sender::new(FOLLOWED),
             drops: broadcast::Sender::new(FOLLOWED),
         };
@@ -90,6 +98,17 @@ impl Handle {
     /// Tells the core something; false when it has ended.
     pub fn tell(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
+    }
+
+    /// Tells the core that somebody else changed our tables: it looks before the next event, since
+    /// thousands of flows may wait.
+    pub fn tables_touched(&self, foreign: Foreign) -> bool {
+        match foreign {
+            Foreign::Changed => &self.touched.changed,
+            Foreign::Lost => &self.touched.lost,
+        }
+        .store(true, Ordering::Release);
+        self.tell(Event::TablesTouched)
     }
 
     /// Runs something on the core's thread and waits for its answer.
@@ -107,6 +126,13 @@ impl Handle {
         }
         waiting.await.unwrap_or(Err(Error::Ending))
     }
+}
+
+/// What others did to our tables since the core looked last.
+#[derive(Debug, Default)]
+struct Touched {
+    changed: AtomicBool,
+    lost: AtomicBool,
 }
 
 /// All that the agent knows and does.
@@ -130,6 +156,10 @@ pub struct Core {
     leaks: u64,
     /// How often reports of flows or drops were lost.
     proof_losses: u64,
+    /// How often somebody else changed our tables.
+    foreign_changes: u64,
+    /// Our tables are not what we made: they are to be made anew, whatever they look like.
+    distrusted: bool,
     /// Why the kernel does not hold what it should, and when it is tried again.
     failing: Option<Failing>,
     /// The engine has told all its containers since this agent started. Before, what the kernel
@@ -181,6 +211,8 @@ impl Core {
             drops: VecDeque::new(),
             leaks: 0,
             proof_losses: 0,
+            foreign_changes: 0,
+            distrusted: false,
             failing: None,
             told: false,
             host_due: None,
@@ -204,6 +236,7 @@ impl Core {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.look_at_tables();
             self.on_time();
         }
         if let Some(manager) = &self.manager {
@@ -231,6 +264,8 @@ impl Core {
             Event::Flow(event) => self.flow_seen(&event),
             Event::Dropped(packet) => self.drop_seen(&packet),
             Event::ProofLost => self.proof_losses += 1,
+            // A word to wake up for: the loop looks.
+            Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
             Event::Call(call) => call(self),
             Event::Stop => self.stopping = true,
@@ -278,10 +313,11 @@ impl Core {
     /// Makes the kernel hold exactly what it should, whatever it holds; before the engine has told
     /// its containers, at least what is known.
     fn converge(&mut self) {
-        let observed = match self.kernel.observe() {
+        let mut observed = match self.kernel.observe() {
             Ok(observed) => observed,
             Err(error) => return self.failed(&error.to_string()),
         };
+        self.distrust(&mut observed);
         let ops = if self.told {
             self.planner.adopt(&observed)
         } else {
@@ -289,6 +325,7 @@ impl Core {
         };
         match self.kernel.apply(&ops) {
             Ok(()) => {
+                self.distrusted = false;
                 if self.failing.take().is_some() {
                     tracing::info!("the kernel holds what it should again");
                 }

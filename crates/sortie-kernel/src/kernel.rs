@@ -4,11 +4,10 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nfnetlink::{Batch, Socket, table};
-use nix::sys::socket::{NetlinkAddr, getsockname};
 use sortie_plan::nft::Family;
 use sortie_plan::op::Op;
 
@@ -182,13 +181,10 @@ impl Kernel {
 
     /// Takes over tables whose socket is gone; refuses those that somebody holds.
     fn claim(&mut self, lifetime: Lifetime) -> Result<(), Error> {
-        let port = getsockname::<NetlinkAddr>(self.nft.as_fd().as_raw_fd())
-            .map_err(|errno| Error::Socket {
-                operation: "name",
-                protocol: "nftables",
-                source: errno.into(),
-            })?
-            .pid();
+        let port = self
+            .nft
+            .port()
+            .map_err(netfilter("name the nftables socket"))?;
         for family in Family::ALL {
             let found = self
                 .nft

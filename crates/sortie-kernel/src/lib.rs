@@ -3,6 +3,7 @@
 //! - [`kernel`]: the one writer of a network namespace: [`Kernel::apply`] does a plan's steps,
 //!   [`Kernel::observe`](Kernel::observe) reads what is there of ours.
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
+//! - [`tables`]: what others do to our tables, where they can.
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
 //! - [`survey`]: what `sortie doctor` looks at, read and never changed.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
@@ -29,6 +30,7 @@ pub mod probe;
 pub mod rtnl;
 pub mod survey;
 pub mod sysctl;
+pub mod tables;
 pub mod watch;
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg,
-    send as sock_send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recvmsg, send as sock_send, setsockopt, socket, sockopt,
 };
 
 /// A bound `NETLINK_NETFILTER` socket with a port id of the kernel's choice.
@@ -21,6 +21,12 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     )?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     Ok(fd)
+}
+
+/// The port id that the kernel chose.
+pub(super) fn port(fd: &OwnedFd) -> io::Result<u32> {
+    let address: NetlinkAddr = getsockname(fd.as_raw_fd())?;
+    Ok(address.pid())
 }
 
 /// Turns a boolean `SOL_NETLINK` option on.

@@ -7,6 +7,7 @@ fn refused(payload: &[u8], flags: u16) -> Ack {
         kind: NLMSG_ERROR,
         flags,
         seq: 1,
+        port: 0,
         payload,
     };
     Ack::decode(&message, false).unwrap()

@@ -14,6 +14,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) seq: u32,
+    /// Whom it answers; in a notification, the port id of the socket that made the change.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -120,6 +122,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             flags: u16::from_ne_bytes([header[6], header[7]]),
             seq: word(8),
+            port: word(12),
             payload,
         }))
     }

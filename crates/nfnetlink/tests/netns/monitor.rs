@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nfnetlink::monitor::{self, Event};
+use nfnetlink::monitor::{self, Event, Touch};
 use nfnetlink::{Batch, Family, Listener, Notice, Socket, Table};
 
 use super::namespace::{in_namespace, run};
@@ -85,6 +85,47 @@ fn our_own_changes_are_told_apart_by_the_thread() {
         };
         let thread = nix::unistd::gettid().as_raw().cast_unsigned();
         assert_eq!(generation.pid, Some(thread));
+    });
+}
+
+#[test]
+fn a_touch_tells_the_table_and_whose_socket_it_was() {
+    in_namespace(|| {
+        let mut touches = monitor::listen_to_touches().unwrap();
+        let mut next = || match touches.next(LIMIT).unwrap() {
+            Some(Notice::Event(touch)) => touch,
+            other => panic!("{other:?}"),
+        };
+        let mut socket = Socket::open().unwrap();
+        let mine = socket.port().unwrap();
+        let mut batch = Batch::new();
+        batch.add_table(&Table::new(Family::Ip, "mine"));
+        socket.commit(&batch).unwrap();
+        let table = Some((Family::Ip, "mine".to_owned()));
+        assert_eq!(next(), Touch { port: mine, table });
+        let end = Touch {
+            port: mine,
+            table: None,
+        };
+        assert_eq!(next(), end);
+
+        run(
+            "nft",
+            &[
+                "table ip mine { counter n { }; set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { ip saddr @s drop; }; }",
+            ],
+        );
+        let mut things = 0;
+        loop {
+            let touch = next();
+            assert_ne!(touch.port, mine);
+            match touch.table {
+                Some(table) => assert_eq!(table, (Family::Ip, "mine".to_owned())),
+                None => break,
+            }
+            things += 1;
+        }
+        assert!(things >= 5, "counter, set, element, chain, rule: {things}");
     });
 }
 

@@ -206,6 +206,15 @@ impl Core {
         for errors in self.planner.network_errors() {
             add("network label", errors.to_string());
         }
+        if self.foreign_changes > 0 {
+            add(
+                "tables",
+                format!(
+                    "another program changed or deleted them, {} times; they were made anew each time, and until then packets left unguarded",
+                    self.foreign_changes
+                ),
+            );
+        }
         if self.proof_losses > 0 {
             add(
                 "proof",

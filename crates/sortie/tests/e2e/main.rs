@@ -15,6 +15,7 @@ mod down;
 mod leak;
 mod lifecycle;
 mod odd;
+mod plain;
 mod ports;
 mod proof;
 mod recycled;

@@ -94,6 +94,13 @@ impl Sender {
         Ok(())
     }
 
+    /// From now on only what it sends from now on counts.
+    pub(crate) fn begins_anew(&mut self, stage: &Stage) -> Result<()> {
+        stage.lab.fence()?;
+        self.beginning = stage.lab.mark()?;
+        Ok(())
+    }
+
     /// Checks that no frame since its beginning had another source.
     pub(crate) fn never_otherwise(&self, stage: &Stage) -> Result<()> {
         stage.lab.fence()?;
