@@ -13,6 +13,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use sortie_plan::doctor::facts::MarkUse;
 use sortie_plan::mark::{MASK, Mark};
 use sortie_plan::state::{ProxyNeighbour, ROUTE_PROTOCOL, Route, RoutingRule, RuleBy};
 
@@ -217,6 +218,47 @@ pub(crate) fn rules(rtnl: &mut Rtnetlink) -> Result<BTreeSet<RoutingRule>, Error
 }
 
 /// None for a rule that this version does not make.
+/// The marks that others' rules ask for.
+pub(crate) fn marks(rtnl: &mut Rtnetlink) -> Result<Vec<MarkUse>, Error> {
+    let mut found = Vec::new();
+    for family in FAMILIES {
+        let mut request = RuleMessage::default();
+        request.header.family = family;
+        let request = RouteNetlinkMessage::GetRule(request);
+        for answer in list(rtnl, &Task::new("list", "rules"), &request)? {
+            if let RouteNetlinkMessage::NewRule(message) = answer
+                && !message.attributes.contains(&RuleAttribute::Protocol(OURS))
+            {
+                found.extend(mark_of(&message));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn mark_of(message: &RuleMessage) -> Option<MarkUse> {
+    let (mut priority, mut value, mut bits) = (0, None, u32::MAX);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::FwMark(mark) => value = Some(*mark),
+            RuleAttribute::FwMask(mask) => bits = *mask,
+            _ => {}
+        }
+    }
+    let value = value?;
+    let v6 = if message.header.family == AddressFamily::Inet6 {
+        "-6 "
+    } else {
+        ""
+    };
+    Some(MarkUse {
+        by: format!("ip {v6}rule pref {priority} fwmark {value:#x}/{bits:#x}"),
+        bits,
+        value: Some(value),
+    })
+}
+
 fn lift_rule(message: &RuleMessage) -> Option<RoutingRule> {
     let mut by = None;
     let mut priority = 0;

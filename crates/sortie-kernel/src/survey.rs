@@ -25,7 +25,7 @@ use crate::facts::{self, RouteQuery};
 use crate::failpoint::Failpoints;
 use crate::lower::{self, TABLE};
 use crate::rtnl::Rtnetlink;
-use crate::{probe, sysctl};
+use crate::{network, probe, sysctl};
 
 /// Far away by any host's routes (RFC 5737, RFC 3849).
 const FAR: [IpAddr; 2] = [
@@ -33,18 +33,17 @@ const FAR: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1)),
 ];
 /// Settings of the whole namespace that are looked at.
-const SYSCTLS: [&str; 8] = [
+const SYSCTLS: [&str; 7] = [
     "net/bridge/bridge-nf-call-ip6tables",
     "net/bridge/bridge-nf-call-iptables",
     "net/ipv4/conf/all/rp_filter",
-    "net/ipv4/conf/all/src_valid_mark",
     "net/ipv4/ip_forward",
     "net/ipv6/conf/all/forwarding",
     "net/netfilter/nf_conntrack_acct",
     "net/netfilter/nf_conntrack_max",
 ];
 /// Settings of each interface.
-const INTERFACE_SYSCTLS: [&str; 3] = ["forwarding", "rp_filter", "src_valid_mark"];
+const INTERFACE_SYSCTLS: [&str; 2] = ["forwarding", "rp_filter"];
 /// In the calling thread's network namespace, as all of these.
 const LEGACY_TABLES: [&str; 2] = [
     "/proc/thread-self/net/ip_tables_names",
@@ -63,9 +62,10 @@ pub fn read() -> Result<Facts, Error> {
         chosen: chosen(&mut rtnl, &host)?,
         conntrack: conntrack(),
         legacy: legacy(),
+        marks: network::marks(&mut rtnl)?,
         ..Facts::default()
     };
-    network(&host, &mut survey);
+    host_network(&host, &mut survey);
     sysctls(&mut survey)?;
     netfilter_objects(&mut nft, &mut survey)?;
     Ok(survey)
@@ -81,7 +81,7 @@ fn missing() -> Result<Vec<Feature>, Error> {
     Ok(missing.into_iter().map(feature).collect())
 }
 
-fn network(host: &facts::Facts, survey: &mut Facts) {
+fn host_network(host: &facts::Facts, survey: &mut Facts) {
     let bridges: BTreeSet<IfIndex> = host
         .links
         .iter()
@@ -266,7 +266,7 @@ fn legacy() -> Vec<String> {
 }
 
 fn netfilter_objects(nft: &mut Socket, survey: &mut Facts) -> Result<(), Error> {
-    let failed = netfilter("list chains");
+    let failed = netfilter("list tables, chains and rules");
     for family in nft::Family::ALL {
         let family = lower::family(family);
         if let Some(table) = nft.table(family, TABLE).map_err(failed)? {
@@ -279,6 +279,14 @@ fn netfilter_objects(nft: &mut Socket, survey: &mut Facts) -> Result<(), Error> 
     for chain in nft.chains(Family::Netdev).map_err(failed)? {
         if let (TABLE, Some(hook)) = (chain.table.as_str(), chain.hook) {
             survey.hooked.extend(hook.devices);
+        }
+    }
+    for family in [Family::Ip, Family::Ip6, Family::Inet, Family::Bridge] {
+        for table in nft.tables(family).map_err(failed)? {
+            if table.name != TABLE {
+                let rules = nft.rules(family, &table.name, None).map_err(failed)?;
+                survey.marks.extend(rules::marks(&rules));
+            }
         }
     }
     for family in [Family::Ip, Family::Ip6, Family::Inet] {

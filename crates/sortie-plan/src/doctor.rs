@@ -60,6 +60,7 @@ const CHECKS: &[Check] = &[
     address::selectable,
     others::translation,
     others::forward,
+    others::marks,
     others::legacy,
     others::tables,
     others::uplinks,

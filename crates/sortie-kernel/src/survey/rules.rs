@@ -1,7 +1,9 @@
 //! What can be said of others' rules without a packet.
 
-use nfnetlink::Rule;
-use nfnetlink::expr::{Cmp, CmpOp, Expr, Meta, MetaKey};
+use nfnetlink::expr::{Bitwise, Cmp, CmpOp, Expr, Immediate, Meta, MetaKey};
+use nfnetlink::{Data, Datum, Rule};
+use sortie_plan::doctor::facts::MarkUse;
+use sortie_plan::mark::MASK;
 
 /// The length of an interface's name in a register, its closing zero among it (`IFNAMSIZ`).
 const NAME: usize = 16;
@@ -60,4 +62,99 @@ fn name(cmp: &Cmp) -> Option<String> {
     } else {
         format!("{text}*")
     })
+}
+
+/// Where rules set packet marks.
+pub(super) fn marks(rules: &[Rule]) -> Vec<MarkUse> {
+    let mut found = Vec::new();
+    for rule in rules {
+        let by = format!("{} {} {}", rule.family, rule.table, rule.chain);
+        for (bits, value) in changes(&rule.exprs) {
+            let mark = MarkUse {
+                by: by.clone(),
+                bits,
+                value,
+            };
+            if !found.contains(&mark) {
+                found.push(mark);
+            }
+        }
+    }
+    found
+}
+
+/// What a rule's expressions do to the mark: the bits, and what they become.
+fn changes(exprs: &[Expr]) -> Vec<(u32, Option<u32>)> {
+    let mut found = Vec::new();
+    // What is in the register that a mark is set from: all of it unknown, until something says more.
+    let mut next = (u32::MAX, None);
+    for expr in exprs {
+        match expr {
+            Expr::Immediate(Immediate {
+                data: Datum::Value(value),
+                ..
+            }) => next = (u32::MAX, number(value)),
+            Expr::Bitwise(Bitwise::MaskXor { mask, xor, .. }) => {
+                if let (Some(mask), Some(xor)) = (number(mask), number(xor)) {
+                    next = change(!mask, xor);
+                }
+            }
+            Expr::Meta(Meta::Set { key, .. }) if *key == MetaKey::MARK => found.push(next),
+            Expr::Meta(Meta::Load { .. }) | Expr::Ct(_) | Expr::Lookup(_) => {
+                next = (u32::MAX, None);
+            }
+            Expr::Unknown { name, data } if name == "target" => found.extend(target(data)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `mark = (mark & !cleared) ^ flipped`. Our bits that are only cleared have no value of ours.
+fn change(cleared: u32, flipped: u32) -> (u32, Option<u32>) {
+    let known = cleared == u32::MAX || cleared & MASK & !flipped == 0;
+    (cleared | flipped, known.then_some(flipped))
+}
+
+fn number(data: &Data) -> Option<u32> {
+    Some(u32::from_ne_bytes(data.as_slice().try_into().ok()?))
+}
+
+/// An extension of iptables that changes the mark: MARK (`xt_mark_tginfo2`), or CONNMARK that
+/// restores it (`xt_connmark_tginfo1` and `2`, which differ in where the mode is), as iptables-nft
+/// writes them.
+fn target(data: &[u8]) -> Option<(u32, Option<u32>)> {
+    const NAME: u16 = 1;
+    const REVISION: u16 = 2;
+    const INFO: u16 = 3;
+    const RESTORE: u8 = 2;
+    let info = attribute(data, INFO)?;
+    let word = |index: usize| {
+        let bytes = info.get(4 * index..4 * index + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    match attribute(data, NAME)?.split(|byte| *byte == 0).next()? {
+        b"MARK" => Some(change(word(1)?, word(0)?)),
+        b"CONNMARK" => {
+            let mode = match attribute(data, REVISION)? {
+                [0, 0, 0, 1] => 12,
+                _ => 14,
+            };
+            (info.get(mode) == Some(&RESTORE)).then_some((word(2)?, None))
+        }
+        _ => None,
+    }
+}
+
+/// An attribute's value: two bytes of length, two of its kind, both as the host writes them.
+fn attribute(mut data: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = u16::from_ne_bytes(data.get(..2)?.try_into().ok()?);
+        let kind = u16::from_ne_bytes(data.get(2..4)?.try_into().ok()?);
+        let length = usize::from(length).max(4);
+        if kind & 0x3fff == wanted {
+            return data.get(4..length);
+        }
+        data = data.get(length.next_multiple_of(4)..)?;
+    }
 }

@@ -72,3 +72,42 @@ fn rules_that_decide_by_sets_are_not_judged() {
         assert_eq!(survey.chains[0].names, None);
     });
 }
+
+#[test]
+fn marks_of_others_are_read_from_rules_and_chains() {
+    in_namespace(|| {
+        sh("ip rule add pref 50 fwmark 0x30/0xff lookup main
+            ip -6 rule add pref 51 fwmark 0xca6c lookup main
+            nft 'add table ip other
+                 add chain ip other a; add rule ip other a meta mark set 0x1
+                 add chain ip other b; add rule ip other b meta mark set meta mark or 0x10
+                 add chain ip other c; add rule ip other c meta mark set meta mark and 0xffffff0f
+                 add chain ip other d; add rule ip other d meta mark set ct mark
+                 add chain ip other e; add rule ip other e meta mark 0x10 accept'
+            iptables-nft -t mangle -A PREROUTING -j MARK --set-xmark 0x4000/0x4000
+            iptables-nft -t mangle -A OUTPUT -j CONNMARK --restore-mark --nfmask 0xf0 --ctmask 0xf0");
+        let survey = read().unwrap();
+        let found: Vec<_> = survey
+            .marks
+            .iter()
+            .map(|mark| (&*mark.by, mark.bits, mark.value))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("ip rule pref 50 fwmark 0x30/0xff", 0xff, Some(0x30)),
+                (
+                    "ip -6 rule pref 51 fwmark 0xca6c/0xffffffff",
+                    u32::MAX,
+                    Some(0xca6c)
+                ),
+                ("ip other a", u32::MAX, Some(1)),
+                ("ip other b", 0x10, Some(0x10)),
+                ("ip other c", 0xf0, None),
+                ("ip other d", u32::MAX, None),
+                ("ip mangle PREROUTING", 0x4000, Some(0x4000)),
+                ("ip mangle OUTPUT", 0xf0, None),
+            ]
+        );
+    });
+}

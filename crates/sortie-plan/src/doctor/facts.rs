@@ -26,6 +26,8 @@ pub struct Facts {
     pub tables: Vec<Table>,
     /// The interfaces that our last line is hooked in at.
     pub hooked: Vec<String>,
+    /// Where others use packet marks.
+    pub marks: Vec<MarkUse>,
     /// The tables of iptables-legacy.
     pub legacy: Vec<String>,
     /// What the agent says; none when no agent was asked.
@@ -129,6 +131,17 @@ pub enum Hook {
     Forward,
 }
 
+/// Somebody else's use of packet marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkUse {
+    /// A routing rule, or a chain.
+    pub by: String,
+    /// The bits that it compares or sets.
+    pub bits: u32,
+    /// What it compares them with, or sets them to; none when only a packet shows that.
+    pub value: Option<u32>,
+}
+
 /// A table named as ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -192,6 +205,22 @@ impl Facts {
                 names
             }
         }
+    }
+
+    /// The uplinks of egress addresses of a family that its default route does not lead to: their
+    /// packets are marked.
+    pub(super) fn steered(&self, v6: bool) -> Vec<&str> {
+        let default = self.defaults.iter().find(|route| route.v6 == v6);
+        let mut uplinks: Vec<&str> = self
+            .egress()
+            .iter()
+            .filter(|egress| egress.address.is_ipv6() == v6)
+            .filter_map(|egress| egress.uplink.as_deref())
+            .filter(|uplink| default.is_none_or(|route| route.interface != *uplink))
+            .collect();
+        uplinks.sort_unstable();
+        uplinks.dedup();
+        uplinks
     }
 
     pub(super) fn egress(&self) -> &[Egress] {

@@ -58,23 +58,12 @@ pub(super) fn forwarding(facts: &Facts, findings: &mut Vec<Finding>) {
 }
 
 /// Strict reverse path filtering drops the answers to an address of an uplink that the route back
-/// does not lead to. The stricter of the interface's and `all` counts (ip-sysctl.rst). With
-/// `src_valid_mark` the route back is looked up with the packet's mark, which leads there.
+/// does not lead to. The stricter of the interface's and `all` counts (ip-sysctl.rst). The agent
+/// sets 2, the greatest, and puts it back in place when another program changes it, after a while.
 pub(super) fn rp_filter(facts: &Facts, findings: &mut Vec<Finding>) {
-    let of = |name: &str, what: &str| facts.number(&format!("net/ipv4/conf/{name}/{what}"));
-    let greater = |name: &str, what| of(name, what).max(of("all", what));
-    let default = facts.defaults.iter().find(|route| !route.v6);
-    let mut uplinks: Vec<&str> = facts
-        .egress()
-        .iter()
-        .filter(|egress| egress.address.is_ipv4())
-        .filter_map(|egress| egress.uplink.as_deref())
-        .filter(|uplink| default.is_none_or(|route| route.interface != *uplink))
-        .collect();
-    uplinks.sort_unstable();
-    uplinks.dedup();
-    for uplink in uplinks {
-        if greater(uplink, "rp_filter") == Some(1) && greater(uplink, "src_valid_mark") != Some(1) {
+    let of = |name: &str| facts.number(&format!("net/ipv4/conf/{name}/rp_filter"));
+    for uplink in facts.steered(false) {
+        if of(uplink).max(of("all")) == Some(1) {
             findings.push(Finding {
                 name: "rp-filter-strict",
                 severity: Severity::Error,
@@ -82,7 +71,6 @@ pub(super) fn rp_filter(facts: &Facts, findings: &mut Vec<Finding>) {
                 why: format!(
                     "egress addresses leave through {uplink}, and answers to them are dropped there: the default route leads elsewhere"
                 ),
-                // 2 is the greater one wherever `all` is 1.
                 fix: format!("sysctl -w net/ipv4/conf/{uplink}/rp_filter=2"),
             });
         }

@@ -3,6 +3,10 @@
 use super::facts::{Agent, BaseChain, Facts, Hook};
 use super::{Finding, Severity};
 use crate::environment::Priorities;
+use crate::mark::{MASK, Mark};
+
+/// Bits that are left to administrators (`mark.rs`).
+const FREE: u32 = 0xf;
 
 fn name(chain: &BaseChain) -> String {
     format!("{} {} {}", chain.family, chain.table, chain.name)
@@ -76,6 +80,34 @@ pub(super) fn forward(facts: &Facts, findings: &mut Vec<Finding>) {
                 });
             }
         }
+    }
+}
+
+/// Somebody whose packets get a value of ours is routed as our uplink; who sets or clears our bits
+/// on a container's packets sends them where the host's routes lead.
+pub(super) fn marks(facts: &Facts, findings: &mut Vec<Finding>) {
+    let steered = [false, true]
+        .iter()
+        .any(|v6| !facts.steered(*v6).is_empty());
+    let clashes = facts.marks.iter().filter(|mark| match mark.value {
+        Some(value) => Mark::of_value(value & mark.bits & MASK).is_some(),
+        None => mark.bits & MASK != 0,
+    });
+    for mark in clashes {
+        findings.push(Finding {
+            name: "mark-clash",
+            severity: if steered {
+                Severity::Warning
+            } else {
+                Severity::Note
+            },
+            object: mark.by.clone(),
+            why: format!(
+                "it uses the mark bits {:#x}, and Sortie names uplinks with {MASK:#x} of them: packets may leave by another uplink, and are dropped there",
+                mark.bits
+            ),
+            fix: format!("let its program use other bits, such as the mask {FREE:#x}"),
+        });
     }
 }
 

@@ -75,10 +75,12 @@ fn healthy() -> Facts {
             deprecated,
             address("172.17.0.1", 16, "docker0"),
         ],
-        defaults: vec![Default {
-            v6: false,
-            interface: "eth0".to_owned(),
-        }],
+        defaults: [false, true]
+            .map(|v6| Default {
+                v6,
+                interface: "eth0".to_owned(),
+            })
+            .into(),
         chosen: vec![Chosen {
             source: ip("203.0.113.5"),
             route: "default via 203.0.113.1 dev eth0 metric 0".to_owned(),
@@ -187,9 +189,6 @@ fn strict_rp_filter_matters_off_the_default_route_only() {
     assert_eq!(found, "rp-filter-strict eth1");
     assert_eq!(fix, "sysctl -w net/ipv4/conf/eth1/rp_filter=2");
     set(&mut facts, "net/ipv4/conf/eth1/rp_filter", "2");
-    assert_eq!(findings(&facts), []);
-    set(&mut facts, "net/ipv4/conf/eth1/rp_filter", "1");
-    set(&mut facts, "net/ipv4/conf/eth1/src_valid_mark", "1");
     assert_eq!(findings(&facts), []);
 }
 
@@ -313,6 +312,33 @@ fn a_forward_chain_that_knows_no_bridge() {
     facts.chains[1].names = Some(vec!["docker1".to_owned()]);
     facts.chains[1].family = "ip6".to_owned();
     assert_eq!(findings(&facts), [], "docker0 has no IPv6 address");
+}
+
+#[test]
+fn marks_of_others() {
+    let mark = |bits, value| MarkUse {
+        by: "ip rule pref 5".to_owned(),
+        bits,
+        value,
+    };
+    let mut facts = healthy();
+    // kube-proxy; wg-quick, whose value is none of ours; a whole mark without our bits.
+    facts.marks = vec![
+        mark(0x4000, Some(0x4000)),
+        mark(u32::MAX, Some(0xca6c)),
+        mark(u32::MAX, Some(0x100)),
+    ];
+    assert_eq!(findings(&facts), []);
+    for clash in [mark(u32::MAX, Some(0x10)), mark(u32::MAX, None)] {
+        facts.marks = vec![clash];
+        assert_eq!(only(&facts).0, "mark-clash ip rule pref 5");
+        assert_eq!(findings(&facts)[0].severity, Severity::Note);
+    }
+    facts.addresses.push(address("192.0.2.11", 32, "eth1"));
+    of_agent(&mut facts).1.push(egress("192.0.2.11", "eth1"));
+    let found = findings(&facts);
+    let clash = found.iter().find(|finding| finding.name == "mark-clash");
+    assert_eq!(clash.unwrap().severity, Severity::Warning);
 }
 
 #[test]

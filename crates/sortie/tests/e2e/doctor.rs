@@ -171,11 +171,6 @@ fn finds_planted_faults_by_name_with_an_agent() -> Result<()> {
             "net/ipv4/ip_forward",
         ),
         (
-            "sysctl -w net.ipv4.conf.all.rp_filter=1",
-            "rp-filter-strict",
-            "up1",
-        ),
-        (
             "ip addr del 203.0.113.11/32 dev up0",
             "address-missing",
             "203.0.113.11",
@@ -204,6 +199,33 @@ fn finds_planted_faults_by_name_with_an_agent() -> Result<()> {
     ] {
         patient.fault(plant, name, object)?;
     }
+    // The agent repairs these by itself, twice a minute: planted until they are seen.
+    for (plant, name, object) in [
+        (
+            "sysctl -w net.ipv4.conf.up1.rp_filter=1 net.ipv4.conf.all.rp_filter=1",
+            "rp-filter-strict",
+            "up1",
+        ),
+        (
+            "ip rule add pref 50 fwmark 0x10/0xff lookup main || true",
+            "mark-clash",
+            "ip rule pref 50 fwmark 0x10/0xff",
+        ),
+    ] {
+        eventually(LIMIT, &format!("{name} is found"), || {
+            patient.shell(plant).map_err(|error| error.to_string())?;
+            let (findings, _) = patient.findings().map_err(|error| error.to_string())?;
+            let found = findings
+                .iter()
+                .any(|finding| finding["name"] == name && finding["object"] == object);
+            if found {
+                Ok(())
+            } else {
+                Err(format!("{findings:?}"))
+            }
+        })?;
+    }
+    patient.shell("ip rule del pref 50; sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.up1.rp_filter=2")?;
     assert_eq!(patient.findings()?, (Vec::new(), 0), "healthy again");
     patient.shell("iptables-legacy -A FORWARD -j ACCEPT")?;
     patient.is_found("iptables-legacy-present", "filter")?;
