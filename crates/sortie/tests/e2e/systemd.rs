@@ -2,13 +2,14 @@
 //! kept while no process of ours lives. The manager is a stand-in that speaks its protocol.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::cmsg_space;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use sortie_lab::{Host, HostSpec, Lab, Process, Result, Traffic, UplinkSpec, eventually};
@@ -76,13 +77,11 @@ impl Manager {
     /// Starts the agent as systemd starts a service: with what was kept, from descriptor 3 on.
     fn start(&self, host: &Host, name: &str) -> Result<Process> {
         let folder = host.folder();
-        let mut command = Command::new("sh");
-        // The shell's process becomes the agent's, so it knows its id.
-        command.args([
-            "-c",
-            "export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\"",
-            "sh",
-        ]);
+        let mut command = Command::new("bash");
+        // The shell's process becomes the agent's, so it knows its id; and it puts what was kept
+        // where it must be, which may have another use before the lab has entered the host.
+        let line = "[ -z \"$KEPT\" ] || eval \"exec 3<&$KEPT\"; export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\"";
+        command.args(["-c", line, "bash"]);
         command.arg(sortie().get_program());
         command.args(["agent", "--log-format", "json"]);
         command.arg("--config").arg(folder.join("agent.yaml"));
@@ -95,13 +94,13 @@ impl Manager {
             command.env("LISTEN_FDS", "1");
             command.env("LISTEN_FDNAMES", "sortie-tables");
             let kept = kept.as_raw_fd();
-            // SAFETY: between fork and exec only dup2(2) is called, which is async-signal-safe.
+            command.env("KEPT", kept.to_string());
+            // SAFETY: between fork and exec only fcntl(2) is called, which is async-signal-safe;
+            // the descriptor is open as long as `self` is.
             unsafe {
                 command.pre_exec(move || {
-                    let passed =
-                        nix::unistd::dup2_raw(std::os::fd::BorrowedFd::borrow_raw(kept), 3)?;
-                    // It stays open.
-                    let _ = std::os::fd::IntoRawFd::into_raw_fd(passed);
+                    let kept = BorrowedFd::borrow_raw(kept);
+                    fcntl(kept, FcntlArg::F_SETFD(FdFlag::empty()))?;
                     Ok(())
                 });
             }
