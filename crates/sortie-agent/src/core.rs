@@ -230,11 +230,15 @@ impl Core {
         let _ = self.recall_networks();
         self.converge();
         self.tell_manager(Instant::now());
-        while !self.stopping {
+        loop {
             match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
                 Ok(event) => self.react(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Behind `down`, a repair would make again what it has removed.
+            if self.stopping {
+                break;
             }
             self.look_at_tables();
             self.on_time();
