@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle, NetworkNotes};
 use crate::policies::PolicyFolder;
-use crate::{Error, holder, proof, server};
+use crate::{Error, holder, proof, server, standing};
 
 /// How long answers may still be on their way when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -150,6 +150,9 @@ fn agent(
     };
     let attachments = Attachments::load(&notes(&options.socket));
     let networks = NetworkNotes::load(&options.state);
+    if let Err(error) = standing::keep(&options.state, &config) {
+        tracing::warn!(%error, "the runtime will not know the guard while the agent is away");
+    }
     let mut core = Core::new(
         handle.clone(),
         kernel,

@@ -12,6 +12,7 @@
 //! | `POST /v1/verify` | [`VerifyRequest`] → [`Vec<Verification>`] |
 //! | `POST /v1/attachments` | [`AttachRequest`] → [`Attachment`] |
 //! | `DELETE /v1/attachments/{owner}` | → `{}` |
+//! | `POST /v1/starting` | [`StartingRequest`] → [`Starting`] |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
 //! An answer other than 2xx has an [`ErrorBody`].
@@ -21,6 +22,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use sortie_plan::explain::{Explanation, Verdict};
+pub use sortie_plan::planner::Meanwhile;
+pub use sortie_workloads::docker::begun::Begun;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,6 +380,38 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// The uplink.
     pub uplink: String,
+}
+
+/// The runtime is about to start a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartingRequest {
+    /// Who it is.
+    pub container: Begun,
+    /// Its first process, which waits to be started in a network namespace that is complete.
+    pub pid: u32,
+}
+
+/// Whether that container may start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Starting {
+    /// Its decision is in the kernel, or there is none to make.
+    Decided,
+    /// Not yet: ask again.
+    #[serde(rename_all = "camelCase")]
+    Undecided {
+        /// For people.
+        why: String,
+        /// What it may do when waiting is in vain.
+        meanwhile: Meanwhile,
+    },
+    /// Never: something selects it, and its packets cannot be managed.
+    #[serde(rename_all = "camelCase")]
+    Impossible {
+        /// For people.
+        why: String,
+    },
 }
 
 /// What `down` took away.

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     AttachRequest, Attachment, Change, Drop, ErrorBody, Explanation, Files, Flow, PolicyRecord,
-    Question, Removed, Status, Verification, VerifyRequest,
+    Question, Removed, Starting, StartingRequest, Status, Verification, VerifyRequest,
 };
 use lines::Lines;
 
@@ -163,6 +163,11 @@ impl Client {
         let path = format!("/v1/attachments/{}", segment(owner));
         let _: serde_json::Value = self.ask(Method::DELETE, &path, None::<&()>).await?;
         Ok(())
+    }
+
+    /// `POST /v1/starting`.
+    pub async fn starting(&self, request: &StartingRequest) -> Result<Starting, ClientError> {
+        self.ask(Method::POST, "/v1/starting", Some(request)).await
     }
 
     /// `POST /v1/down`.

@@ -8,6 +8,7 @@ mod manager;
 mod networks;
 mod policy;
 mod report;
+mod starting;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +36,7 @@ use manager::Manager;
 
 pub use attach::{Attachments, remove_everything};
 pub use networks::NetworkNotes;
+use starting::Begins;
 
 /// The kernel reports an address, a route and a link one by one: they are looked at together.
 const HOST_SETTLES: Duration = Duration::from_millis(20);
@@ -149,6 +151,8 @@ pub struct Core {
     /// What the engine's source reports, without attachments.
     containers: BTreeSet<WorkloadId>,
     attachments: Attachments,
+    /// Containers that the runtime is starting, and the engine has not told of yet.
+    starting: BTreeMap<WorkloadId, Begins>,
     /// What the kernel lacks that we can do without.
     pub(crate) missing: Vec<Feature>,
     flows: VecDeque<api::Flow>,
@@ -206,6 +210,7 @@ impl Core {
             network_notes,
             containers: BTreeSet::new(),
             attachments,
+            starting: BTreeMap::new(),
             missing: Vec::new(),
             flows: VecDeque::new(),
             drops: VecDeque::new(),
@@ -251,7 +256,7 @@ impl Core {
     fn next_due(&self) -> Instant {
         let failing = self.failing.as_ref().map(|failing| failing.due);
         let manager = self.manager.as_ref().and_then(Manager::due);
-        [self.host_due, failing, manager]
+        [self.host_due, failing, manager, self.starting_due()]
             .into_iter()
             .flatten()
             .fold(self.drift_due, Instant::min)
@@ -289,6 +294,7 @@ impl Core {
         {
             self.converge();
         }
+        self.end_vain_starts(now);
         if self.drift_due <= now {
             self.drift_due = now + DRIFT_CHECK;
             self.look_at_host();

@@ -5,6 +5,8 @@
 //! - [`core`]: the one thread that decides and acts: facts in, plan, steps to the kernel.
 //! - [`host`]: what the plan must know of the host, from the kernel's facts.
 //! - [`policies`]: the policy folder, and the last good copy of it.
+//! - [`standing`]: what still stands while the agent is away.
+//! - [`runtime`]: the OCI runtime that holds a container's start until its decision is in force.
 //! - [`proof`]: flows and drops as the kernel reports them, with the workload each belongs to.
 //! - [`server`]: the admin API; [`api`] has its shapes, [`client`] is its caller's side.
 //! - [`doctor`]: what on the host is in the way, with or without an agent.
@@ -23,7 +25,9 @@ pub mod policies;
 pub mod probe;
 mod process;
 pub mod proof;
+pub mod runtime;
 pub mod server;
+pub mod standing;
 mod systemd;
 pub mod verify;
 

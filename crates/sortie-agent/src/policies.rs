@@ -15,6 +15,8 @@ use crate::api;
 /// The texts of policy files by their names in the folder, in order.
 pub type Texts = BTreeMap<String, String>;
 
+const LAST_GOOD: &str = "policies.last-good.json";
+
 /// A folder of `*.yaml` and `*.yml` files.
 #[derive(Debug)]
 pub struct PolicyFolder {
@@ -33,7 +35,7 @@ impl PolicyFolder {
     pub fn new(folder: PathBuf, state: &Path) -> Self {
         Self {
             folder,
-            last_good: state.join("policies.last-good.json"),
+            last_good: state.join(LAST_GOOD),
             set: PolicySet::default(),
             problem: None,
             unkept: None,
@@ -167,14 +169,23 @@ impl PolicyFolder {
         write_whole(&self.last_good, &json)
     }
 
-    /// The last good copy; losing it loses nothing but this.
     fn kept(&self) -> PolicySet {
-        let texts = fs::read_to_string(&self.last_good).ok();
-        let texts: Option<Texts> = texts.and_then(|json| serde_json::from_str(&json).ok());
-        texts
-            .and_then(|texts| load(&self.folder, &texts).ok())
-            .unwrap_or_default()
+        kept(&self.folder, &self.last_good)
     }
+}
+
+/// What was last in force, for those who must know while no agent runs.
+pub fn last_good(state: &Path) -> PolicySet {
+    kept(Path::new(""), &state.join(LAST_GOOD))
+}
+
+/// The last good copy; losing it loses nothing but this.
+fn kept(folder: &Path, last_good: &Path) -> PolicySet {
+    let texts = fs::read_to_string(last_good).ok();
+    let texts: Option<Texts> = texts.and_then(|json| serde_json::from_str(&json).ok());
+    texts
+        .and_then(|texts| load(folder, &texts).ok())
+        .unwrap_or_default()
 }
 
 fn load(folder: &Path, texts: &Texts) -> Result<PolicySet, FileErrors> {

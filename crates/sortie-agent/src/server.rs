@@ -14,6 +14,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use sortie_workloads::docker::begun;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
@@ -58,6 +59,7 @@ pub async fn serve(
         .route("/v1/verify", post(verify_workloads))
         .route("/v1/attachments", post(attach))
         .route("/v1/attachments/{*owner}", delete(detach))
+        .route("/v1/starting", post(starting))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(listener, router)
@@ -174,6 +176,18 @@ async fn detach(
 ) -> Answer<serde_json::Value> {
     handle.call(move |core| core.detach(&owner)).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+/// The namespace is read here, and not in the core: others need not wait for it.
+async fn starting(
+    State(handle): State<Handle>,
+    Json(body): Json<api::StartingRequest>,
+) -> Answer<api::Starting> {
+    let place = begun::place(body.pid).await?;
+    handle
+        .call(move |core| Ok(core.starting(&body, place)))
+        .await
+        .map(Json)
 }
 
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::address::gateway;
 use crate::name;
@@ -36,7 +36,7 @@ const DOCKER: Names = Names {
 };
 
 /// What the agent is told about its host. Everything has a default; so has a missing file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentConfig {
     /// Where a packet without a decision is dropped.
@@ -56,7 +56,7 @@ pub struct AgentConfig {
 }
 
 /// `guard`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Guard {
     /// Every bridge, those made later included.
     All,
@@ -66,7 +66,7 @@ pub enum Guard {
 }
 
 /// `unidentified`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Unidentified {
     /// Nothing leaves.
     #[default]
@@ -76,7 +76,7 @@ pub enum Unidentified {
 }
 
 /// An interface to the outside, with its next hops.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
     /// Its name in the host's network namespace.
     pub interface: String,
@@ -89,7 +89,7 @@ pub struct Uplink {
 }
 
 /// `docker`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Docker {
     /// The engine's Unix socket.
     pub socket: PathBuf,

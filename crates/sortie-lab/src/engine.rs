@@ -118,6 +118,7 @@ fn on_path(program: &str) -> bool {
 pub struct EngineSpec {
     kind: EngineKind,
     settings: Value,
+    flags: Vec<String>,
 }
 
 impl EngineSpec {
@@ -126,7 +127,15 @@ impl EngineSpec {
         Self {
             kind,
             settings: json!({}),
+            flags: Vec::new(),
         }
+    }
+
+    /// A word more on the daemon's command line, such as `--default-runtime=runc`.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
     }
 
     /// A setting of daemon.json, such as `live-restore`.
@@ -148,6 +157,7 @@ struct Inner {
     host: Host,
     folder: PathBuf,
     binaries: Option<PathBuf>,
+    flags: Vec<String>,
     running: Mutex<Option<Running>>,
 }
 
@@ -178,6 +188,7 @@ impl Engine {
         let engine = Self {
             inner: Arc::new(Inner {
                 kind: spec.kind,
+                flags: spec.flags.clone(),
                 binaries: spec.kind.binaries()?,
                 host: host.clone(),
                 folder,
@@ -265,6 +276,7 @@ impl Engine {
             .map(|folder| folder.join("dockerd"));
         let mut command = Command::new(program.as_deref().unwrap_or(Path::new("dockerd")));
         command.arg("--config-file").arg(self.settings_file());
+        command.args(&self.inner.flags);
         let path = env::var_os("PATH").unwrap_or_default();
         let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
         let folders = self

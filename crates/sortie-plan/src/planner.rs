@@ -5,7 +5,10 @@
 //! steps of each change lead there from what was wanted before. Both are tested as properties.
 
 mod facts;
+mod meanwhile;
 mod place;
+
+pub use meanwhile::Meanwhile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -144,6 +147,12 @@ impl Planner {
                 .any(|subnet| subnet.contains(&address))
         });
         network.map(|network| network.name.as_str())
+    }
+
+    /// The network with this bridge.
+    pub fn network_on(&self, bridge: IfIndex) -> Option<&Network> {
+        let mut networks = self.networks.values();
+        networks.find(|network| network.bridge == Some(bridge))
     }
 
     /// Who has this address on an interface of its own.

@@ -7,7 +7,11 @@
 //!   `survey` looks at one container or at all, in the engine and in the kernel;
 //! - `describe` puts a container and its namespace together, and `book` holds all that is known
 //!   and turns what is new into changes.
+//!
+//! Without a connection, [`begun`] knows a container that the runtime is about to start;
+//! [`runtime`] makes Sortie's runtime the engine's default.
 
+pub mod begun;
 mod book;
 mod container;
 mod describe;
@@ -15,6 +19,7 @@ mod desk;
 mod engine;
 mod event;
 mod network;
+pub mod runtime;
 #[cfg(test)]
 mod sample;
 mod session;

@@ -73,6 +73,32 @@ pub enum Error {
         /// The configured path.
         socket: PathBuf,
     },
+    /// One of the files in which the engine keeps a container.
+    #[error(
+        "read {path}: {detail}; if Docker's data-root is another one now, run `sortie install docker` again"
+    )]
+    ContainerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file of the runtime's installation, or of the engine's configuration.
+    #[error("{operation} {path}: {detail}")]
+    File {
+        /// read, write, …
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// The engine's runtime cannot be changed.
+    #[error("Docker keeps its runtime: {why}")]
+    NotInstalled {
+        /// Why, and what to do.
+        why: String,
+    },
     /// The process is gone, or another one has its number: the container has just ended.
     #[error("look into the network namespace of process {pid}: it has ended")]
     Vanished {

@@ -13,6 +13,7 @@ mod drops;
 mod explain;
 mod flows;
 mod get;
+mod install;
 mod observe;
 mod run;
 mod status;
@@ -98,6 +99,10 @@ enum Command {
     Observe(observe::Args),
     /// Run the agent: the process that makes the kernel follow the policies
     Agent(agent::Args),
+    /// Make Docker hold each container's start until its decision is in the kernel
+    Install(install::Args),
+    /// Give Docker its former runtime back
+    Uninstall(install::UninstallArgs),
     /// Remove everything that Sortie ever made on this host
     Down(down::Args),
     /// Show it all in a lab host with a real Docker engine (exit code 1 if a row is not right)
@@ -126,6 +131,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Detach(args) => block_on(attach::detach(&args, &socket.client())),
         Command::Observe(args) => block_on(observe::run(&args)),
         Command::Agent(args) => agent::run(&args, &socket.socket),
+        Command::Install(args) => block_on(install::install(&args, &socket.socket)),
+        Command::Uninstall(args) => block_on(install::uninstall(&args, &socket.socket)),
         Command::Down(args) => block_on(down::run(&args, &socket.client(), &socket.socket)),
         Command::Demo(args) => block_on(demo::run(&args)),
         Command::Completion(args) => completion::run(&args),

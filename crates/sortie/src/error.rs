@@ -14,6 +14,9 @@ pub(crate) enum CliError {
     /// The agent is not there, or says no.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The engine's runtime cannot be changed.
+    #[error(transparent)]
+    Workloads(#[from] sortie_workloads::Error),
     /// `observe` cannot listen.
     #[error(transparent)]
     Observe(#[from] ObserveError),

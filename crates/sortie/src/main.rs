@@ -12,15 +12,22 @@ mod error;
 mod files;
 mod output;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use sortie_agent::runtime;
 
 use commands::Cli;
 use error::CliError;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if let Some(link) = runtime::called_as(words.next()) {
+        return become_runtime(&link, words.collect());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return refuse(&usage),
@@ -31,6 +38,17 @@ fn main() -> ExitCode {
         Err(CliError::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sortie: {}", error.to_string().trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An engine calls this program as its OCI runtime, by a link.
+fn become_runtime(link: &Path, arguments: Vec<OsString>) -> ExitCode {
+    match runtime::run(link, arguments) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -48,7 +48,13 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     // The binary parses arguments and calls libraries; how they act is not its business.
     (
         "sortie",
-        &["sortie-agent", "sortie-api", "sortie-kernel", "sortie-lab"],
+        &[
+            "sortie-agent",
+            "sortie-api",
+            "sortie-kernel",
+            "sortie-lab",
+            "sortie-workloads",
+        ],
     ),
 ];
 

@@ -10,12 +10,17 @@ impl Core {
     pub(super) fn engine_said(&mut self, change: Change) {
         match change {
             Change::Snapshot(snapshot) => self.engine_snapshot(snapshot),
+            Change::Workload(workload) if self.is_older(&workload) => {}
             Change::Workload(workload) => {
+                self.starting.remove(&workload.id);
                 self.containers.insert(workload.id.clone());
                 let ops = self.planner.workload(workload, None);
                 self.apply(&ops);
             }
+            // Of an earlier run.
+            Change::WorkloadGone(id) if self.is_starting(&id) => {}
             Change::WorkloadGone(id) => {
+                self.starting.remove(&id);
                 self.containers.remove(&id);
                 self.container_gone(&id);
                 let ops = self.planner.workload_gone(&id);
@@ -39,7 +44,7 @@ impl Core {
 
     /// All that there is: what was known and is not in it is gone. The first one ends the time in
     /// which what a former agent left is not touched: one comparison with the whole follows.
-    fn engine_snapshot(&mut self, snapshot: Snapshot) {
+    fn engine_snapshot(&mut self, mut snapshot: Snapshot) {
         if !self.engine.connected {
             tracing::info!(workloads = snapshot.workloads.len(), "the engine answers");
         }
@@ -50,11 +55,13 @@ impl Core {
             .into_iter()
             .map(|network| (network.name.clone(), network))
             .collect();
-        let present: BTreeSet<WorkloadId> = snapshot
-            .workloads
-            .iter()
-            .map(|workload| workload.id.clone())
-            .collect();
+        // Of an earlier run, or not known to the engine yet.
+        snapshot.workloads.retain(|told| !self.is_older(told));
+        let present = snapshot.workloads.iter().map(|told| told.id.clone());
+        let present: BTreeSet<WorkloadId> = present.chain(self.all_starting()).collect();
+        for told in &snapshot.workloads {
+            self.starting.remove(&told.id);
+        }
         let gone: Vec<_> = self.containers.difference(&present).cloned().collect();
         self.containers = present;
         if !std::mem::replace(&mut self.told, true) {

@@ -52,7 +52,7 @@ impl NetworkNotes {
     }
 
     /// The networks, each with the bridge that has its name now.
-    fn networks(&self, index_of: impl Fn(&str) -> Option<IfIndex>) -> Vec<Network> {
+    pub(crate) fn networks(&self, index_of: impl Fn(&str) -> Option<IfIndex>) -> Vec<Network> {
         let network = |(name, noted): (&String, &Noted)| Network {
             name: name.clone(),
             labels: noted.labels.clone(),

@@ -252,7 +252,7 @@ impl Planner {
 
     /// Guarded are, in order: what its label says; under `guard: All` all but the exceptions; else
     /// configured networks, those with a policy of their own, those that a policy names.
-    fn is_guarded(&self, network: Option<&Network>) -> bool {
+    pub(super) fn is_guarded(&self, network: Option<&Network>) -> bool {
         let config = &self.environment.config;
         let Some(network) = network else {
             return config.guard == Guard::All;

@@ -72,11 +72,7 @@ pub(crate) fn describe(
     match (&face.mode, &seen.found) {
         (Mode::Container(id), _) => reasons.push(sharing(seen, id, owner)),
         (_, Err(reason)) => reasons.push(reason.clone()),
-        (Mode::Host, _) | (_, Ok(Found::Host)) => reasons.push(
-            "uses the host's network namespace: its connections cannot be told from the host's \
-             own; give it a network"
-                .to_owned(),
-        ),
+        (Mode::Host, _) | (_, Ok(Found::Host)) => reasons.push(uses_the_host()),
         (Mode::Own, Ok(Found::Own { interfaces, .. })) => {
             reasons.extend(interfaces.iter().filter_map(below_the_host));
             let placed = place(&face.attachments, interfaces, networks);
@@ -128,7 +124,15 @@ fn sharing(seen: &Seen, id: &str, owner: Option<&Seen>) -> String {
     }
 }
 
-fn below_the_host(interface: &Interface) -> Option<String> {
+/// Why such a container cannot be managed.
+pub(crate) fn uses_the_host() -> String {
+    "uses the host's network namespace: its connections cannot be told from the host's own; give \
+     it a network"
+        .to_owned()
+}
+
+/// Why an interface that is no end of a cable to this host cannot be managed.
+pub(crate) fn below_the_host(interface: &Interface) -> Option<String> {
     let kind = interface.kind.as_deref()?;
     BELOW_THE_HOST.contains(&kind).then(|| {
         format!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error as ApiError;
-use bollard::models::EventMessage;
+use bollard::models::{EventMessage, SystemInfo};
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, ListContainersOptions,
     ListContainersOptionsBuilder, ListNetworksOptions,
@@ -126,6 +126,37 @@ impl Engine {
             }) => Ok(None),
             other => Ok(Container::from_inspect(answer(&operation, other)?)),
         }
+    }
+
+    /// What the engine says of itself.
+    pub(crate) async fn info(&self) -> Result<SystemInfo, Error> {
+        let operation = "ask the engine about itself";
+        answer(operation, within(operation, self.api.info()).await?)
+    }
+
+    /// All containers, running or not: name and OCI runtime of each.
+    pub(crate) async fn runtimes(&self) -> Result<Vec<(String, String)>, Error> {
+        let operation = "list containers";
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let asked = self.api.list_containers(Some(options));
+        let listed = answer(operation, within(operation, asked).await?)?;
+        let mut runtimes = Vec::new();
+        for face in listed.into_iter().filter_map(Face::from_summary) {
+            let operation = format!("inspect container {}", face.name);
+            let asked = self
+                .api
+                .inspect_container(&face.id, None::<InspectContainerOptions>);
+            let inspected = match within(&operation, asked).await? {
+                // Removed meanwhile.
+                Err(ApiError::DockerResponseServerError {
+                    status_code: 404, ..
+                }) => continue,
+                other => answer(&operation, other)?,
+            };
+            let runtime = inspected.host_config.and_then(|host| host.runtime);
+            runtimes.push((face.name, runtime.unwrap_or_default()));
+        }
+        Ok(runtimes)
     }
 
     /// A container that is being started, without inspecting it: its face, with the one

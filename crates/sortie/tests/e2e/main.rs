@@ -23,3 +23,4 @@ mod refusals;
 mod run;
 mod systemd;
 mod uplinks;
+mod wrapper;

@@ -1,0 +1,142 @@
+//! A container between its creation and its start, while the engine must not be asked: its own
+//! files tell who it is, and its network namespace tells where it is.
+//!
+//! Inspecting such a container waits for its start, and an engine that is itself starting answers
+//! nothing before its containers run. Its files are written before the runtime is called.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sortie_api::workload::{Endpoint, WorkloadId};
+
+use super::describe::{below_the_host, uses_the_host, workload_id};
+use crate::Error;
+use crate::interfaces::{Found, look};
+use crate::netns::Namespace;
+
+/// Who a container is, as its engine has written it down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The engine's id.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The names of its networks.
+    pub networks: BTreeSet<String>,
+    /// It is in another container's network namespace, and has no packets of its own.
+    pub shares: bool,
+}
+
+/// Where a container is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// One for each interface that crosses the host; no network's name is known yet.
+    pub endpoints: Vec<Endpoint>,
+    /// Why its packets cannot be managed.
+    pub unmanageable: Option<String>,
+}
+
+/// `config.v2.json`, as far as it matters here (moby, daemon/container/container.go).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Written {
+    name: String,
+    config: Config,
+    network_settings: Option<NetworkSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    networks: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// `hostconfig.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    network_mode: String,
+}
+
+impl Begun {
+    /// Reads the files of the container with this id; `containers` is the engine's folder of all
+    /// containers, such as `/var/lib/docker/containers`.
+    pub fn read(containers: &Path, id: &str) -> Result<Self, Error> {
+        let folder = containers.join(id);
+        let written: Written = read(&folder.join("config.v2.json"))?;
+        let host: HostConfig = read(&folder.join("hostconfig.json"))?;
+        let networks = written
+            .network_settings
+            .and_then(|settings| settings.networks);
+        Ok(Self {
+            id: id.to_owned(),
+            name: written.name.trim_start_matches('/').to_owned(),
+            labels: written.config.labels.unwrap_or_default(),
+            networks: networks.unwrap_or_default().into_keys().collect(),
+            shares: host.network_mode.starts_with("container:"),
+        })
+    }
+
+    /// Its id as a workload.
+    pub fn workload_id(&self) -> WorkloadId {
+        workload_id(&self.id)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let failed = |detail: String| Error::ContainerFile {
+        path: path.to_owned(),
+        detail,
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// Looks into the network namespace of `pid`, whose container has not started: addresses and MACs
+/// there are the engine's, since no process of the container has run. The calling thread's own
+/// namespace is taken as the host's.
+pub async fn place(pid: u32) -> Result<Place, Error> {
+    let home = Namespace::own()?;
+    let interfaces = match look(home, pid, None).await? {
+        Found::Host => {
+            return Ok(Place {
+                endpoints: Vec::new(),
+                unmanageable: Some(uses_the_host()),
+            });
+        }
+        Found::Own { interfaces, .. } => interfaces,
+    };
+    let reasons: Vec<String> = interfaces.iter().filter_map(below_the_host).collect();
+    let mut endpoints: Vec<Endpoint> = interfaces
+        .into_iter()
+        .filter_map(|interface| {
+            let port = interface.port?;
+            Some(Endpoint {
+                network: String::new(),
+                port: port.index,
+                bridge: port.bridge,
+                mac: interface.mac,
+                addresses: interface.addresses,
+            })
+        })
+        .collect();
+    endpoints.sort();
+    Ok(Place {
+        endpoints,
+        unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    })
+}
+
+#[cfg(test)]
+mod tests;

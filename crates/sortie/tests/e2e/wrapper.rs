@@ -1,0 +1,357 @@
+//! Sortie's OCI runtime: a container's first process runs only once its decision is in the kernel,
+//! with no guard at all.
+
+use std::fs;
+use std::thread;
+
+use sortie_lab::{
+    Container, ContainerSpec, Engine, EngineKind, EngineSpec, Place, Result, eventually,
+};
+
+use crate::sender::Sender;
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, Stage, ip};
+
+const EGRESS: &str = "203.0.113.11,2001:db8:113::11";
+/// Long: no test waits for it.
+const PATIENT: &str = "60";
+/// Short: the test waits for it.
+const IMPATIENT: &str = "1";
+
+impl Stage {
+    fn with_runtime(&self, command: &str, more: &[&str]) -> String {
+        let socket = self.engine.socket().display().to_string();
+        let folder = self.folder().join("state").display().to_string();
+        let fixed = [command, "docker", "--docker", &socket, "--state", &folder];
+        self.ok(&[&fixed, more].concat())
+    }
+
+    fn install(&self, limit: &str) -> String {
+        self.with_runtime("install", &["--time-limit", limit])
+    }
+
+    fn daemon_json(&self) -> String {
+        fs::read_to_string(self.engine.settings_file()).expect("daemon.json")
+    }
+}
+
+/// Makes a test on Docker 20.10, which connects networks in `create`, and on 29, which does so
+/// before `start`.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn docker_20() -> sortie_lab::Result<()> {
+                super::$name(super::DOCKER_20)
+            }
+
+            #[test]
+            fn docker_29() -> sortie_lab::Result<()> {
+                super::$name(super::DOCKER_29_NFTABLES)
+            }
+        }
+    )+};
+}
+
+/// Twenty containers, one after the other, each of which sends with its first instruction.
+fn the_first_packet_has_the_address(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("first", engine)?;
+    stage.install(PATIENT);
+    for number in 0..20 {
+        let name = format!("first-{number}");
+        let spec = ContainerSpec::new(&name).label("sortie.egress", EGRESS);
+        first_packets(&stage, &spec, ["203.0.113.11", "2001:db8:113::11"])?.remove()?;
+    }
+    // The same for whom a policy selects, on a network that did not exist a moment ago.
+    let applied = stage.apply(
+        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: mail}\nspec:\n  \
+         workloads:\n  - containers: {names: [mail]}\n  action: Egress\n  egress: {addresses: \
+         [203.0.113.12, \"2001:db8:113::12\"]}\n",
+    )?;
+    assert_eq!(applied.code(), 0, "{}", applied.stderr);
+    stage.network("new", 1, &[])?;
+    let mail = ContainerSpec::new("mail").network("new");
+    first_packets(&stage, &mail, ["203.0.113.12", "2001:db8:113::12"])?;
+    // And nothing for whom nobody selects.
+    let other = ContainerSpec::new("other").network("new");
+    first_packets(&stage, &other, [HOST_V4, HOST_V6])?;
+    Ok(())
+}
+
+/// Starts a container whose first instructions send UDP and TCP, and checks every frame of it.
+fn first_packets(stage: &Stage, spec: &ContainerSpec, sources: [&str; 2]) -> Result<Container> {
+    let to = stage.lab.destination()?;
+    let mark = stage.lab.mark()?;
+    let (v4, v6) = (to.v4, to.v6);
+    let send = format!(
+        "nslookup a {v4} & nslookup a {v6} & nc -w 1 {v4} 7 </dev/null & nc -w 1 {v6} 7 </dev/null \
+         & exec sleep 2147483647"
+    );
+    let container = stage
+        .engine
+        .run(&spec.clone().command(&["sh", "-c", &send]))?;
+    for (to, source) in [(v4, sources[0]), (v6, sources[1])] {
+        for udp in [false, true] {
+            eventually(
+                LIMIT,
+                &format!("{to} hears of {}", container.name()),
+                || {
+                    let frames = stage.lab.frames_since(&mark).map_err(|it| it.to_string())?;
+                    let mut packets = frames.iter().filter_map(|(_, frame)| frame.left());
+                    let is_it = |packet: &sortie_lab::frame::Packet| {
+                        packet.destination == to
+                            && matches!(packet.transport, sortie_lab::frame::Transport::Udp { .. })
+                                == udp
+                    };
+                    packets
+                        .any(is_it)
+                        .then_some(())
+                        .ok_or_else(|| "nothing".to_owned())
+                },
+            )?;
+        }
+        stage.lab.expect_only_sources(&mark, to, &[ip(source)])?;
+    }
+    Ok(container)
+}
+
+/// The engine starts its containers of before while it answers nobody, and the agent comes
+/// seconds later: they wait for it, nobody for the engine.
+fn containers_of_before_wait_for_the_agent(engine: EngineKind) -> Result<()> {
+    let mut stage = Stage::new("before", engine)?;
+    stage.install(PATIENT);
+    stage.network(
+        "shop",
+        1,
+        &[("sortie.egress", "203.0.113.12,2001:db8:113::12")],
+    )?;
+    let web = Sender::labelled(&stage, ContainerSpec::new("web").always(), 11)?;
+    let by_network = ContainerSpec::new("mail").network("shop").always();
+    let sources = ["203.0.113.12", "2001:db8:113::12"].map(ip);
+    let mail = Sender::with_sources(&stage, &by_network, sources[0], sources[1])?;
+    let all = [web, mail];
+    for sender in &all {
+        sender.arrives(&stage)?;
+    }
+    // With the agent there.
+    stage.engine.restart()?;
+    for sender in &all {
+        sender.arrives(&stage)?;
+    }
+    stage.engine.stop()?;
+    stage.kill_agent()?;
+    let engine = stage.engine.clone();
+    thread::scope(|scope| {
+        let starts = scope.spawn(|| engine.resume());
+        eventually(LIMIT, "two containers wait", || match waiting(&stage) {
+            2 => Ok(()),
+            other => Err(format!("{other} wait")),
+        })?;
+        stage.start_agent("")?;
+        starts.join().expect("no panic")
+    })?;
+    for sender in &all {
+        sender.arrives(&stage)?;
+        sender.never_otherwise(&stage)?;
+    }
+    Ok(())
+}
+
+/// How many processes of the runtime hold a start.
+fn waiting(stage: &Stage) -> usize {
+    let link = stage.folder().join("state/docker/sortie-runtime");
+    let link = link.display().to_string();
+    let processes = fs::read_dir(stage.host.path("/proc")).expect("/proc");
+    let lines = processes.filter_map(|it| fs::read(it.ok()?.path().join("cmdline")).ok());
+    let lines = lines.filter(|line| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next() == Some(link.as_bytes()) && words.any(|word| word == b"start")
+    });
+    lines.count()
+}
+
+/// Without an agent: whom something selects is not started, unless it allows the host's address;
+/// for all others nothing changes.
+fn without_an_agent_only_the_selected_do_not_start(engine: EngineKind) -> Result<()> {
+    let mut stage = Stage::new("away", engine)?;
+    stage.install(IMPATIENT);
+    stage.network("closed", 1, &[("sortie.guard", "true")])?;
+    let noted = stage.folder().join("state/networks.json");
+    eventually(LIMIT, "the agent knows the network", || {
+        let text = fs::read_to_string(&noted).unwrap_or_default();
+        if text.contains("closed") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })?;
+    stage.kill_agent()?;
+    let web = ContainerSpec::new("web").label("sortie.egress", EGRESS);
+    let web = stage.engine.create(&web)?;
+    let error = web.start().expect_err("nobody decides").to_string();
+    for part in ["sortie does not start web", "label:web", "no agent answers"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let closed = stage
+        .engine
+        .create(&ContainerSpec::new("closed").network("closed"))?;
+    let error = closed.start().expect_err("guarded").to_string();
+    assert!(error.contains("network closed is guarded"), "{error}");
+
+    first_packets(&stage, &ContainerSpec::new("other"), [HOST_V4, HOST_V6])?;
+    let allows = ContainerSpec::new("allows")
+        .label("sortie.egress", EGRESS)
+        .label("sortie.egress.on-unavailable", "node-address");
+    first_packets(&stage, &allows, [HOST_V4, HOST_V6])?;
+
+    stage.start_agent("")?;
+    web.start()?;
+    stage.wait_for("web", "Ready")
+}
+
+/// An agent that hangs is as one that is away, once the time is up; whom the kernel can do nothing
+/// about is refused at once.
+fn a_hanging_agent_is_waited_for_in_vain(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("hangs", engine)?;
+    stage.install(IMPATIENT);
+    let host = ContainerSpec::new("host").network("host");
+    let host = stage.engine.create(&host.label("sortie.egress", EGRESS))?;
+    let error = host.start().expect_err("host network").to_string();
+    assert!(
+        error.contains("uses the host's network namespace"),
+        "{error}"
+    );
+
+    let worker = stage.worker_pid();
+    stage.signal("-STOP", worker)?;
+    let web = ContainerSpec::new("web").label("sortie.egress", EGRESS);
+    let web = stage.engine.create(&web)?;
+    let error = web.start().expect_err("nobody decides").to_string();
+    assert!(error.contains("does not answer"), "{error}");
+    first_packets(&stage, &ContainerSpec::new("other"), [HOST_V4, HOST_V6])?;
+    stage.signal("-CONT", worker)?;
+    web.start()?;
+    stage.wait_for("web", "Ready")
+}
+
+/// The IP of a managed container goes to one that nobody selects.
+fn a_recycled_ip_inherits_nothing(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("recycled", engine)?;
+    stage.install(PATIENT);
+    stage.network("shop", 1, &[])?;
+    let web = ContainerSpec::new("web").network("shop");
+    let web = Sender::labelled(&stage, web, 11)?;
+    web.arrives(&stage)?;
+    let v4 = web.container.address("shop", false)?.to_string();
+    let v6 = web.container.address("shop", true)?.to_string();
+    web.never_otherwise(&stage)?;
+    web.container.remove()?;
+    let heir = ContainerSpec::new("heir").network("shop");
+    let heir = heir.address(&v4).address(&v6);
+    let heir = Sender::with_sources(&stage, &heir, ip(HOST_V4), ip(HOST_V6))?;
+    heir.arrives(&stage)?;
+    heir.never_otherwise(&stage)?;
+    heir.container.remove()?;
+    let again = ContainerSpec::new("again").network("shop");
+    let again = again.address(&v4).address(&v6);
+    let again = Sender::labelled(&stage, again, 12)?;
+    again.arrives(&stage)?;
+    again.never_otherwise(&stage)
+}
+
+/// In, twice, and out, with a container that runs all the while, and one that is stopped.
+fn uninstall_leaves_what_containers_need(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("out", engine)?;
+    let found = stage.daemon_json();
+    let old = stage.engine.run(&ContainerSpec::new("old"))?;
+    let told = stage.with_runtime("install", &["--dry-run"]);
+    assert!(told.contains("\"default-runtime\": \"sortie\""), "{told}");
+    assert_eq!(stage.daemon_json(), found, "a dry run changes nothing");
+    let told = stage.install(PATIENT);
+    assert!(told.contains("  old\n"), "{told}");
+    let installed = stage.daemon_json();
+    let again = stage.install(PATIENT);
+    assert!(again.contains("is as it should be"), "{again}");
+    assert_eq!(stage.daemon_json(), installed);
+    assert_eq!(old.exec(&["true"])?.code, 0, "it goes on");
+    old.remove()?;
+
+    let web = stage.labelled("web", EGRESS)?;
+    let told = stage.with_runtime("uninstall", &[]);
+    assert!(told.contains("  web\n"), "{told}");
+    assert_eq!(web.exec(&["true"])?.code, 0, "its runtime is still there");
+    web.restart()?;
+    stage.wait_for("web", "Ready")?;
+    let next = stage.engine.run(&ContainerSpec::new("next"))?;
+    let runtime = next.inspect()?.host_config.and_then(|host| host.runtime);
+    assert_eq!(runtime.as_deref(), Some("runc"));
+    web.remove()?;
+    stage.with_runtime("uninstall", &[]);
+    assert_eq!(stage.daemon_json(), found);
+    assert!(!stage.folder().join("state/docker").exists());
+    stage.engine.restart()?;
+    next.start()
+}
+
+on_both!(
+    the_first_packet_has_the_address,
+    containers_of_before_wait_for_the_agent,
+    without_an_agent_only_the_selected_do_not_start,
+    uninstall_leaves_what_containers_need,
+);
+
+#[test]
+fn hanging() -> Result<()> {
+    a_hanging_agent_is_waited_for_in_vain(DOCKER_29_NFTABLES)
+}
+
+#[test]
+fn recycled() -> Result<()> {
+    a_recycled_ip_inherits_nothing(DOCKER_20)
+}
+
+/// What the daemon would not survive, or is somebody else's, is refused, and nothing changes.
+#[test]
+fn install_refuses_what_it_must_not_touch() -> Result<()> {
+    let stage = Stage::without_agent("refused", DOCKER_20)?;
+    let found = stage.daemon_json();
+    let refused = || {
+        let socket = stage.engine.socket().display().to_string();
+        let folder = stage.folder().join("state").display().to_string();
+        let words = ["install", "docker", "--docker", &socket, "--state", &folder];
+        let error = stage.refused(&words);
+        assert!(!stage.folder().join("state").exists(), "{error}");
+        error
+    };
+    for (text, why) in [
+        (
+            found.trim_end().trim_end_matches('}').to_owned(),
+            "JSON object",
+        ),
+        (
+            found.replacen('{', "{\"runtimes\": {\"sortie\": {\"path\": \"/x\"}},", 1),
+            "the path /x",
+        ),
+    ] {
+        fs::write(stage.engine.settings_file(), &text).expect("daemon.json");
+        let error = refused();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(stage.daemon_json(), text);
+    }
+    Ok(())
+}
+
+/// A daemon with the flag would refuse the file at its next start.
+#[test]
+fn install_refuses_a_daemon_with_the_flag() -> Result<()> {
+    let lab = sortie_lab::Lab::new("flag")?;
+    let host = lab.host(&sortie_lab::HostSpec::new("h1"))?;
+    let spec = EngineSpec::new(DOCKER_20).flag("--default-runtime=runc");
+    let engine = Engine::start(&host, &spec)?;
+    let mut command = crate::stage::sortie();
+    command.args(["install", "docker", "--docker"]);
+    command.arg(engine.socket());
+    command.arg("--state").arg(host.folder().join("state"));
+    let error = crate::stage::refusal(&host.run(LIMIT, command)?);
+    assert!(error.contains("--default-runtime"), "{error}");
+    Ok(())
+}
