@@ -43,6 +43,10 @@ const SOUND: Duration = Duration::from_secs(30);
 /// What the agent gets from its holder; none when this process must be the holder.
 pub fn inherited() -> Option<OwnedFd> {
     let descriptor: RawFd = std::env::var(SOCKET_FD).ok()?.parse().ok()?;
+    // The kernel names a process by the path it was started from, which says `exe` (proc_pid_comm(5)).
+    if let Err(error) = fs::write("/proc/self/comm", "sortie") {
+        tracing::debug!(%error, "the agent is listed as `exe`");
+    }
     fcntl_cloexec(descriptor, true).ok()?;
     // SAFETY: the holder leaves exactly this descriptor open for us, and nobody else here knows it.
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
@@ -142,7 +146,7 @@ async fn supervise(shared: &[RawFd], socket: RawFd, notes: &Path) -> Result<Exit
     let mut pause = RESTART.0;
     loop {
         let started = Instant::now();
-        let mut child = tokio::process::Command::from(agent(shared, socket)?)
+        let mut child = tokio::process::Command::from(agent(shared, socket))
             .spawn()
             .map_err(Error::system("start the agent"))?;
         note(notes, child.id())?;
@@ -191,12 +195,17 @@ fn final_code(ended: ExitStatus) -> Option<ExitCode> {
 }
 
 /// The same program with the same arguments, and the shared descriptors left open.
-fn agent(shared: &[RawFd], socket: RawFd) -> Result<Command, Error> {
-    let program = std::env::current_exe().map_err(Error::system("find this program"))?;
-    let mut command = Command::new(program);
-    command
-        .args(std::env::args_os().skip(1))
-        .env(SOCKET_FD, socket.to_string());
+///
+/// The program that runs, not what has its path by now: an upgrade puts another file there, whole
+/// or not, and begins when the service is started again. The child resolves the link after the
+/// fork, when it still is its parent's program.
+fn agent(shared: &[RawFd], socket: RawFd) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).env(SOCKET_FD, socket.to_string());
     for variable in systemd::PASSED {
         command.env_remove(variable);
     }
@@ -208,7 +217,7 @@ fn agent(shared: &[RawFd], socket: RawFd) -> Result<Command, Error> {
     };
     // SAFETY: fcntl is async-signal-safe, and the closure allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    Ok(command)
+    command
 }
 
 fn fcntl_cloexec(descriptor: RawFd, close: bool) -> io::Result<()> {

@@ -7,6 +7,8 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use sortie_plan::nft::Family;
@@ -16,14 +18,20 @@ use crate::error::Error;
 use crate::probe::Feature;
 
 /// What is armed; nothing by default. Parsed from a list such as
-/// `before:nft=abort,after:add-route=error,probe:persist=unsupported,rule:inet/guard/1=absent`.
+/// `before:nft=abort,after:add-route=error,probe:persist=unsupported,rule:inet/guard/1=absent`,
+/// `before:nft=abort-unless:PATH` (once: the file is made first) and `tables:version=another`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failpoints {
     armed: BTreeMap<(When, Step), Action>,
     absent: BTreeSet<Feature>,
     /// Family, chain, and the rule's place in it, from 0.
     rules: BTreeSet<(String, String, usize)>,
+    /// Our tables are those of another version.
+    another_version: bool,
 }
+
+/// What the tag of a table of another version ends with.
+const ANOTHER: &str = " (another version)";
 
 /// Before or after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +43,12 @@ pub enum When {
 }
 
 /// What happens at an armed failpoint, every time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     /// The process ends at once, as by `kill -9`.
     Abort,
+    /// The same unless there is this file, which is made.
+    AbortUnless(PathBuf),
     /// The step fails.
     Error,
 }
@@ -121,8 +131,22 @@ impl Failpoints {
         self.absent.contains(&feature)
     }
 
-    /// An operation without the rules that a test wants to be missing.
-    pub(crate) fn weakened<'a>(&self, family: Family, op: &'a NftOp) -> Cow<'a, NftOp> {
+    /// The tag that a kept one stands for; one of another version stands for itself.
+    pub(crate) fn meant_tag(&self, kept: String) -> String {
+        match kept.strip_suffix(ANOTHER) {
+            Some(tag) if self.another_version => tag.to_owned(),
+            None if self.another_version => format!("another than {kept}"),
+            _ => kept,
+        }
+    }
+
+    /// An operation as a test wants it: without some rules, with another tag.
+    pub(crate) fn altered<'a>(&self, family: Family, op: &'a NftOp) -> Cow<'a, NftOp> {
+        if let NftOp::AddTable(tag) = op
+            && self.another_version
+        {
+            return Cow::Owned(NftOp::AddTable(format!("{tag}{ANOTHER}")));
+        }
         let (false, NftOp::AddRules(name, chain)) = (self.rules.is_empty(), op) else {
             return Cow::Borrowed(op);
         };
@@ -156,6 +180,10 @@ impl Failpoints {
         match self.armed.get(&(when, step)) {
             None => Ok(()),
             Some(Action::Abort) => std::process::abort(),
+            Some(Action::AbortUnless(file)) => match File::create_new(file) {
+                Ok(_) => std::process::abort(),
+                Err(_) => Ok(()),
+            },
             Some(Action::Error) => Err(Error::Injected {
                 point: format!("{}:{step}", when.name()),
             }),
@@ -195,21 +223,31 @@ impl FromStr for Failpoints {
                     failpoints.absent.insert(*feature);
                     continue;
                 }
+                "tables" => {
+                    if (name, action) != ("version", "another") {
+                        return Err(wrong(
+                            "of tables only the version can be another".to_owned(),
+                        ));
+                    }
+                    failpoints.another_version = true;
+                    continue;
+                }
                 "rule" => {
                     failpoints.rules.insert(rule(name, action).map_err(wrong)?);
                     continue;
                 }
                 other => {
-                    let known = "before, after, probe or rule";
+                    let known = "before, after, probe, rule or tables";
                     return Err(wrong(format!("{other:?} is not {known}")));
                 }
             };
             let known = Step::ALL.iter().find(|step| step.name() == name);
             let step = known.ok_or_else(|| wrong(format!("no step {name:?}")))?;
-            let action = match action {
-                "abort" => Action::Abort,
-                "error" => Action::Error,
-                other => return Err(wrong(format!("{other:?} is not abort or error"))),
+            let action = match action.split_once(':').unwrap_or((action, "")) {
+                ("abort", "") => Action::Abort,
+                ("abort-unless", file) if !file.is_empty() => Action::AbortUnless(file.into()),
+                ("error", "") => Action::Error,
+                (other, _) => return Err(wrong(format!("{other:?} is not abort or error"))),
             };
             failpoints.armed.insert((when, *step), action);
         }

@@ -4,12 +4,14 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nfnetlink::{Batch, Socket, table};
 use sortie_plan::nft::Family;
 use sortie_plan::op::Op;
+use sortie_plan::state::Sysctl;
 
 use crate::error::{Error, netfilter};
 use crate::failpoint::{Failpoints, Step};
@@ -17,7 +19,7 @@ use crate::lower::{self, TABLE};
 use crate::probe::{self, Feature};
 use crate::rtnl::Rtnetlink;
 use crate::sysctl::Changes;
-use crate::{flows, forwarded, network};
+use crate::{facts, flows, forwarded, network};
 
 /// How a [`Kernel`] is opened.
 #[derive(Debug, Default)]
@@ -43,6 +45,31 @@ pub enum Lifetime {
     Process,
 }
 
+/// Packets of containers need these.
+const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
+/// A setting that is not what it was before us, on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftSysctl {
+    /// Which.
+    pub sysctl: Sysctl,
+    before: String,
+    bridges: Vec<String>,
+}
+
+impl fmt::Display for LeftSysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sysctl {0} stays as it is, and was {1} before: containers on {2} may need it; without them: sysctl -w {3}={1}",
+            self.sysctl.0,
+            self.before,
+            self.bridges.join(", "),
+            self.sysctl.0.replace('/', "."),
+        )
+    }
+}
+
 /// The kernel of one network namespace, to be changed by this value only.
 #[derive(Debug)]
 pub struct Kernel {
@@ -53,6 +80,8 @@ pub struct Kernel {
     pub(crate) sysctls: Changes,
     /// Interfaces that this process was asked to let through.
     pub(crate) forwarded: BTreeSet<String>,
+    /// Settings that were not put back.
+    left: Vec<LeftSysctl>,
     destroy: bool,
     applied: BTreeMap<Step, u64>,
 }
@@ -79,6 +108,7 @@ impl Kernel {
             failpoints: options.failpoints,
             sysctls: Changes::load(&options.state)?,
             forwarded: BTreeSet::new(),
+            left: Vec::new(),
             destroy,
             applied: BTreeMap::new(),
         };
@@ -153,7 +183,7 @@ impl Kernel {
             Op::AddNeighbour(entry) => network::add_neighbour(&mut self.rtnl, entry),
             Op::DeleteNeighbour(entry) => network::delete_neighbour(&mut self.rtnl, entry),
             Op::SetSysctl(sysctl, value) => self.sysctls.set(sysctl, value),
-            Op::RestoreSysctl(sysctl) => self.sysctls.restore(sysctl),
+            Op::RestoreSysctl(sysctl) => self.restore(sysctl),
             Op::AddForwarded(interface) => {
                 self.forwarded.insert(interface.clone());
                 forwarded::add(&mut self.nft, interface)
@@ -169,7 +199,7 @@ impl Kernel {
         let mut batch = Batch::new();
         for op in ops {
             if let Op::Nft(family, op) = op {
-                let op = self.failpoints.weakened(*family, op);
+                let op = self.failpoints.altered(*family, op);
                 lower::operation(&mut batch, *family, &op, self.flags, self.destroy)?;
             }
         }
@@ -177,6 +207,37 @@ impl Kernel {
         self.nft
             .commit(&batch)
             .map_err(netfilter("change our tables"))
+    }
+
+    /// Puts a setting back, but for forwarding while there are bridges: an engine that came after us
+    /// found it on, and its containers would lose their way out.
+    fn restore(&mut self, sysctl: &Sysctl) -> Result<(), Error> {
+        if FORWARDING.contains(&sysctl.0.as_str())
+            && let Some(before) = self.sysctls.former(sysctl)?
+        {
+            let links = facts::links(&mut self.rtnl)?;
+            let bridges: Vec<_> = links
+                .into_iter()
+                .filter(|link| link.kind.as_deref() == Some("bridge"))
+                .map(|link| link.name)
+                .collect();
+            if !bridges.is_empty() {
+                let left = LeftSysctl {
+                    sysctl: sysctl.clone(),
+                    before,
+                    bridges,
+                };
+                tracing::info!("{left}");
+                self.left.push(left);
+                return self.sysctls.leave(sysctl);
+            }
+        }
+        self.sysctls.restore(sysctl)
+    }
+
+    /// The settings that were not put back since this was asked last.
+    pub fn take_left(&mut self) -> Vec<LeftSysctl> {
+        std::mem::take(&mut self.left)
     }
 
     /// Takes over tables whose socket is gone; refuses those that somebody holds.

@@ -75,7 +75,7 @@ impl Kernel {
         // A plain table cannot become an owned one: without its tag it is made anew.
         let owned = table::Flags::OWNER;
         let tag = if self.flags.contains(owned) == found.flags.contains(owned) {
-            found.comment.unwrap_or_default()
+            self.failpoints.meant_tag(found.comment.unwrap_or_default())
         } else {
             String::new()
         };

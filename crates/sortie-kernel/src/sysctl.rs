@@ -120,6 +120,21 @@ impl Changes {
         self.save()
     }
 
+    /// The value from before us, where putting it back would change something.
+    pub(crate) fn former(&self, sysctl: &Sysctl) -> Result<Option<String>, Error> {
+        let Some(change) = self.changes.get(&sysctl.0) else {
+            return Ok(None);
+        };
+        let ours = change.ours != change.before && read(sysctl)? == change.ours;
+        Ok(ours.then(|| change.before.clone()))
+    }
+
+    /// The value stays, and is not ours any more.
+    pub(crate) fn leave(&mut self, sysctl: &Sysctl) -> Result<(), Error> {
+        self.changes.remove(&sysctl.0);
+        self.save()
+    }
+
     /// Those that we changed, with today's values.
     pub(crate) fn observe(&self) -> Result<BTreeMap<Sysctl, String>, Error> {
         let mut found = BTreeMap::new();

@@ -328,8 +328,16 @@ pub fn remove_everything(
 ) -> Result<Vec<String>, Error> {
     let observed = kernel.observe()?;
     let ops = sortie_plan::diff::diff(&observed, HostState::default());
+    kernel.take_left();
     kernel.apply(&ops)?;
-    let mut steps = sortie_plan::op::describe(&ops);
+    let left = kernel.take_left();
+    let stays = |op: &Op| match op {
+        Op::RestoreSysctl(sysctl) => left.iter().any(|left| left.sysctl == *sysctl),
+        _ => false,
+    };
+    let (_, done): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(stays);
+    let mut steps = sortie_plan::op::describe(&done);
+    steps.extend(left.iter().map(ToString::to_string));
     steps.extend(remove_links(kernel, attachments)?);
     Ok(steps)
 }

@@ -24,6 +24,21 @@ fn after_means_that_it_was_done() {
 }
 
 #[test]
+fn tables_of_another_version_are_not_taken_for_ones_own() {
+    let another: Failpoints = "tables:version=another".parse().unwrap();
+    let made = NftOp::AddTable("1".into());
+    let NftOp::AddTable(kept) = another.altered(Family::Inet, &made).into_owned() else {
+        panic!("it makes a table");
+    };
+    assert_eq!(another.meant_tag(kept.clone()), "1");
+    assert_ne!(another.meant_tag("1".into()), "1");
+    let usual = Failpoints::default();
+    assert_ne!(usual.meant_tag(kept), "1");
+    assert_eq!(usual.meant_tag("1".into()), "1");
+    assert_eq!(*usual.altered(Family::Inet, &made), made);
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     for (text, expected) in [
         ("nft", "=ACTION"),
@@ -31,6 +46,8 @@ fn what_is_wrong_is_said() {
         ("during:nft=error", "\"during\""),
         ("before:nonsense=error", "\"nonsense\""),
         ("before:nft=explode", "\"explode\""),
+        ("before:nft=abort-unless:", "\"abort-unless\""),
+        ("tables:version=older", "version"),
         ("probe:persist=error", "unsupported"),
         ("rule:inet/guard/1=error", "absent"),
         ("rule:inet/guard=absent", "FAMILY/CHAIN/PLACE"),

@@ -395,3 +395,33 @@ fn it_may_move_to_a_thread_of_its_own() {
         movable(crate::watch::Watch::open().unwrap());
     });
 }
+
+#[test]
+fn forwarding_is_put_back_unless_somebody_may_need_it_by_now() {
+    for (came, left) in [("true", "0"), ("ip link add docker0 type bridge", "1")] {
+        in_namespace(|| {
+            let forwarding = Sysctl("net/ipv4/ip_forward".to_owned());
+            sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
+            let (mut kernel, state) = open_kernel();
+            kernel
+                .apply(&[Op::SetSysctl(forwarding.clone(), "1".into())])
+                .unwrap();
+            sh(came);
+            kernel
+                .apply(&[Op::RestoreSysctl(forwarding.clone())])
+                .unwrap();
+            assert_eq!(crate::sysctl::read(&forwarding).unwrap(), left);
+            let said = kernel.take_left();
+            assert_eq!(said.len(), usize::from(left == "1"));
+            for left in said {
+                let text = left.to_string();
+                assert!(
+                    text.contains("docker0") && text.contains("net.ipv4.ip_forward=0"),
+                    "{text}"
+                );
+            }
+            assert!(kernel.observe_network().unwrap().sysctls.is_empty());
+            drop(state);
+        });
+    }
+}

@@ -53,12 +53,7 @@ fn boots(engine: EngineKind, config: &str) -> Result<()> {
     let socket = stage.folder().join("early.sock");
     let silent = UnixListener::bind(&socket).expect("a socket");
     stage.spawn_agent_for(&socket, config, &[])?;
-    eventually(LIMIT, "the agent answers", || {
-        match stage.run(&["status"]).map_err(|error| error.to_string())? {
-            outcome if outcome.stdout.is_empty() => Err(outcome.stderr),
-            _ => Ok(()),
-        }
-    })?;
+    stage.wait_for_agent()?;
     stage.engine.resume()?;
     for sender in [&web, &plain] {
         runs(&sender.container)?;

@@ -149,6 +149,39 @@ fn down_works_without_an_agent_docker_29() -> Result<()> {
     down_works_without_an_agent(DOCKER_29_NFTABLES)
 }
 
+/// `run` turned forwarding on, and an engine that came afterwards found it on: its containers keep
+/// their way out when `down` gives back what else there is.
+#[test]
+fn forwarding_stays_on_for_an_engine_that_came_later() -> Result<()> {
+    let mut stage = Stage::without_agent("forward", DOCKER_20)?;
+    stage.engine.stop()?;
+    stage.host.ip("link del docker0")?;
+    let forwarding = "net.ipv4.ip_forward";
+    stage.host.netns().set_sysctl(forwarding, "0")?;
+    stage.spawn_agent("", &[])?;
+    stage.wait_for_agent()?;
+    let run = ["run", "--address", "203.0.113.22", "--", "sleep", "1000"];
+    let run = stage.spawn("run", &run)?;
+    stage.wait_for("sleep", "Ready")?;
+    let to = stage.lab.destination()?.v4;
+    stage
+        .lab
+        .expect_source(&run, Traffic::Tcp(7), to, ip("203.0.113.22"))?;
+    stage.engine.resume()?;
+    stage.wait_for_engine()?;
+    let plain = stage.unmanaged("plain")?;
+    let leaves = || {
+        stage
+            .lab
+            .expect_source(&plain, Traffic::Tcp(7), to, ip(HOST_V4))
+    };
+    leaves()?;
+    let said = stage.ok(&["down"]);
+    assert!(said.contains("ip_forward stays as it is"), "{said}");
+    assert!(said.contains("docker0"), "{said}");
+    leaves()
+}
+
 /// An agent that does not answer: `down` says what is the matter, `down --force` helps.
 #[test]
 fn down_by_force_ends_an_agent_that_does_not_answer() -> Result<()> {

@@ -22,5 +22,6 @@ mod recycled;
 mod refusals;
 mod run;
 mod systemd;
+mod upgrade;
 mod uplinks;
 mod wrapper;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sortie_lab::{
     Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
     NetworkSpec, Outcome, Place, Process, Result, Snapshot, UplinkSpec, eventually,
@@ -63,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) host: Host,
     pub(crate) lab: Lab,
     agents: u32,
+    /// What the agent is started from.
+    pub(crate) program: PathBuf,
 }
 
 /// An address that must be one.
@@ -121,6 +124,7 @@ impl Stage {
             engine,
             agent: None,
             agents: 0,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_sortie")),
         })
     }
 
@@ -145,7 +149,7 @@ impl Stage {
     ) -> Result<()> {
         let folder = self.folder();
         fs::write(folder.join("agent.yaml"), config).expect("the configuration");
-        let mut command = sortie();
+        let mut command = Command::new(&self.program);
         command.arg("agent");
         command.arg("--config").arg(folder.join("agent.yaml"));
         command.arg("--policies").arg(self.policies());
@@ -158,6 +162,16 @@ impl Stage {
                 .spawn(&format!("agent-{}", self.agents), command)?,
         );
         Ok(())
+    }
+
+    /// Waits until the agent answers, whether it knows the engine or not.
+    pub(crate) fn wait_for_agent(&self) -> Result<()> {
+        eventually(LIMIT, "the agent answers", || {
+            match self.run(&["status"]).map_err(|error| error.to_string())? {
+                outcome if outcome.stdout.is_empty() => Err(outcome.stderr),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Waits until the agent has heard from the engine.
@@ -184,6 +198,15 @@ impl Stage {
     pub(crate) fn worker_pid(&self) -> u32 {
         let status = self.json(&["status"]).expect("the status");
         u32::try_from(status["pid"].as_u64().expect("a pid")).expect("a pid")
+    }
+
+    /// Ends the agent as a service manager does, and waits until it is gone.
+    pub(crate) fn stop_agent(&mut self) -> Result<()> {
+        let agent = self.agent.take().expect("an agent");
+        agent.signal(Signal::SIGTERM)?;
+        let status = agent.wait(LIMIT)?;
+        assert!(status.success(), "{status}: {}", agent.tail());
+        Ok(())
     }
 
     /// Kills the agent and its holder as `kill -9` does, and waits until both are gone.
