@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::compile::workload::Element;
+use crate::compile::workload::{Element, Placement};
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
@@ -16,6 +16,7 @@ type Place = (Family, Name);
 /// Changes under construction; [`Steps::into_ops`] puts them in an order in which nothing leaks.
 #[derive(Debug, Default)]
 pub struct Steps {
+    unwanted: bool,
     tables: Vec<Op>,
     chains: BTreeMap<Place, Chain>,
     sets: BTreeMap<Place, Set>,
@@ -79,6 +80,14 @@ pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
 }
 
 impl Steps {
+    /// Changes of elements that nobody will ask for: they are not kept.
+    pub fn unwanted() -> Self {
+        Self {
+            unwanted: true,
+            ..Self::default()
+        }
+    }
+
     /// From the observed tables to the wanted ones.
     pub fn tables(
         &mut self,
@@ -216,6 +225,26 @@ impl Steps {
     pub fn add_elements(&mut self, elements: impl IntoIterator<Item = Element>) {
         for element in elements {
             self.add_element(element);
+        }
+    }
+
+    /// What the kernel holds for a workload becomes something else. Only what differs, removals
+    /// first: a workload may be placed twice in one step.
+    pub fn replace(&mut self, before: &Placement, now: &Placement) {
+        if self.unwanted {
+            return;
+        }
+        let (before, now) = (before.elements(), now.elements());
+        let gone = before.iter().filter(|element| !now.contains(element));
+        self.remove_elements(gone.cloned());
+        let new = now.iter().filter(|element| !before.contains(element));
+        self.add_elements(new.cloned());
+    }
+
+    /// The kernel holds nothing more for a workload.
+    pub fn displace(&mut self, placement: &Placement) {
+        if !self.unwanted {
+            self.remove_elements(placement.elements());
         }
     }
 

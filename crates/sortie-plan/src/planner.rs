@@ -218,9 +218,16 @@ impl Planner {
 
     /// Makes one change of facts other than the host's own, and yields its steps.
     fn step(&mut self, change: impl FnOnce(&mut Self, &mut Steps)) -> Vec<Op> {
+        self.step_into(Steps::default(), change)
+    }
+
+    fn step_into(
+        &mut self,
+        mut steps: Steps,
+        change: impl FnOnce(&mut Self, &mut Steps),
+    ) -> Vec<Op> {
         // The environment is large on a host with many addresses: it is not compared here.
         let compiled_from = self.topology.clone();
-        let mut steps = Steps::default();
         change(self, &mut steps);
         // Marks are numbered: another uplink that needs one may change everybody's.
         let steering = self.steering_now();

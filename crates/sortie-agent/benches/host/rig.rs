@@ -290,7 +290,7 @@ impl Managed {
         }
         others.networks.push(rig.network());
         planner.networks(others.networks);
-        planner.containers(others.workloads, &[]);
+        planner.learn(others.workloads, &[]);
         planner.workload(rig.workload(), None);
         kernel.apply(&planner.adopt(&observed))?;
         Ok(Self {

@@ -107,7 +107,7 @@ fn round(size: u32) -> Result<Round, Failure> {
     let mut planner = Planner::new(environment(&facts, &AgentConfig::default()));
     // As at the agent's start: no step is done before the snapshot is complete.
     planner.networks(snapshot.networks);
-    planner.containers(snapshot.workloads, &[]);
+    planner.learn(snapshot.workloads, &[]);
     let ops = planner.adopt(&observed);
     let applied_from = Instant::now();
     kernel.apply(&ops)?;

@@ -67,7 +67,7 @@ impl Core {
         if !std::mem::replace(&mut self.told, true) {
             self.planner
                 .networks(self.networks.values().cloned().collect());
-            self.planner.containers(snapshot.workloads, &gone);
+            self.planner.learn(snapshot.workloads, &gone);
             self.note_networks();
             self.converge();
             return;

@@ -35,21 +35,30 @@ impl Planner {
     /// What an engine has told of all its containers: those that are there, and of those that were
     /// known, those that are gone. One step, however many they are.
     pub fn containers(&mut self, there: Vec<Workload>, gone: &[WorkloadId]) -> Vec<Op> {
-        self.step(|planner, steps| {
-            let mut affected = BTreeSet::new();
-            for id in gone {
-                affected.extend(planner.forget(id, steps));
+        self.step(|planner, steps| planner.take_in(there, gone, steps))
+    }
+
+    /// The same before anything was compared with the kernel: [`Planner::adopt`] yields the steps.
+    pub fn learn(&mut self, there: Vec<Workload>, gone: &[WorkloadId]) {
+        self.step_into(Steps::unwanted(), |planner, steps| {
+            planner.take_in(there, gone, steps);
+        });
+    }
+
+    fn take_in(&mut self, there: Vec<Workload>, gone: &[WorkloadId], steps: &mut Steps) {
+        let mut affected = BTreeSet::new();
+        for id in gone {
+            affected.extend(self.forget(id, steps));
+        }
+        for workload in there {
+            let known = self.workloads.get(&workload.id);
+            if known.is_some_and(|known| known.workload == workload) {
+                continue;
             }
-            for workload in there {
-                let known = planner.workloads.get(&workload.id);
-                if known.is_some_and(|known| known.workload == workload) {
-                    continue;
-                }
-                affected.extend(planner.forget(&workload.id, steps));
-                affected.extend(planner.remember(workload, None, steps));
-            }
-            planner.place_all(affected, steps);
-        })
+            affected.extend(self.forget(&workload.id, steps));
+            affected.extend(self.remember(workload, None, steps));
+        }
+        self.place_all(affected, steps);
     }
 
     /// A workload ended.

@@ -36,12 +36,7 @@ impl Planner {
             let placement = self.placement_of(tracked, &policies);
             self.hold_sets(&placement, steps);
             if let Some(tracked) = self.workloads.get_mut(&id) {
-                let (now, before) = (placement.elements(), tracked.placement.elements());
-                // Only what differs, removals first: a workload may be placed twice in one step.
-                let gone = before.iter().filter(|element| !now.contains(element));
-                steps.remove_elements(gone.cloned());
-                let new = now.iter().filter(|element| !before.contains(element));
-                steps.add_elements(new.cloned());
+                steps.replace(&tracked.placement, &placement);
                 tracked.policies = policies;
                 let before = std::mem::replace(&mut tracked.placement, placement);
                 self.release_sets(&before, steps);
@@ -306,7 +301,7 @@ impl Planner {
 
     /// The kernel need not hold this placement any more.
     pub(super) fn displace(&mut self, placement: &Placement, steps: &mut Steps) {
-        steps.remove_elements(placement.elements());
+        steps.displace(placement);
         self.release_sets(placement, steps);
     }
 

@@ -328,9 +328,7 @@ proptest! {
         let mut fresh = Planner::new(planner.environment().clone());
         fresh.networks(planner.networks.values().cloned().collect());
         fresh.policies_changed(planner.policies().values().map(|policy| (**policy).clone()).collect());
-        for tracked in planner.workloads().values() {
-            fresh.workload(tracked.workload.clone(), None);
-        }
+        fresh.learn(planner.workloads().values().map(|tracked| tracked.workload.clone()).collect(), &[]);
         prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())), Vec::new());
         prop_assert_eq!(fresh.desired(), planner.desired());
     }
