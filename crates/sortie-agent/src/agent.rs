@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle, NetworkNotes};
 use crate::policies::PolicyFolder;
-use crate::{Error, holder, proof, server, standing};
+use crate::{Error, holder, lock, proof, server, standing};
 
 /// How long answers may still be on their way when the agent ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -69,10 +69,8 @@ pub fn down(socket: &Path) -> Result<Removed, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    if holder::is_locked() {
-        return Err(Error::SecondAgent);
-    }
     let notes = notes(socket);
+    let _lock = lock::take(&notes)?;
     let options = kernel::Options {
         state: notes.clone(),
         ..kernel::Options::default()
@@ -92,7 +90,7 @@ pub fn down_by_force(socket: &Path) -> Result<Removed, Error> {
 }
 
 /// What the kernel lacks that we can do without; lacking anything else is an error.
-fn missing(failpoints: &Failpoints) -> Result<Vec<Feature>, Error> {
+pub(crate) fn missing(failpoints: &Failpoints) -> Result<Vec<Feature>, Error> {
     let missing = probe::missing(failpoints)?;
     if let Some(needed) = missing.iter().find(|feature| feature.is_needed()) {
         let (feature, meaning) = (*needed, needed.meaning());
@@ -104,7 +102,7 @@ fn missing(failpoints: &Failpoints) -> Result<Vec<Feature>, Error> {
     Ok(missing)
 }
 
-fn notes(socket: &Path) -> PathBuf {
+pub(crate) fn notes(socket: &Path) -> PathBuf {
     socket
         .parent()
         .unwrap_or(Path::new("/run/sortie"))
@@ -201,7 +199,7 @@ fn agent(
     Ok(ExitCode::SUCCESS)
 }
 
-fn watch_host(handle: &Handle) -> Result<(), Error> {
+pub(crate) fn watch_host(handle: &Handle) -> Result<(), Error> {
     let watch = Watch::open()?;
     let handle = handle.clone();
     let run = move || {

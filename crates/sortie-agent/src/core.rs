@@ -21,6 +21,7 @@ use sortie_api::config::AgentConfig;
 use sortie_api::workload::{Change, Network, WorkloadId};
 use sortie_kernel::Kernel;
 use sortie_kernel::facts;
+use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::probe::Feature;
 use sortie_kernel::tables::Foreign;
 use sortie_plan::op::Op;
@@ -192,7 +193,9 @@ impl Core {
         network_notes: NetworkNotes,
     ) -> Result<Self, Error> {
         let facts = facts::read(kernel.rtnetlink())?;
-        let mut planner = Planner::new(environment(&facts, &config));
+        let mut environment = environment(&facts, &config);
+        environment.gated = kernel.lifetime() == Lifetime::Process;
+        let mut planner = Planner::new(environment);
         planner.policies_changed(policies.set.policies().cloned().collect());
         let engine = api::EngineStatus {
             socket: config.docker.socket.display().to_string(),
@@ -227,10 +230,19 @@ impl Core {
         })
     }
 
+    /// There is no engine that could tell anything: what is not known is nobody's.
+    pub(crate) fn alone(&mut self) {
+        self.told = true;
+    }
+
     /// Runs until it is told to stop. Tables, guard, policies and last lines stand before anything
     /// is waited for: at a boot the engine starts its containers before it answers.
     pub fn run(mut self, events: &Receiver<Event>) {
         self.adopt_attachments();
+        // Behind the interfaces that it is for.
+        if let Err(error) = self.kernel.remove_gate() {
+            self.failed(&error.to_string());
+        }
         // The comparison makes the steps.
         let _ = self.recall_networks();
         self.converge();
@@ -307,9 +319,9 @@ impl Core {
     fn look_at_host(&mut self) {
         match facts::read(self.kernel.rtnetlink()) {
             Ok(facts) => {
-                let ops = self
-                    .planner
-                    .environment_changed(environment(&facts, &self.config));
+                let mut environment = environment(&facts, &self.config);
+                environment.gated = self.kernel.lifetime() == Lifetime::Process;
+                let ops = self.planner.environment_changed(environment);
                 self.apply(&ops);
                 let ops = self.recall_networks();
                 self.apply(&ops);

@@ -7,9 +7,10 @@ use sortie_plan::doctor::findings;
 
 pub use sortie_plan::doctor::{Finding, Severity};
 
-use crate::Error;
+use crate::agent::notes;
 use crate::api::Status;
 use crate::client::{Client, ClientError};
+use crate::{Error, lock};
 
 /// Looks at everything and changes nothing. Without an agent what only it knows is left out.
 pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
@@ -19,7 +20,13 @@ pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
     let mut facts = survey::read()?;
     facts.agent = match client.status(false).await {
         Ok(status) => agent(status),
-        Err(ClientError::NoAgent { .. }) => Agent::Absent,
+        Err(ClientError::NoAgent { socket }) => {
+            if lock::run(&notes(&socket)).is_some() {
+                // They are the tables of a `sortie run`, and go with it.
+                facts.tables.clear();
+            }
+            Agent::Absent
+        }
         Err(error) => Agent::Silent(error.to_string()),
     };
     Ok(findings(&facts))

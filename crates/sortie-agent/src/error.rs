@@ -14,6 +14,14 @@ pub enum Error {
         "another agent runs in this network namespace; ask it with `sortie status`, or stop it first"
     )]
     SecondAgent,
+    /// A `sortie run` without an agent does what an agent would.
+    #[error(
+        "`sortie run` (process {pid}) has this network namespace without an agent, until its command ends; wait for it, or end it with `kill {pid}`"
+    )]
+    RunHolds {
+        /// Its process.
+        pid: u32,
+    },
     /// A file or folder.
     #[error("cannot {operation} {path}: {source}")]
     File {

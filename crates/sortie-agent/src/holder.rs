@@ -7,8 +7,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -21,12 +19,11 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
+use crate::lock;
 use crate::policies::write_whole;
 use crate::process::started;
 use crate::systemd::{self, Notify};
 
-/// An abstract socket's name (unix(7)): one per network namespace, gone with its last holder.
-const LOCK: &str = "sortie-agent";
 /// The service manager's name for the owning socket's copy.
 const STORED: &str = "sortie-tables";
 /// Names the owning socket's descriptor to the agent.
@@ -52,28 +49,15 @@ pub fn inherited() -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Whether an agent holds this network namespace.
-pub fn is_locked() -> bool {
-    matches!(lock(), Err(Error::SecondAgent))
-}
-
-fn lock() -> Result<UnixListener, Error> {
-    let address = SocketAddr::from_abstract_name(LOCK).map_err(Error::system("name the lock"))?;
-    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Error::SecondAgent,
-        _ => Error::system("take the lock")(error),
-    })
-}
-
 /// Ends holder and agent, if they run, and waits until they are gone.
 pub fn end_by_force(notes: &Path) -> Result<(), Error> {
     let text = fs::read_to_string(notes.join(PIDS)).unwrap_or_default();
     let known: Vec<(u32, u64)> = serde_json::from_str(&text).unwrap_or_default();
-    let mut killed = false;
-    for (pid, _) in known
+    let known = known
         .into_iter()
-        .filter(|(pid, since)| started(*pid) == Some(*since))
-    {
+        .filter(|(pid, since)| started(*pid) == Some(*since));
+    let mut killed = false;
+    for pid in known.map(|(pid, _)| pid).chain(lock::run(notes)) {
         if let Ok(pid) = i32::try_from(pid) {
             kill(Pid::from_raw(pid), Signal::SIGKILL)
                 .map_err(|e| Error::system("end the agent")(e.into()))?;
@@ -82,7 +66,7 @@ pub fn end_by_force(notes: &Path) -> Result<(), Error> {
     }
     // A process looks dead while its last threads still hold its files: the lock tells the end.
     let deadline = Instant::now() + FORCED_LIMIT;
-    while killed && is_locked() && Instant::now() < deadline {
+    while killed && lock::take(notes).is_err() && Instant::now() < deadline {
         std::thread::yield_now();
     }
     Ok(())
@@ -100,7 +84,7 @@ fn note(notes: &Path, worker: Option<u32>) -> Result<(), Error> {
 
 /// Holds, until the agent ends on its own accord or a signal asks both to end.
 pub fn hold(notes: &Path) -> Result<ExitCode, Error> {
-    let lock = lock()?;
+    let lock = lock::take(notes)?;
     let socket = owning_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

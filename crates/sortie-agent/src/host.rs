@@ -66,6 +66,7 @@ pub fn environment(facts: &Facts, config: &AgentConfig) -> Environment {
         other_default_routes: known(&facts.other_defaults),
         interfaces,
         addresses,
+        gated: false,
         config: config.clone(),
         priorities: Priorities::default(),
     }

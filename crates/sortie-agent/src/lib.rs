@@ -2,6 +2,7 @@
 //!
 //! - [`holder`]: the small parent process whose socket owns the tables, and that restarts the rest.
 //! - [`agent`]: starts the sources, the core and the server of one host.
+//! - [`foreground`]: the same core for one `sortie run`, on a host without an agent.
 //! - [`core`]: the one thread that decides and acts: facts in, plan, steps to the kernel.
 //! - [`host`]: what the plan must know of the host, from the kernel's facts.
 //! - [`policies`]: the policy folder, and the last good copy of it.
@@ -18,8 +19,10 @@ pub mod client;
 pub mod core;
 pub mod doctor;
 pub mod error;
+pub mod foreground;
 pub mod holder;
 pub mod host;
+mod lock;
 pub mod observe;
 pub mod policies;
 pub mod probe;

@@ -106,6 +106,10 @@ steps! {
     ConfigureLink = "configure-link",
     /// The pair removed.
     DeleteLink = "delete-link",
+    /// The gate that closes behind `sortie run`.
+    AddGate = "add-gate",
+    /// The gate gone.
+    DeleteGate = "delete-gate",
     /// Neighbours told of an address.
     Announce = "announce",
 }

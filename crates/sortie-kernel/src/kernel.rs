@@ -83,6 +83,7 @@ pub struct Kernel {
     /// Settings that were not put back.
     left: Vec<LeftSysctl>,
     destroy: bool,
+    lifetime: Lifetime,
     applied: BTreeMap<Step, u64>,
 }
 
@@ -110,6 +111,7 @@ impl Kernel {
             forwarded: BTreeSet::new(),
             left: Vec::new(),
             destroy,
+            lifetime: options.lifetime,
             applied: BTreeMap::new(),
         };
         kernel.claim(options.lifetime)?;
@@ -120,6 +122,11 @@ impl Kernel {
     /// Whether others' `nft flush ruleset` leaves our tables alone.
     pub fn owns_tables(&self) -> bool {
         self.flags.contains(table::Flags::OWNER)
+    }
+
+    /// How long our tables live.
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
     }
 
     /// The routing socket, for [`facts`](crate::facts).

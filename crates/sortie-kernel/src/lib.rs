@@ -20,6 +20,7 @@ pub mod facts;
 pub mod failpoint;
 mod flows;
 mod forwarded;
+mod gate;
 pub mod kernel;
 pub mod link;
 pub mod lower;

@@ -22,6 +22,9 @@ pub struct Environment {
     pub config: AgentConfig,
     /// Where our chains sit among others'.
     pub priorities: Priorities,
+    /// Our tables end with this process, and what is left closes by itself: a gate behind the guard
+    /// lets through only what the guard has marked ([`Mark::PASS`](crate::mark::Mark::PASS)).
+    pub gated: bool,
 }
 
 /// A network interface of the host.

@@ -20,18 +20,21 @@ use std::fmt;
 /// Our bits.
 pub const MASK: u32 = 0xf0;
 
-/// Every value of ours, in the order in which they are given out. Two are missing: with them our
+/// Every value that names an uplink, in the order in which they are given out. Two are missing: with them our
 /// rules would take the packets that wg-quick (0xca6c) and Docker Swarm (0xd0c4e3) mark. Those with
 /// the bit of the AWS VPC CNI come last.
 const VALUES: [u32; 13] = [
     0x10, 0x20, 0x30, 0x40, 0x50, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xf0,
 ];
 
-/// Names an uplink in our bits of a packet's mark.
+/// One value of our bits of a packet's mark: names an uplink, but for [`Mark::PASS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(u32);
 
 impl Mark {
+    /// Says that the guard has let a packet of `sortie run` through; names no uplink.
+    pub const PASS: Self = Self(0xe0);
+
     /// How many uplinks can be told apart.
     pub const COUNT: usize = VALUES.len();
 

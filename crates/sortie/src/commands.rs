@@ -126,7 +126,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Verify(args) => block_on(verify::run(&args, &socket.client())),
         Command::Flows(args) => block_on(flows::run(&args, &socket.client())),
         Command::Drops(args) => block_on(drops::run(&args, &socket.client())),
-        Command::Run(args) => run::run(&args, &socket.client()),
+        Command::Run(args) => run::run(&args, &socket.client(), &socket.socket),
         Command::Attach(args) => block_on(attach::run(&args, &socket.client())),
         Command::Detach(args) => block_on(attach::detach(&args, &socket.client())),
         Command::Observe(args) => block_on(observe::run(&args)),

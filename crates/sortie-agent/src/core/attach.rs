@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind};
 use sortie_kernel::Kernel;
+use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::netns::Namespace;
 use sortie_plan::op::Op;
 use sortie_plan::state::HostState;
@@ -256,6 +257,9 @@ impl Core {
     fn make(&mut self, owner: &WorkloadId, entry: &mut Entry) -> Result<String, Error> {
         let namespace = Namespace::of_pid(entry.pid)?;
         let link = self.kernel.create_link(owner, &namespace)?;
+        if self.kernel.lifetime() == Lifetime::Process {
+            self.kernel.close_behind(&link.host_name)?;
+        }
         entry.mac = link.inner_mac;
         // The plan names interfaces: it must have seen this one.
         self.look_at_host();
@@ -313,11 +317,12 @@ impl Core {
     /// Everything of one owner, whether all of it was made or not.
     fn take_away(&mut self, owner: &WorkloadId) {
         self.attachments.entries.remove(&owner.0);
-        let ops = self.planner.workload_gone(owner);
-        self.apply(&ops);
+        // The way out first: what the command has left running may still be sending.
         if let Err(error) = self.kernel.delete_link(owner) {
             self.failed(&error.to_string());
         }
+        let ops = self.planner.workload_gone(owner);
+        self.apply(&ops);
     }
 }
 
@@ -326,6 +331,8 @@ pub fn remove_everything(
     kernel: &mut Kernel,
     attachments: &Attachments,
 ) -> Result<Vec<String>, Error> {
+    // Interfaces first: behind them there may be processes that send.
+    let mut steps = remove_links(kernel, attachments)?;
     let observed = kernel.observe()?;
     let ops = sortie_plan::diff::diff(&observed, HostState::default());
     kernel.take_left();
@@ -336,9 +343,11 @@ pub fn remove_everything(
         _ => false,
     };
     let (_, done): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(stays);
-    let mut steps = sortie_plan::op::describe(&done);
+    steps.extend(sortie_plan::op::describe(&done));
     steps.extend(left.iter().map(ToString::to_string));
-    steps.extend(remove_links(kernel, attachments)?);
+    if kernel.remove_gate()? {
+        steps.push("nft delete table inet sortie-gate".to_owned());
+    }
     Ok(steps)
 }
 

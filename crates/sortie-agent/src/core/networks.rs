@@ -20,7 +20,7 @@ use crate::policies::write_whole;
 const FILE: &str = "networks.json";
 
 /// The networks with a bridge, as last told, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct NetworkNotes {
     file: PathBuf,
     noted: BTreeMap<String, Noted>,

@@ -199,7 +199,12 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
 
                 let of_a_link = matches!(
                     step,
-                    Step::CreateLink | Step::ConfigureLink | Step::DeleteLink | Step::Announce
+                    Step::CreateLink
+                        | Step::ConfigureLink
+                        | Step::DeleteLink
+                        | Step::AddGate
+                        | Step::DeleteGate
+                        | Step::Announce
                 );
                 if !of_a_link && *step != Step::ForgetFlows {
                     let injected =

@@ -8,13 +8,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use sortie_api::config::{Guard, Unidentified};
 
 use crate::environment::Environment;
+use crate::mark::Mark;
 use crate::nft::rule::Field::{
     ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
     Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr,
     L4Proto, Oif,
 };
 use crate::nft::rule::Statement::{
-    self, Compare, Counter, Log, Lookup, Prefix, SnatMap, SourceIsLocal, VerdictMap,
+    self, Compare, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal, VerdictMap,
 };
 use crate::nft::rule::Value::{Byte, Interface, Kind};
 use crate::nft::rule::Verdict::{Accept, Drop, Goto};
@@ -189,7 +190,7 @@ fn inet(environment: &Environment) -> Table {
                 HookKind::Filter,
                 HookPoint::Postrouting,
                 environment.priorities.guard,
-                guard(),
+                guard(environment),
             ),
         ),
         (
@@ -304,7 +305,11 @@ fn translate() -> Vec<Rule> {
     ]
 }
 
-fn guard() -> Vec<Rule> {
+fn guard(environment: &Environment) -> Vec<Rule> {
+    let pass = || {
+        let mark = environment.gated.then_some(SetMark(Mark::PASS));
+        mark.into_iter().chain([Accept.into()])
+    };
     vec![
         // What this host sends itself is nobody's workload.
         on(is(Iif, Interface(0)), vec![Accept.into()]),
@@ -317,8 +322,8 @@ fn guard() -> Vec<Rule> {
             vec![SourceIsLocal, Accept.into()],
         ),
         on(lookup(&[Oif], "inside"), vec![Accept.into()]),
-        on(lookup(&[IpSaddr, Oif], "direct4"), vec![Accept.into()]),
-        on(lookup(&[Ip6Saddr, Oif], "direct6"), vec![Accept.into()]),
+        on(lookup(&[IpSaddr, Oif], "direct4"), pass()),
+        on(lookup(&[Ip6Saddr, Oif], "direct6"), pass()),
         on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
         on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
         vec![VerdictMap {

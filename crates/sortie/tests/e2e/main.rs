@@ -6,6 +6,7 @@ mod sender;
 
 mod address;
 mod agent;
+mod alone;
 mod article;
 mod boot;
 mod containers;

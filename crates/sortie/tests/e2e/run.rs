@@ -5,20 +5,25 @@ use sortie_lab::{
     ALL_TRAFFIC, Place, Process, Result, Snapshot, UplinkSpec, eventually, eventually_true,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, refusal, snapshot, sortie};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, snapshot};
 
 /// On the uplink's subnet, and on no interface of the host.
-const V4: &str = "203.0.113.21";
-const V6: &str = "2001:db8:113::21";
+pub(crate) const V4: &str = "203.0.113.21";
+pub(crate) const V6: &str = "2001:db8:113::21";
 /// What a command that stays does.
-const STAY: [&str; 3] = ["sh", "-c", "echo ready; exec sleep infinity"];
+pub(crate) const STAY: [&str; 3] = ["sh", "-c", "echo ready; exec sleep infinity"];
 
 fn stage(name: &str) -> Result<Stage> {
     Stage::new(name, DOCKER_20)
 }
 
 /// Starts `sortie run` with a command, and waits until that runs.
-fn started(stage: &Stage, name: &str, egress: &[&str], command: &[&str]) -> Result<Process> {
+pub(crate) fn started(
+    stage: &Stage,
+    name: &str,
+    egress: &[&str],
+    command: &[&str],
+) -> Result<Process> {
     let arguments = [&["run"], egress, &["--"], command].concat();
     let process = stage.spawn(name, &arguments)?;
     eventually(LIMIT, "the command runs", || {
@@ -32,7 +37,7 @@ fn started(stage: &Stage, name: &str, egress: &[&str], command: &[&str]) -> Resu
     Ok(process)
 }
 
-fn seen_as(stage: &Stage, place: &dyn Place, v4: &str, v6: Option<&str>) -> Result<()> {
+pub(crate) fn seen_as(stage: &Stage, place: &dyn Place, v4: &str, v6: Option<&str>) -> Result<()> {
     let to = stage.lab.destination()?;
     for traffic in ALL_TRAFFIC {
         stage.lab.expect_source(place, traffic, to.v4, ip(v4))?;
@@ -44,7 +49,7 @@ fn seen_as(stage: &Stage, place: &dyn Place, v4: &str, v6: Option<&str>) -> Resu
 }
 
 /// Waits until the host is as it was: our tables' elements included.
-fn wait_until_as(stage: &Stage, before: &Snapshot) -> Result<()> {
+pub(crate) fn wait_until_as(stage: &Stage, before: &Snapshot) -> Result<()> {
     eventually(LIMIT, "the host is as before", || {
         let now = Snapshot::take(&stage.host).map_err(|error| error.to_string())?;
         match before.diff(&now) {
@@ -190,18 +195,6 @@ fn an_address_that_is_not_free_is_refused() -> Result<()> {
     seen_as(&stage, &process, V4, None)?;
     drop(process);
     wait_until_as(&stage, &before)
-}
-
-#[test]
-fn without_an_agent_it_says_so_and_starts_nothing() -> Result<()> {
-    let stage = Stage::without_agent("alone", DOCKER_20)?;
-    let mut command = sortie();
-    command.args(["run", "--address", V4, "--", "echo", "started"]);
-    let outcome = stage.host.run(LIMIT, command)?;
-    assert_eq!(outcome.stdout, "");
-    let error = refusal(&outcome);
-    assert!(error.contains("sortie agent"), "{error}");
-    Ok(())
 }
 
 #[test]
