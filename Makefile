@@ -37,12 +37,12 @@ fuzz:
 	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
 
 # N containers while everything around them is killed and changed: every frame on the uplink is read.
-# SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 takes one, and
-# FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
+# SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 and
+# RUNTIME=yes or no take one of both, FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
 # Writes target/leak.json; fails when a frame left with a wrong source.
 leak:
 	scripts/install.sh test
-	LEAK_N=$(N) LEAK_SEED=$(SEED) LEAK_GUARD=$(GUARD) LEAK_ENGINES=$(ENGINES) \
+	LEAK_N=$(N) LEAK_SEED=$(SEED) LEAK_GUARD=$(GUARD) LEAK_ENGINES=$(ENGINES) LEAK_RUNTIME=$(RUNTIME) \
 	LEAK_FAILPOINTS=$(FAILPOINTS) \
 	LEAK_REPORT=$(abspath $(TARGET_DIR))/leak.json \
 	cargo test --locked -p sortie --test e2e -- --exact leak::at_length --ignored --nocapture

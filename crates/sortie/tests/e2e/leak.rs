@@ -34,6 +34,8 @@ pub(super) struct Settings {
     containers: usize,
     seed: u64,
     guard: bool,
+    /// Whether Sortie's runtime starts the containers.
+    runtime: bool,
     /// Rules that are taken out, as `--failpoints` names them.
     failpoints: String,
 }
@@ -45,7 +47,8 @@ impl fmt::Display for Settings {
         } else {
             "only where a policy names a network"
         };
-        write!(f, "{}, guard {guard}", self.engine)?;
+        let runtime = if self.runtime { "with" } else { "without" };
+        write!(f, "{}, guard {guard}, {runtime} the runtime", self.engine)?;
         if self.failpoints.is_empty() {
             return Ok(());
         }
@@ -79,6 +82,10 @@ fn run_lab(
         .image_of(&env::current_exe().expect("this program"))?;
     let mut faults = Faults::new(settings.guard, &settings.failpoints);
     faults.begin(&mut stage)?;
+    if settings.runtime {
+        // Longer than any fault lasts.
+        stage.install("60");
+    }
     let mut tally = Tally::default();
     let mut left = containers;
     while left > 0 {
@@ -99,6 +106,7 @@ fn a_few(engine: EngineKind, failpoints: &str) -> Result<Report> {
         containers: 16,
         seed: 1,
         guard: true,
+        runtime: false,
         failpoints: failpoints.to_owned(),
     })?;
     let report = Report::of(1, vec![run]);
@@ -152,24 +160,31 @@ fn at_length() -> Result<()> {
         "none" => false,
         other => panic!("LEAK_GUARD is all or none, not {other}"),
     };
-    let engines: Vec<EngineKind> = variable("LEAK_ENGINES", "20,29")
-        .split(',')
-        .map(|engine| match engine {
-            "20" => DOCKER_20,
-            "29" => DOCKER_29_NFTABLES,
-            other => panic!("LEAK_ENGINES are 20 and 29, not {other}"),
-        })
-        .collect();
+    let engines = variable("LEAK_ENGINES", "20,29");
+    let engines = engines.split(',').map(|engine| match engine {
+        "20" => DOCKER_20,
+        "29" => DOCKER_29_NFTABLES,
+        other => panic!("LEAK_ENGINES are 20 and 29, not {other}"),
+    });
+    let runtimes: &[bool] = match variable("LEAK_RUNTIME", "both").as_str() {
+        "yes" => &[true],
+        "no" => &[false],
+        "both" => &[true, false],
+        other => panic!("LEAK_RUNTIME is yes, no or both, not {other}"),
+    };
     let failpoints = variable("LEAK_FAILPOINTS", "");
+    let each = engines.flat_map(|engine| runtimes.iter().map(move |runtime| (engine, *runtime)));
+    let each: Vec<(EngineKind, bool)> = each.collect();
     let mut runs = Vec::new();
-    for (number, engine) in engines.iter().enumerate() {
+    for (number, (engine, runtime)) in each.iter().enumerate() {
         // The first runs take one more each where it does not divide.
-        let more = usize::from(number < containers.get() % engines.len());
+        let more = usize::from(number < containers.get() % each.len());
         let settings = Settings {
             engine: *engine,
-            containers: containers.get() / engines.len() + more,
+            containers: containers.get() / each.len() + more,
             seed,
             guard,
+            runtime: *runtime,
             failpoints: failpoints.clone(),
         };
         println!("seed {seed}: {settings}");

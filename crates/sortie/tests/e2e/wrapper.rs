@@ -25,7 +25,8 @@ impl Stage {
         self.ok(&[&fixed, more].concat())
     }
 
-    fn install(&self, limit: &str) -> String {
+    /// Lets the engine start containers through Sortie's runtime.
+    pub(crate) fn install(&self, limit: &str) -> String {
         self.with_runtime("install", &["--time-limit", limit])
     }
 

@@ -74,6 +74,7 @@ impl Run {
         json!({
             "engine": self.settings.engine.to_string(),
             "guard": if self.settings.guard { "all" } else { "none" },
+            "runtime": self.settings.runtime,
             "containers": self.containers,
             "packets": self.packets,
             "leaked": self.leaked,
@@ -94,6 +95,20 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn of(seed: u64, runs: Vec<Run>) -> Self {
         Self { seed, runs }
+    }
+
+    /// Of the managed containers that were started undisturbed, how many there are and of how many
+    /// the first packet was right at once: with the runtime, or without it.
+    fn first(&self, runtime: bool) -> Option<(usize, usize)> {
+        let mut runs = self
+            .runs
+            .iter()
+            .filter(|run| run.settings.runtime == runtime)
+            .peekable();
+        runs.peek()?;
+        Some(runs.fold((0, 0), |(asked, right), run| {
+            (asked + run.asked, right + run.right)
+        }))
     }
 
     fn sum(&self, of: impl Fn(&Run) -> u64) -> u64 {
@@ -151,16 +166,22 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "leak test, seed {}: {} containers, {} packets, {} leaked, {} dropped, {} faults; of {} \
-             managed containers started undisturbed, the first packet of {} was right at once",
+            "leak test, seed {}: {} containers, {} packets, {} leaked, {} dropped, {} faults; the first \
+             packet was right at once",
             self.seed,
             self.count(|run| run.containers),
             self.packets(),
             self.leaked(),
             self.sum(|run| run.dropped),
             self.faults().values().sum::<u32>(),
-            self.count(|run| run.asked),
-            self.count(|run| run.right),
-        )
+        )?;
+        let mut separator = " for";
+        for (runtime, with) in [(true, "with"), (false, "without")] {
+            if let Some((asked, right)) = self.first(runtime) {
+                write!(f, "{separator} {right} of {asked} {with} the runtime")?;
+                separator = ",";
+            }
+        }
+        write!(f, " (managed containers whose start no fault disturbed)")
     }
 }
