@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use sortie_plan::explain::{Explanation, Verdict};
+pub use sortie_plan::explain::{Draining, Explanation, Verdict};
 pub use sortie_plan::planner::Meanwhile;
 pub use sortie_workloads::docker::begun::Begun;
 
@@ -90,6 +90,9 @@ pub struct WorkloadStatus {
     /// What its packets to everything that is not local leave with; several where it depends on
     /// the destination.
     pub egress: Vec<IpAddr>,
+    /// What answered flows from before a change still leave with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
     /// How it stands.
     pub state: WorkloadState,
     /// Why, where `state` is not `Ready` or `Unmanaged`.
@@ -262,7 +265,8 @@ pub struct Flow {
     pub expected: Option<IpAddr>,
     /// What it left with.
     pub actual: IpAddr,
-    /// `right`, `leak`, or `any` where nothing is expected.
+    /// `right`; `leak`; `any` where nothing is expected; `drain` with a former address that old
+    /// flows may still have; `changed` at the end of a flow that began under other policies.
     pub verdict: String,
     /// Bytes both ways, at the end of a flow, where accounting is on.
     #[serde(skip_serializing_if = "Option::is_none")]

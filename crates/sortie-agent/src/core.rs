@@ -173,6 +173,8 @@ pub struct Core {
     host_due: Option<Instant>,
     drift_due: Instant,
     manager: Option<Manager>,
+    /// When the plan's clock was 0.
+    started: Instant,
     stopping: bool,
 }
 
@@ -226,6 +228,7 @@ impl Core {
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
             manager: Manager::from_environment(),
+            started: Instant::now(),
             stopping: false,
         })
     }
@@ -249,7 +252,10 @@ impl Core {
         self.tell_manager(Instant::now());
         loop {
             match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
-                Ok(event) => self.react(event),
+                Ok(event) => {
+                    self.end_drains();
+                    self.react(event);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -268,7 +274,10 @@ impl Core {
     fn next_due(&self) -> Instant {
         let failing = self.failing.as_ref().map(|failing| failing.due);
         let manager = self.manager.as_ref().and_then(Manager::due);
-        [self.host_due, failing, manager, self.starting_due()]
+        let drain = self.planner.next_drain_end();
+        let drain = drain.map(|end| self.started + end);
+        let starting = self.starting_due();
+        [self.host_due, failing, manager, starting, drain]
             .into_iter()
             .flatten()
             .fold(self.drift_due, Instant::min)
@@ -295,6 +304,7 @@ impl Core {
 
     fn on_time(&mut self) {
         let now = Instant::now();
+        self.end_drains();
         if self.host_due.is_some_and(|due| due <= now) {
             self.host_due = None;
             self.look_at_host();
@@ -313,6 +323,12 @@ impl Core {
             self.repair_network();
         }
         self.tell_manager(now);
+    }
+
+    /// Old flows whose time is over end.
+    fn end_drains(&mut self) {
+        let ops = self.planner.at(self.started.elapsed());
+        self.apply(&ops);
     }
 
     /// Addresses, routes and interfaces as they are now.
@@ -341,6 +357,7 @@ impl Core {
         };
         self.distrust(&mut observed);
         let ops = if self.told {
+            self.planner.inherit(&observed);
             self.planner.adopt(&observed)
         } else {
             self.planner.missing(&observed)

@@ -10,11 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use nfnetlink::Notice;
 use nfnetlink::conntrack::{self, Conntrack, Groups, Ports};
-use sortie_api::policy::Protocol;
 use sortie_api::workload::IfIndex;
+use sortie_kernel::flows;
 use sortie_kernel::probe::Feature;
 use sortie_plan::explain::Expected;
-use sortie_plan::precedence::Target;
 use sortie_plan::reason::{LOG_GROUP, Reason};
 
 use crate::Error;
@@ -113,21 +112,21 @@ impl Core {
             Ports::Ports { src, .. } => Some(src),
             _ => None,
         };
-        let protocol = match entry.original.protocol {
-            6 => Some(Protocol::Tcp),
-            17 => Some(Protocol::Udp),
-            _ => None,
-        };
-        let target = Target {
-            ip: to,
-            port: protocol.zip(port),
-        };
+        let target = flows::flow(entry).target;
         let actual = entry.reply.dst;
+        let mut drains = self.planner().draining(entry.original.src);
+        let wrong = if drains.any(|(address, _)| address == actual) {
+            "drain"
+        } else if event == "end" {
+            "changed"
+        } else {
+            "leak"
+        };
         let (expected, verdict) = match self.planner().expected(tracked, target) {
             Expected::Source(source) if source == actual => (Some(source), "right"),
-            Expected::Source(source) => (Some(source), "leak"),
+            Expected::Source(source) => (Some(source), wrong),
             // An entry is only made for a packet that the guard let pass.
-            Expected::Nothing => (None, "leak"),
+            Expected::Nothing => (None, wrong),
             Expected::Any => (None, "any"),
         };
         let bytes = entry

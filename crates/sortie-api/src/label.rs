@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::address::{add_egress, egress_address};
-use crate::policy::{Action, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName};
+use crate::policy::{Action, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName};
 use crate::problem::{Fault, quoted};
 use crate::reader::{list, not_in_this_version};
 use crate::suggest::nearest;
@@ -182,6 +182,7 @@ impl<'l> LabelReader<'l> {
             destinations: Vec::new(),
             action: action?,
             on_unavailable: on_unavailable.unwrap_or_default(),
+            on_change: OnChange::Reset,
         })
     }
 

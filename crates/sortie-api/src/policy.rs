@@ -11,6 +11,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct EgressPolicy {
     pub action: Action,
     /// What happens while the egress address cannot be used.
     pub on_unavailable: OnUnavailable,
+    /// What happens to open connections when this policy gives them another address.
+    pub on_change: OnChange,
 }
 
 /// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD` or
@@ -141,6 +144,30 @@ pub enum OnUnavailable {
     Drop,
     /// As without Sortie, with the host's address.
     NodeAddress,
+}
+
+/// `onChange`: what becomes of connections that are open when the egress address changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(into = "write::Connections")]
+pub enum OnChange {
+    /// They end at once.
+    #[default]
+    Reset,
+    /// Those that were answered go on with the old address for this long.
+    Drain {
+        /// 1–3600.
+        seconds: u16,
+    },
+}
+
+impl OnChange {
+    /// How long answered connections go on with the old address.
+    pub fn drain(self) -> Option<Duration> {
+        match self {
+            Self::Reset => None,
+            Self::Drain { seconds } => Some(Duration::from_secs(seconds.into())),
+        }
+    }
 }
 
 impl PortRange {

@@ -18,7 +18,7 @@ mod announce;
 pub mod error;
 pub mod facts;
 pub mod failpoint;
-mod flows;
+pub mod flows;
 mod forwarded;
 mod gate;
 pub mod kernel;

@@ -122,6 +122,9 @@ fn lower_set(on: Family, name: &str, set: &Set) -> Result<nfnetlink::Set, Error>
     if set.counter {
         lowered = lowered.counter();
     }
+    if set.expiring {
+        lowered = lowered.flags(nfnetlink::set::Flags::TIMEOUT);
+    }
     Ok(lowered)
 }
 

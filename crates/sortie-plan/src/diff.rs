@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::compile::workload::{Element, Placement};
+use crate::flow::Keep;
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
@@ -24,13 +25,27 @@ pub struct Steps {
     add: BTreeMap<Place, Elements>,
     gone_chains: BTreeSet<Place>,
     gone_sets: BTreeSet<Place>,
+    /// Which flows of a source stay, where that is known better than elements tell.
+    keep: BTreeMap<IpAddr, Keep>,
     network: Vec<Op>,
 }
 
 /// All steps from what was observed to what is wanted.
 pub fn diff(observed: &Observed, desired: HostState) -> Vec<Op> {
+    diff_keeping(observed, desired, |_| Keep::default())
+}
+
+/// The same; `keep` says which flows of a source stay when one of its drains ends.
+pub fn diff_keeping(
+    observed: &Observed,
+    desired: HostState,
+    keep: impl Fn(IpAddr) -> Keep,
+) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.tables(&observed.tables, desired.tables);
+    for (source, _) in drained(&steps.remove).collect::<Vec<_>>() {
+        steps.keep(source, keep(source));
+    }
     steps.network(&observed.network, &desired.network);
     steps.into_ops()
 }
@@ -162,12 +177,12 @@ impl Steps {
             let at = |key: Key, data: Data| (family, name.clone(), key, data);
             let gone = found
                 .iter()
-                .filter(|(key, data)| set.elements.get(*key) != Some(*data));
+                .filter(|(key, data)| !holds(&set.elements, key, data));
             self.remove_elements(gone.map(|(key, data)| at(*key, data.clone())));
             let new = set
                 .elements
                 .iter()
-                .filter(|(key, data)| found.get(*key) != Some(*data));
+                .filter(|(key, data)| !holds(found, key, data));
             self.add_elements(new.map(|(key, data)| at(*key, data.clone())));
         }
     }
@@ -268,6 +283,11 @@ impl Steps {
         self.gone_sets.clear();
     }
 
+    /// Which flows of a source stay when its treatment changes or one of its drains ends.
+    pub fn keep(&mut self, source: IpAddr, keep: Keep) {
+        self.keep.insert(source, keep);
+    }
+
     /// What is outside nftables: additions before removals, so that nothing in use is missing.
     pub fn network(&mut self, observed: &Network, desired: &Network) {
         let network = &mut self.network;
@@ -345,7 +365,8 @@ impl Steps {
     /// 2. Flows end whose source loses its binding or translation.
     /// 3. One transaction: tables, new chains and sets, elements that go, elements that come, chains
     ///    and sets that nothing names any more.
-    /// 4. Flows end that were decided under the old state, but for those already translated right.
+    /// 4. Flows end that were decided under the old state, but for those already translated right
+    ///    and those that drain; those whose drain is over.
     /// 5. Sysctls, routes and the like.
     pub fn into_ops(mut self) -> Vec<Op> {
         let released = self.take_released();
@@ -353,11 +374,11 @@ impl Steps {
         let after = self.forget_after();
 
         let mut ops = delete_elements(released);
-        ops.extend(
-            before
-                .into_iter()
-                .map(|source| Op::ForgetFlows { source, keep: None }),
-        );
+        ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
+            source,
+            translated: None,
+            keep: Keep::default(),
+        }));
         ops.append(&mut self.tables);
         let nft = |family, op| Op::Nft(family, op);
         for ((family, name), chain) in &self.chains {
@@ -398,11 +419,7 @@ impl Steps {
                 .into_iter()
                 .map(|(family, name)| nft(family, NftOp::DeleteChain(name))),
         );
-        ops.extend(
-            after
-                .into_iter()
-                .map(|(source, keep)| Op::ForgetFlows { source, keep }),
-        );
+        ops.extend(after);
         ops.append(&mut self.network);
         ops
     }
@@ -440,14 +457,17 @@ impl Steps {
         released.chain(bound(&self.remove)).collect()
     }
 
-    /// Step 4: sources that are newly bound, newly managed, or get another treatment.
-    fn forget_after(&self) -> BTreeMap<IpAddr, Option<IpAddr>> {
+    /// Step 4: sources that are newly bound, newly managed, or get another treatment; and of the
+    /// others, flows with a former address whose drain is over.
+    fn forget_after(&self) -> Vec<Op> {
         let mut kept = BTreeMap::new();
         for (key, data) in in_sets(&self.add, &["snat4", "snat6"]) {
             if let (Some(source), Data::Value(to)) = (key.as_ip(), data) {
-                kept.insert(source, to.as_ip());
+                kept.extend(to.as_ip().map(|to| (source, Keep::address(to))));
             }
         }
+        kept.extend(self.keep.clone());
+        let keep = |source: &IpAddr| kept.get(source).cloned().unwrap_or_default();
         let treated = in_sets(
             &self.add,
             &[
@@ -459,12 +479,27 @@ impl Steps {
                 "snat6",
             ],
         );
-        let sources = treated
+        let sources: BTreeSet<IpAddr> = treated
             .filter_map(|(key, _)| key.as_ip())
-            .chain(bound(&self.add));
-        sources
-            .map(|source| (source, kept.get(&source).copied().flatten()))
-            .collect()
+            .chain(bound(&self.add))
+            .collect();
+        let over = drained(&self.remove)
+            .filter(|(source, _)| !sources.contains(source))
+            .map(|(source, address)| Op::ForgetFlows {
+                source,
+                translated: Some(address),
+                keep: keep(&source),
+            });
+        let mut ops: Vec<Op> = sources
+            .iter()
+            .map(|source| Op::ForgetFlows {
+                source: *source,
+                translated: None,
+                keep: keep(source),
+            })
+            .collect();
+        ops.extend(over);
+        ops
     }
 }
 
@@ -474,6 +509,18 @@ const WORKLOADS: [&str; 8] = [
 ];
 /// Sets of ranges, which may not overlap.
 const RANGES: [&str; 2] = ["local4", "local6"];
+/// Whether a set has this element; how much time is left makes no difference.
+fn holds(elements: &Elements, key: &Key, data: &Data) -> bool {
+    elements.get(key).is_some_and(|found| found.is_like(data))
+}
+
+/// The drains among these elements: a workload's own address, a former egress address.
+fn drained(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+    in_sets(changes, &["drains4", "drains6"])
+        .filter_map(|(key, _)| key.drain_parts())
+        .map(|(source, address, _)| (source, address))
+}
+
 const TRANSLATIONS: [&str; 4] = ["snat4", "snat6", "translate4", "translate6"];
 
 fn translates(set: &str) -> bool {

@@ -1,11 +1,13 @@
 //! Why a workload leaves with an address towards a destination: every candidate, and why it lost.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sortie_api::workload::{IfIndex, WorkloadKind};
 
 use crate::compile::treatment::Treatment;
+use crate::flow::Flow;
 use crate::mark::Mark;
 use crate::planner::{Planner, Tracked};
 use crate::precedence::{Candidate, Target};
@@ -42,6 +44,9 @@ pub struct Explanation {
     /// them: filled in by who can ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// What answered flows from before a change may still leave with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
     /// In words.
     pub reason: String,
     /// The line that mends it, where something is wrong.
@@ -49,6 +54,26 @@ pub struct Explanation {
     pub fix: Option<String>,
     /// Every policy that selects the workload, the one that decides first, with why it does not.
     pub candidates: Vec<Considered>,
+}
+
+/// A former egress address that answered flows go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Draining {
+    /// The address.
+    pub address: IpAddr,
+    /// For how long still; what is less than a second counts as one.
+    pub seconds_left: u64,
+}
+
+impl Draining {
+    /// From what the planner says.
+    pub fn new(address: IpAddr, left: Duration) -> Self {
+        Self {
+            address,
+            seconds_left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+        }
+    }
 }
 
 /// What becomes of a packet.
@@ -151,6 +176,7 @@ impl Planner {
             source: None,
             uplink: None,
             route: None,
+            draining: Vec::new(),
             reason: String::new(),
             fix: None,
             candidates: Vec::new(),
@@ -185,6 +211,7 @@ impl Planner {
                 self.explain_exit(exit, &mut answer);
             }
         }
+        answer.draining = self.old_flows(tracked, target);
         if let Some(where_it_is) = self
             .stays_inside(target.ip)
             .filter(|_| answer.verdict != Verdict::AsWithoutSortie)
@@ -192,6 +219,7 @@ impl Planner {
             answer.verdict = Verdict::AsWithoutSortie;
             answer.source = None;
             answer.uplink = None;
+            answer.draining = Vec::new();
             answer.fix = None;
             answer.reason = format!("{} is {where_it_is}: left alone", target.ip);
         }
@@ -199,6 +227,28 @@ impl Planner {
             answer.reason = format!("its label is wrong: {errors}");
         }
         answer
+    }
+
+    /// What answered flows to this destination may leave with besides.
+    fn old_flows(&self, tracked: &Tracked, target: Target) -> Vec<Draining> {
+        let addresses = tracked.placement.endpoints.iter();
+        let addresses = addresses.flat_map(|(endpoint, _)| &endpoint.addresses);
+        let of_family = addresses.filter(|own| own.is_ipv6() == target.ip.is_ipv6());
+        let mut draining = Vec::new();
+        for source in of_family {
+            let keep = self.keep(*source);
+            for (address, left) in self.draining(*source) {
+                let answered = Flow {
+                    target,
+                    source: address,
+                    answered: true,
+                };
+                if keep.keeps(&answered) {
+                    draining.push(Draining::new(address, left));
+                }
+            }
+        }
+        draining
     }
 
     /// Why packets to an address do not leave the host at all, if so.

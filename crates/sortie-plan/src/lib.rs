@@ -14,6 +14,7 @@ pub mod environment;
 pub mod explain;
 #[cfg(test)]
 mod fake;
+pub mod flow;
 pub mod mark;
 pub mod nft;
 pub mod op;

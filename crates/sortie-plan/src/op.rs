@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::compile::base;
+use crate::flow::Keep;
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Family, Name, text};
@@ -19,8 +20,10 @@ pub enum Op {
     ForgetFlows {
         /// The workload's own address.
         source: IpAddr,
-        /// Flows already translated to this address stay.
-        keep: Option<IpAddr>,
+        /// Only those translated to this address.
+        translated: Option<IpAddr>,
+        /// Of these, those that stay.
+        keep: Keep,
     },
     /// Adds or replaces.
     AddRoute(Route),
@@ -83,15 +86,16 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nft(family, op) => nft(f, *family, op),
-            Self::ForgetFlows { source, keep: None } => write!(f, "conntrack -D -s {source}"),
             Self::ForgetFlows {
                 source,
-                keep: Some(keep),
+                translated,
+                keep,
             } => {
-                write!(
-                    f,
-                    "conntrack -D -s {source}, but for those translated to {keep}"
-                )
+                write!(f, "conntrack -D -s {source}")?;
+                if let Some(translated) = translated {
+                    write!(f, " -q {translated}")?;
+                }
+                keep.fmt(f)
             }
             Self::AddRoute(route) => write!(f, "ip route replace {route}"),
             Self::DeleteRoute(route) => write!(f, "ip route del {route}"),

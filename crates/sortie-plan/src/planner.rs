@@ -4,6 +4,7 @@
 //! The whole of [`Planner::desired`] is what a fresh planner with the same facts would want; the
 //! steps of each change lead there from what was wanted before. Both are tested as properties.
 
+mod drains;
 mod facts;
 mod meanwhile;
 mod place;
@@ -13,22 +14,24 @@ pub use meanwhile::Meanwhile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_api::label::LabelErrors;
 use sortie_api::policy::{EgressPolicy, PolicyName};
 use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId};
 
-use crate::compile::policy_set::{PolicySet, leaves_as};
+use crate::compile::policy_set::{Leads, PolicySet, leaves_as};
 use crate::compile::shared::{self, Topology};
 use crate::compile::workload::Placement;
 use crate::counted::Counted;
-use crate::diff::{Steps, diff, missing};
+use crate::diff::{Steps, diff_keeping, missing};
 use crate::environment::Environment;
 use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::state::{HostState, Observed};
+use drains::{Drain, Former};
 
 /// All facts about one host, and what follows from them.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +56,10 @@ pub struct Planner {
     used_uplinks: Counted<(IfIndex, bool)>,
     sets: BTreeMap<Name, (Arc<PolicySet>, usize)>,
     /// Egress addresses that policy sets lead to.
-    leaves_as: Counted<IpAddr>,
+    leaves_as: Counted<Leads>,
+    drains: BTreeMap<Former, Drain>,
+    /// What [`Planner::at`] was told last.
+    now: Duration,
     topology: Topology,
     skeleton: HostState,
 }
@@ -194,7 +200,7 @@ impl Planner {
             .flat_map(|tracked| tracked.placement.elements());
         // Set by set: a map made of many at once is sorted once.
         let mut gathered: BTreeMap<(Family, Name), Vec<(Key, Data)>> = BTreeMap::new();
-        for (family, set, key, data) in addresses.chain(workloads) {
+        for (family, set, key, data) in addresses.chain(workloads).chain(self.drain_elements()) {
             gathered.entry((family, set)).or_default().push((key, data));
         }
         for ((family, name), elements) in gathered {
@@ -208,7 +214,7 @@ impl Planner {
 
     /// The steps from what was observed to what must be there.
     pub fn adopt(&self, observed: &Observed) -> Vec<Op> {
-        diff(observed, self.desired())
+        diff_keeping(observed, self.desired(), |source| self.keep(source))
     }
 
     /// The same while the workloads are not known yet: what the kernel holds for them stays.
@@ -238,6 +244,7 @@ impl Planner {
                 &mut steps,
             );
         }
+        self.drop_foreign_drains(&mut steps);
         self.topology = self.topology_now();
         if compiled_from == self.topology {
             return steps.into_ops();

@@ -15,7 +15,8 @@ use sortie_plan::resolve::{Addresses, Refusal};
 use super::Core;
 use crate::Error;
 use crate::api::{
-    AddressStatus, DropCount, PolicyRecord, Problem, Status, WorkloadState, WorkloadStatus,
+    AddressStatus, Draining, DropCount, PolicyRecord, Problem, Status, WorkloadState,
+    WorkloadStatus,
 };
 
 impl Core {
@@ -137,6 +138,11 @@ impl Core {
                 .filter_map(|address| dropped.get(address))
                 .sum(),
             egress: egress(tracked),
+            draining: addresses
+                .iter()
+                .flat_map(|source| self.planner.draining(*source))
+                .map(|(address, left)| Draining::new(address, left))
+                .collect(),
             addresses,
             policies,
             state,
@@ -270,11 +276,11 @@ fn egress(tracked: &Tracked) -> Vec<IpAddr> {
         .endpoints
         .iter()
         .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
-    match &placement.v4 {
+    match &placement.v4.treatment {
         Treatment::Direct { .. } => direct.collect(),
         _ => [&placement.v4, &placement.v6]
             .into_iter()
-            .flat_map(Treatment::egress_addresses)
+            .flat_map(|treated| treated.treatment.egress_addresses())
             .collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::destinations::destinations;
-use super::{Action, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, Selector};
+use super::{Action, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName, Selector};
 use crate::address::{add_egress, egress_address};
 use crate::name;
 use crate::problem::{Fault, FileErrors, Span, quoted};
@@ -31,14 +31,9 @@ const SPEC: Names = Names {
         "action",
         "egress",
         "onUnavailable",
-    ],
-    later: &[
-        "unlearned",
-        "onlyTheseHosts",
         "onChange",
-        "enforcement",
-        "tier",
     ],
+    later: &["unlearned", "onlyTheseHosts", "enforcement", "tier"],
 };
 const WORKLOADS: Names = Names {
     known: &["containers"],
@@ -52,6 +47,13 @@ const EGRESS: Names = Names {
     known: &["addresses"],
     later: &["pool", "addressFrom", "mode", "distribution"],
 };
+
+const ON_CHANGE: Names = Names {
+    known: &["connections", "drainSeconds"],
+    later: &[],
+};
+/// How long connections drain where nothing else is said, and at most.
+const DRAIN_SECONDS: (u16, u16) = (30, 3600);
 
 /// What `action` says, before `egress` is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +139,7 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)
         destinations: Vec::new(),
         action: Action::Deny,
         on_unavailable: OnUnavailable::Drop,
+        on_change: OnChange::Reset,
     };
     if let Some(spec) = spec {
         read_spec(reader, &spec, &mut policy);
@@ -216,6 +219,10 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
         ];
         policy.on_unavailable = reader.choice(entry, &choices, &[]).unwrap_or_default();
     }
+    let change = spec.get("onChange");
+    if let Some(entry) = change {
+        policy.on_change = on_change(reader, entry).unwrap_or_default();
+    }
     match verb {
         Some(Verb::Egress) => {
             if let (Some(action), None) = (action, egress) {
@@ -237,7 +244,7 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
             } else {
                 Action::Deny
             };
-            for entry in [egress, unavailable].into_iter().flatten() {
+            for entry in [egress, unavailable, change].into_iter().flatten() {
                 reader.report(
                     entry.key_span,
                     Fault::new(
@@ -249,6 +256,29 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
         }
         None => {}
     }
+}
+
+fn on_change(reader: &mut Reader<'_>, entry: &Entry) -> Option<OnChange> {
+    let fields = reader.fields(&entry.value, Some(entry.key_span), ON_CHANGE)?;
+    let help = "add `connections: Drain` or `connections: Reset`";
+    let connections = fields.require(reader, "connections", help)?;
+    let drain = reader.choice(connections, &[("Drain", true), ("Reset", false)], &[])?;
+    let (usual, most) = DRAIN_SECONDS;
+    let Some(entry) = fields.get("drainSeconds") else {
+        let seconds = usual;
+        return Some(if drain {
+            OnChange::Drain { seconds }
+        } else {
+            OnChange::Reset
+        });
+    };
+    let seconds = reader.integer(entry, 1, most)?;
+    if !drain {
+        let message = "`drainSeconds` has no meaning with `connections: Reset`";
+        let help = "remove `drainSeconds`, or write `connections: Drain`";
+        reader.report(entry.key_span, Fault::new(message, help));
+    }
+    Some(OnChange::Drain { seconds })
 }
 
 fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {

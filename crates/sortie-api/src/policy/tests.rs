@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, PortRange,
-    Protocol, Selector, parse,
+    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
+    PortRange, Protocol, Selector, parse,
 };
 
 /// Strings that YAML would read as something else, and any others.
@@ -145,6 +145,13 @@ fn action() -> impl Strategy<Value = (Action, OnUnavailable)> {
     ]
 }
 
+fn on_change(action: &Action, seconds: u16) -> OnChange {
+    match action {
+        Action::Egress(_) if seconds > 0 => OnChange::Drain { seconds },
+        _ => OnChange::Reset,
+    }
+}
+
 fn policy() -> impl Strategy<Value = EgressPolicy> {
     (
         name(),
@@ -152,16 +159,20 @@ fn policy() -> impl Strategy<Value = EgressPolicy> {
         prop::collection::vec(selector(), 0..3),
         prop::collection::vec(destination(), 0..3),
         action(),
+        prop_oneof![Just(0_u16), 1_u16..=3600],
     )
         .prop_map(
-            |(name, priority, workloads, destinations, (action, on_unavailable))| EgressPolicy {
-                name: PolicyName(name),
-                owner: Owner::Policy,
-                priority,
-                workloads,
-                destinations,
-                action,
-                on_unavailable,
+            |(name, priority, workloads, destinations, (action, on_unavailable), seconds)| {
+                EgressPolicy {
+                    name: PolicyName(name),
+                    owner: Owner::Policy,
+                    priority,
+                    workloads,
+                    destinations,
+                    on_change: on_change(&action, seconds),
+                    action,
+                    on_unavailable,
+                }
             },
         )
 }
@@ -203,6 +214,7 @@ spec:
   action: Egress
   egress: {addresses: [\"2001:db8::10\", 192.168.20.10]}
   onUnavailable: NodeAddress
+  onChange: {connections: Drain}
 ";
     let policy = &parse("f", text).unwrap()[0];
     insta::assert_snapshot!(policy.to_yaml().unwrap(), @r#"
@@ -238,6 +250,9 @@ spec:
     - "192.168.20.10"
     - 2001:db8::10
   onUnavailable: NodeAddress
+  onChange:
+    connections: Drain
+    drainSeconds: 30
 "#);
     let bare = "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata:\n  name: p\nspec:\n  action: Deny\n";
     assert_eq!(parse("f", bare).unwrap()[0].to_yaml().unwrap(), bare);

@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, OnUnavailable, PolicyName, PortRange, Protocol,
-    Selector,
+    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, PolicyName, PortRange,
+    Protocol, Selector,
 };
 use crate::address::add_egress;
 use crate::policy::parse::{API_VERSION, KIND};
@@ -30,6 +30,8 @@ struct Spec<'p> {
     action: &'p Action,
     #[serde(skip_serializing_if = "is_default")]
     on_unavailable: OnUnavailable,
+    #[serde(skip_serializing_if = "is_default")]
+    on_change: OnChange,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,7 @@ impl Serialize for EgressPolicy {
             destinations: &self.destinations,
             action: &self.action,
             on_unavailable: self.on_unavailable,
+            on_change: self.on_change,
         };
         let mut policy = serializer.serialize_struct("EgressPolicy", 4)?;
         policy.serialize_field("apiVersion", API_VERSION)?;
@@ -104,6 +107,30 @@ impl TryFrom<Ports> for PortRange {
             first: ports.port,
             last,
         })
+    }
+}
+
+/// `{connections, drainSeconds}`.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Connections {
+    connections: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u16>,
+}
+
+impl From<OnChange> for Connections {
+    fn from(on_change: OnChange) -> Self {
+        match on_change {
+            OnChange::Reset => Self {
+                connections: "Reset",
+                drain_seconds: None,
+            },
+            OnChange::Drain { seconds } => Self {
+                connections: "Drain",
+                drain_seconds: Some(seconds),
+            },
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Elements in both directions: a range is one element of the plan and two of the kernel's.
 
+use std::time::Duration;
+
 use nfnetlink::elem::Flags;
 use nfnetlink::{Datum, Element, Verdict as Lowered};
 use sortie_plan::nft::Elements;
@@ -15,6 +17,11 @@ pub(crate) fn elements(elements: &[(Key, Data)]) -> impl Iterator<Item = Element
         let first = lower_key(key);
         let (element, last) = match data {
             Data::None => (Element::new(first), None),
+            // The kernel takes 0 for no end at all.
+            Data::For(left) => {
+                let left = (*left).max(Duration::from_millis(1));
+                (Element::new(first).timeout(left), None)
+            }
             Data::Value(value) => (Element::map(first, lower_key(value)), None),
             Data::Verdict(verdict) => (Element::map(first, lower_verdict(verdict)), None),
             Data::Through(last) => (Element::new(first), Some(last)),
@@ -45,6 +52,9 @@ pub(crate) fn lift(elements: Vec<Element>, interval: bool) -> Elements {
         .iter()
         .filter_map(|element| {
             let data = match &element.data {
+                None if element.timeout.is_some() => {
+                    Data::For(element.expiration.unwrap_or_default())
+                }
                 None => Data::None,
                 Some(Datum::Value(value)) => Data::Value(lift_key(value)?),
                 Some(Datum::Verdict(verdict)) => Data::Verdict(lift_verdict(verdict)?),

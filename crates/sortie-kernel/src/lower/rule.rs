@@ -100,6 +100,12 @@ impl Lowering {
                 let value = mark.value();
                 self.with(|exprs| exprs.set_meta_mark_bits(MASK, value));
             }
+            Statement::Answered => {
+                let seen = nfnetlink::conntrack::Status::SEEN_REPLY.0;
+                self.push(selectors::CT_STATUS.load(Reg::R0));
+                self.push(Bitwise::mask(Reg::R0, Data::from(seen)));
+                self.compare(CmpOp::NEQ, Data::from(0_u32));
+            }
             Statement::Counter(name) => self.with(|exprs| exprs.counter_name(name.as_ref())),
             Statement::Log { group, prefix } => {
                 self.with(|exprs| exprs.log(*group, prefix.as_ref()));

@@ -345,3 +345,54 @@ fn a_hundred_thousand_elements_are_made_and_observed() {
         assert_eq!(observed.tables[&Family::Inet].sets["snat4"], wanted);
     });
 }
+
+/// An element with a time is observed with what is left of it, and goes by itself.
+#[test]
+fn a_timed_element_goes_by_itself() {
+    in_namespace(|| {
+        let (mut kernel, _state) = open_kernel();
+        let key = |last| {
+            let own = Key::from(IpAddr::from(Ipv4Addr::new(172, 17, 0, last)));
+            own.ip(Ipv4Addr::new(203, 0, 113, 11).into())
+                .interface(IfIndex(2))
+        };
+        let second = std::time::Duration::from_secs(1);
+        let parts = [KeyType::Ipv4Addr, KeyType::Ipv4Addr, KeyType::Interface];
+        let timed = [
+            (key(2), Data::For(second)),
+            (key(3), Data::For(second * 3600)),
+        ];
+        let add = NftOp::AddElements("timed".into(), timed.to_vec());
+        let ops = [
+            NftOp::AddTable("tag".to_owned()),
+            NftOp::AddSet("timed".into(), Set::of(&parts).expiring()),
+            add.clone(),
+        ];
+        let ops = ops.map(|op| Op::Nft(Family::Inet, op));
+        kernel.apply(&ops).unwrap();
+        let listed = sh("nft --json list set inet sortie timed");
+        assert!(
+            listed.contains(r#""timeout": 3600, "expires": 3"#),
+            "{listed}"
+        );
+        let observed = |kernel: &mut Kernel| {
+            let table = kernel.observe().unwrap().tables.remove(&Family::Inet);
+            table.unwrap().sets.remove("timed").unwrap()
+        };
+        let found = observed(&mut kernel);
+        let left = found.get(&key(3)).cloned();
+        assert!(
+            matches!(left, Some(Data::For(left)) if left > second * 3000 && left <= second * 3600),
+            "{found:?}"
+        );
+        let deadline = std::time::Instant::now() + second * 30;
+        while observed(&mut kernel).contains_key(&key(2)) {
+            assert!(std::time::Instant::now() < deadline, "it stays");
+        }
+        assert_eq!(observed(&mut kernel).len(), 1);
+        // Gone or not, it can be taken out.
+        let gone = NftOp::DeleteElements("timed".into(), timed.to_vec());
+        kernel.apply(&[Op::Nft(Family::Inet, gone)]).unwrap();
+        assert!(observed(&mut kernel).is_empty());
+    });
+}

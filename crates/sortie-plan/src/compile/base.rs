@@ -15,7 +15,8 @@ use crate::nft::rule::Field::{
     L4Proto, Oif,
 };
 use crate::nft::rule::Statement::{
-    self, Compare, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal, VerdictMap,
+    self, Answered, Compare, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal,
+    VerdictMap,
 };
 use crate::nft::rule::Value::{Byte, Interface, Kind};
 use crate::nft::rule::Verdict::{Accept, Drop, Goto};
@@ -195,11 +196,11 @@ fn inet(environment: &Environment) -> Table {
         ),
         (
             "refused4".into(),
-            plain(refused(CtOriginalIpSaddr, IpSaddr, "allowed4", "egress4")),
+            plain(refused(CtOriginalIpSaddr, IpSaddr, false)),
         ),
         (
             "refused6".into(),
-            plain(refused(CtOriginalIp6Saddr, Ip6Saddr, "allowed6", "egress6")),
+            plain(refused(CtOriginalIp6Saddr, Ip6Saddr, true)),
         ),
         ("unmanaged".into(), plain(unmanaged(environment))),
         ("guarded".into(), plain(guarded(environment))),
@@ -244,6 +245,12 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         add("snat", Set::of(&[ip]).to(data));
         add("translate", Set::of(&[ip]).to(DataType::Verdict));
         add("allowed", Set::of(&[ip, ip, KeyType::Interface]));
+        // A former address of a source: what ends when the drain does, and what passes until then.
+        add("drains", Set::of(&[ip, ip, KeyType::Interface]));
+        add(
+            "draining",
+            Set::of(&[ip, ip, KeyType::Interface]).expiring(),
+        );
         add("check", Set::of(&[ip]).to(DataType::Verdict));
         add("direct", Set::of(&[ip, KeyType::Interface]));
         add("egress", Set::of(&[ip]));
@@ -375,14 +382,16 @@ fn guard(environment: &Environment) -> Vec<Rule> {
     ]
 }
 
-/// A managed workload's packet that was not accepted: only the reason is still open.
-fn refused(
-    original: Field,
-    source: Field,
-    allowed: &'static str,
-    egress: &'static str,
-) -> Vec<Rule> {
+/// A managed workload's packet that was not accepted: an old flow that drains, or else only the
+/// reason is still open.
+fn refused(original: Field, source: Field, v6: bool) -> Vec<Rule> {
+    let (allowed, egress) = if v6 {
+        ("allowed6", "egress6")
+    } else {
+        ("allowed4", "egress4")
+    };
     vec![
+        drains(v6),
         on(
             lookup(&[original, source, Oif], allowed),
             goto_drop(Reason::AddressLost),
@@ -390,6 +399,16 @@ fn refused(
         on(lookup(&[source], egress), goto_drop(Reason::WrongUplink)),
         goto_drop(Reason::WrongSource),
     ]
+}
+
+/// An answered flow goes on with a former address, while that is on this host.
+pub(super) fn drains(v6: bool) -> Rule {
+    let draining = if v6 {
+        lookup(&[CtOriginalIp6Saddr, Ip6Saddr, Oif], "draining6")
+    } else {
+        lookup(&[CtOriginalIpSaddr, IpSaddr, Oif], "draining4")
+    };
+    vec![draining, Answered, SourceIsLocal, Accept.into()]
 }
 
 fn unmanaged(environment: &Environment) -> Vec<Rule> {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use sortie_api::policy::{PortRange, Protocol};
 
-use super::base::{goto_drop, is, lookup, on, plain};
+use super::base::{drains, goto_drop, is, lookup, on, plain};
 use super::steering::steer;
 use crate::mark::Mark;
 use crate::nft::key::Key;
@@ -19,7 +19,7 @@ use crate::nft::rule::Verdict::{Accept, Goto};
 use crate::nft::rule::{Field, Rule, Statement, Value};
 use crate::nft::set::{Data, DataType, KeyType, Set};
 use crate::nft::{Chain, Name};
-use crate::precedence::Candidate;
+use crate::precedence::{Candidate, Target};
 use crate::ranges::Range;
 use crate::reason::Reason;
 use crate::resolve::{Addresses, Exit, exit};
@@ -42,6 +42,17 @@ pub struct PolicySet {
 struct Answer {
     ports: Vec<PortRange>,
     exit: Exit,
+    /// Whether old flows may go on with another address than the exit's.
+    drains: bool,
+}
+
+/// An egress address that a set leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leads {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether old flows may go on with another one.
+    pub drains: bool,
 }
 
 /// A chain and set family that exists for each of these: to choose the uplink, where that is not
@@ -73,10 +84,7 @@ impl PolicySet {
             let class: Vec<Answer> = range
                 .candidates
                 .iter()
-                .map(|index| Answer {
-                    ports: candidates[*index].ports().to_vec(),
-                    exit: exit(candidates[*index].policy, v6, addresses),
-                })
+                .map(|index| Answer::new(&candidates[*index], v6, addresses))
                 .collect();
             let number = *known.entry(class).or_insert_with_key(|class| {
                 set.classes.push(class.clone());
@@ -102,7 +110,7 @@ impl PolicySet {
         let [class] = self.classes.as_slice() else {
             return None;
         };
-        let [Answer { ports, exit }] = class.as_slice() else {
+        let [Answer { ports, exit, .. }] = class.as_slice() else {
             return None;
         };
         let whole = match (first, last) {
@@ -112,18 +120,38 @@ impl PolicySet {
         (whole && ports.is_empty()).then_some(*exit)
     }
 
+    /// Whether both answer each destination with the same, by whatever uplink.
+    pub fn answers_the_same(&self, other: &Self) -> bool {
+        (self.v6, &self.ranges, &self.classes) == (other.v6, &other.ranges, &other.classes)
+    }
+
     /// Every address that packets may leave with.
     pub fn egress_addresses(&self) -> BTreeSet<IpAddr> {
-        let exits = self.classes.iter().flatten().map(|answer| answer.exit);
-        exits
-            .filter_map(|exit| {
-                if let Exit::Egress(address) = exit {
-                    Some(address)
-                } else {
-                    None
-                }
-            })
-            .collect()
+        self.leads().iter().map(|leads| leads.address).collect()
+    }
+
+    /// The same, with and without old flows.
+    pub fn leads(&self) -> BTreeSet<Leads> {
+        let answers = self.classes.iter().flatten();
+        answers.filter_map(Answer::leads).collect()
+    }
+
+    /// What a flow to this destination leaves with; none where no address is decided.
+    pub fn egress(&self, target: Target) -> Option<Leads> {
+        let behind = self
+            .ranges
+            .partition_point(|(first, ..)| *first <= target.ip);
+        let (_, last, class) = self.ranges.get(behind.checked_sub(1)?)?;
+        if *last < target.ip {
+            return None;
+        }
+        let fits = |answer: &&Answer| {
+            answer.ports.is_empty()
+                || target
+                    .port
+                    .is_some_and(|port| answer.ports.iter().any(|range| range.contains(port)))
+        };
+        self.classes.get(*class)?.iter().find(fits)?.leads()
     }
 
     /// The chain that chooses the uplink, if any address needs that.
@@ -199,7 +227,7 @@ impl PolicySet {
         let end = match side {
             Side::Route => self.route(answer.exit),
             Side::Translate => translate(answer.exit),
-            Side::Check => check(answer.exit),
+            Side::Check => check(answer),
         };
         if answer.ports.is_empty() {
             return vec![end];
@@ -241,8 +269,31 @@ impl PolicySet {
     }
 }
 
+impl Answer {
+    fn new(candidate: &Candidate<'_>, v6: bool, addresses: &impl Addresses) -> Self {
+        let exit = exit(candidate.policy, v6, addresses);
+        let drain = candidate.policy.on_change.drain();
+        Self {
+            ports: candidate.ports().to_vec(),
+            exit,
+            drains: matches!(exit, Exit::Egress(_)) && drain.is_some(),
+        }
+    }
+
+    fn leads(&self) -> Option<Leads> {
+        match self.exit {
+            Exit::Egress(address) => Some(Leads {
+                address,
+                drains: self.drains,
+            }),
+            Exit::Bypass | Exit::NodeAddress | Exit::Drop(_) => None,
+        }
+    }
+}
+
 /// The chain that accepts one egress address on its uplink, its name, for `check`.
-pub fn leaves_as(address: IpAddr) -> (Name, Chain) {
+pub fn leaves_as(leads: Leads) -> (Name, Chain) {
+    let address = leads.address;
     let (saddr, usable) = if address.is_ipv6() {
         (Field::Ip6Saddr, "usable6")
     } else {
@@ -250,24 +301,27 @@ pub fn leaves_as(address: IpAddr) -> (Name, Chain) {
     };
     let ours = || is(saddr, Value::Address(address));
     let on_its_uplink = || [ours(), lookup(&[saddr, Field::Oif], usable)];
-    let rules = vec![
-        on_its_uplink()
-            .into_iter()
-            .chain([SourceIsLocal, Accept.into()])
-            .collect(),
+    let right = on_its_uplink()
+        .into_iter()
+        .chain([SourceIsLocal, Accept.into()]);
+    let mut rules = vec![right.collect()];
+    rules.extend(leads.drains.then(|| drains(address.is_ipv6())));
+    rules.extend([
         on_its_uplink()
             .into_iter()
             .chain(goto_drop(Reason::AddressLost))
             .collect(),
         on(ours(), goto_drop(Reason::WrongUplink)),
         goto_drop(Reason::WrongSource),
-    ];
-    (leaves_as_name(address), plain(rules))
+    ]);
+    (leaves_as_name(leads), plain(rules))
 }
 
 /// Colons are nothing that `nft` takes in a name.
-fn leaves_as_name(address: IpAddr) -> Name {
-    format!("leaves-as-{}", address.to_string().replace(':', "_")).into()
+fn leaves_as_name(leads: Leads) -> Name {
+    let address = leads.address.to_string().replace(':', "_");
+    let before = if leads.drains { "-or-as-before" } else { "" };
+    format!("leaves-as-{address}{before}").into()
 }
 
 fn translate(exit: Exit) -> Rule {
@@ -277,9 +331,12 @@ fn translate(exit: Exit) -> Rule {
     }
 }
 
-fn check(exit: Exit) -> Rule {
-    match exit {
-        Exit::Egress(address) => vec![Goto(leaves_as_name(address)).into()],
+fn check(answer: &Answer) -> Rule {
+    match answer.exit {
+        Exit::Egress(address) => {
+            let drains = answer.drains;
+            vec![Goto(leaves_as_name(Leads { address, drains })).into()]
+        }
         Exit::Bypass | Exit::NodeAddress => vec![Accept.into()],
         Exit::Drop(refusal) => goto_drop(refusal.into()),
     }

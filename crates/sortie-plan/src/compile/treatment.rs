@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_api::workload::IfIndex;
 
@@ -44,6 +45,17 @@ impl Treatment {
         *self != Self::Unmanaged
     }
 
+    /// Whether both give the same addresses, by whatever uplink.
+    pub fn gives_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Translate { address, .. }, Self::Translate { address: other, .. }) => {
+                address == other
+            }
+            (Self::Set(set), Self::Set(other)) => set.answers_the_same(other),
+            _ => self == other,
+        }
+    }
+
     /// Every address that packets may leave with by this treatment; empty where that is open.
     pub fn egress_addresses(&self) -> BTreeSet<IpAddr> {
         match self {
@@ -54,25 +66,43 @@ impl Treatment {
     }
 }
 
+/// A treatment, and how long old flows may go on with what another one gave them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Treated {
+    /// What becomes of new flows.
+    pub treatment: Treatment,
+    /// None where they end at once. Of several policies that decide, the shortest time: no flow
+    /// may outlive what its own policy says.
+    pub drain: Option<Duration>,
+}
+
 /// Steps, in order:
 /// 1. Candidates that cover each address are found; where none covers any, nothing is managed.
 /// 2. One answer for every address and port needs no set.
 /// 3. Everything else is a policy set.
-pub fn treatment(candidates: &[Candidate<'_>], v6: bool, addresses: &impl Addresses) -> Treatment {
+pub fn treatment(candidates: &[Candidate<'_>], v6: bool, addresses: &impl Addresses) -> Treated {
     // A candidate without prefix and ports, asked first, answers for all: the common case.
     if let Some(first) = candidates
         .first()
         .filter(|first| first.destination.is_none())
     {
-        return whole(exit(first.policy, v6, addresses), addresses);
+        return Treated {
+            treatment: whole(exit(first.policy, v6, addresses), addresses),
+            drain: first.policy.on_change.drain(),
+        };
     }
     let ranges = disjoint(candidates, v6);
+    let deciding = ranges.iter().flat_map(|range| &range.candidates);
+    let drain = deciding
+        .filter_map(|index| candidates[*index].policy.on_change.drain())
+        .min();
     let set = PolicySet::new(candidates, &ranges, v6, addresses);
-    match set.only_exit() {
+    let treatment = match set.only_exit() {
         Some(exit) => whole(exit, addresses),
         None if ranges.is_empty() => Treatment::Unmanaged,
         None => Treatment::Set(Arc::new(set)),
-    }
+    };
+    Treated { treatment, drain }
 }
 
 fn whole(exit: Exit, addresses: &impl Addresses) -> Treatment {

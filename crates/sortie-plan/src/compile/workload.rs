@@ -6,7 +6,7 @@ use sortie_api::workload::Endpoint;
 
 use super::base::drop_chain;
 use super::steering::steer;
-use super::treatment::Treatment;
+use super::treatment::{Treated, Treatment};
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Goto;
 use crate::nft::set::Data;
@@ -22,15 +22,15 @@ macro_rules! named {
         })
     };
 }
-pub(super) use named;
+pub(crate) use named;
 
 /// What a workload is to the kernel, both families.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
     /// What becomes of its IPv4 packets.
-    pub v4: Treatment,
+    pub v4: Treated,
     /// What becomes of its IPv6 packets.
-    pub v6: Treatment,
+    pub v6: Treated,
     /// The endpoints with the addresses that are this workload's alone, each with whether its
     /// network is guarded.
     pub endpoints: Vec<(Endpoint, bool)>,
@@ -42,12 +42,23 @@ pub type Element = (Family, Name, Key, Data);
 impl Placement {
     /// The treatment of a family.
     pub fn of_family(&self, v6: bool) -> &Treatment {
+        &self.treated(v6).treatment
+    }
+
+    /// The same, with what it means for old flows.
+    pub fn treated(&self, v6: bool) -> &Treated {
         if v6 { &self.v6 } else { &self.v4 }
+    }
+
+    /// The endpoint that has this address.
+    pub fn endpoint_of(&self, address: IpAddr) -> Option<&Endpoint> {
+        let mut endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
+        endpoints.find(|endpoint| endpoint.addresses.contains(&address))
     }
 
     /// Whether any packet of it is restricted by a policy.
     pub fn is_managed(&self) -> bool {
-        self.v4.is_managed() || self.v6.is_managed()
+        self.v4.treatment.is_managed() || self.v6.treatment.is_managed()
     }
 
     /// Everything the kernel holds for it.

@@ -79,6 +79,18 @@ impl Key {
 }
 
 impl Key {
+    /// The parts of a key (address, address, interface), as of `drains4` and `drains6`.
+    pub fn drain_parts(&self) -> Option<(IpAddr, IpAddr, IfIndex)> {
+        let (addresses, index) = self.as_bytes().split_last_chunk::<4>()?;
+        let (source, address) = addresses.split_at(addresses.len() / 2);
+        let ip = |bytes| Self::from_bytes(bytes)?.as_ip();
+        Some((
+            ip(source)?,
+            ip(address)?,
+            IfIndex(u32::from_ne_bytes(*index)),
+        ))
+    }
+
     /// The address in a binding, the key (interface, MAC, address) of `bound4` and `bound6`.
     pub fn bound_ip(&self) -> Option<IpAddr> {
         Self::from_bytes(self.as_bytes().get(12..)?)?.as_ip()

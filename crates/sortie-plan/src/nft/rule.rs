@@ -66,6 +66,8 @@ pub enum Statement {
     SourceIsLocal,
     /// `meta mark set meta mark & ~MASK ^ MARK`: others' bits stay.
     SetMark(Mark),
+    /// `ct status seen-reply`: the flow has been answered.
+    Answered,
     /// `counter name NAME`.
     Counter(Name),
     /// `log group GROUP prefix PREFIX`: NFLOG.

@@ -1,5 +1,7 @@
 //! Sets, maps and verdict maps.
 
+use std::time::Duration;
+
 use super::key::Key;
 use super::rule::Verdict;
 use super::{Elements, Name};
@@ -15,6 +17,8 @@ pub struct Set {
     pub interval: bool,
     /// Each element counts its matches.
     pub counter: bool,
+    /// Elements stay for a time of their own (`flags timeout`).
+    pub expiring: bool,
     /// By first key.
     pub elements: Elements,
 }
@@ -52,6 +56,8 @@ pub enum Data {
     None,
     /// In a set of ranges: the last key, included.
     Through(Key),
+    /// In a set of single values that stay for a time: how long still.
+    For(Duration),
     /// In a map: an address.
     Value(Key),
     /// In a verdict map.
@@ -68,6 +74,7 @@ impl Set {
             data: DataType::None,
             interval: false,
             counter: false,
+            expiring: false,
             elements: Elements::new(),
         }
     }
@@ -86,6 +93,13 @@ impl Set {
         self
     }
 
+    /// The same with elements that the kernel itself takes out after a time.
+    #[must_use]
+    pub fn expiring(mut self) -> Self {
+        self.expiring = true;
+        self
+    }
+
     /// A map instead, to this data.
     #[must_use]
     pub fn to(mut self, data: DataType) -> Self {
@@ -99,7 +113,12 @@ impl Data {
     pub fn chain(&self) -> Option<&Name> {
         match self {
             Self::Verdict(verdict) | Self::ThroughVerdict(_, verdict) => verdict.chain(),
-            Self::None | Self::Through(_) | Self::Value(_) => None,
+            Self::None | Self::Through(_) | Self::For(_) | Self::Value(_) => None,
         }
+    }
+
+    /// Whether the kernel would hold the same: how much time is left makes no difference.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self == other || matches!((self, other), (Self::For(_), Self::For(_)))
     }
 }

@@ -32,6 +32,7 @@ pub fn element(set: &Set, key: &Key, data: &Data) -> String {
     let key_text = key_text(&set.key, key);
     match data {
         Data::None => key_text,
+        Data::For(left) => format!("{key_text} expires {}s", left.as_secs()),
         Data::Through(last) if last == key => key_text,
         Data::Through(last) => format!("{key_text}-{}", ip_text(last)),
         Data::Value(value) => format!("{key_text} : {}", ip_text(value)),
@@ -73,6 +74,9 @@ fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
     write!(out, "  {word} {name} {{ type {}{data};", types.join(" . "))?;
     if set.interval {
         write!(out, " flags interval;")?;
+    }
+    if set.expiring {
+        write!(out, " flags timeout;")?;
     }
     if set.counter {
         write!(out, " counter;")?;
@@ -195,6 +199,7 @@ impl fmt::Display for Statement {
                 !MASK | mark.value(),
                 mark.value()
             ),
+            Self::Answered => f.write_str("ct status seen-reply"),
             Self::Counter(name) => write!(f, "counter name \"{name}\""),
             Self::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
             Self::Verdict(verdict) => VerdictText(verdict).fmt(f),

@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sortie_api::config::Guard;
-use sortie_api::policy::{Action, EgressPolicy, OnUnavailable, Owner, PolicyName};
+use sortie_api::policy::{Action, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName};
 use sortie_api::workload::{Endpoint, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
 use super::{Planner, Tracked};
 use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Direct, Topology};
 use crate::compile::steering::Steering;
-use crate::compile::treatment::{Treatment, treatment};
+use crate::compile::treatment::{Treated, Treatment, treatment};
 use crate::compile::workload::Placement;
 use crate::diff::Steps;
 use crate::mark::Mark;
@@ -38,8 +38,9 @@ impl Planner {
             if let Some(tracked) = self.workloads.get_mut(&id) {
                 steps.replace(&tracked.placement, &placement);
                 tracked.policies = policies;
-                let before = std::mem::replace(&mut tracked.placement, placement);
+                let before = std::mem::replace(&mut tracked.placement, placement.clone());
                 self.release_sets(&before, steps);
+                self.drain(&before, &placement, steps);
             }
         }
     }
@@ -153,8 +154,11 @@ impl Planner {
         });
         let endpoints = endpoints.collect();
         if workload.kind == WorkloadKind::Process {
-            let uplink = |v6| Treatment::Direct {
-                uplink: self.direct_uplink(tracked, v6),
+            let uplink = |v6| Treated {
+                treatment: Treatment::Direct {
+                    uplink: self.direct_uplink(tracked, v6),
+                },
+                drain: None,
             };
             return Placement {
                 v4: uplink(false),
@@ -172,17 +176,13 @@ impl Planner {
     }
 
     /// The same set once in memory.
-    fn interned(&self, treatment: Treatment) -> Treatment {
-        match treatment {
-            Treatment::Set(set) => {
-                let known = self
-                    .sets
-                    .get(&set.check_chain())
-                    .map(|(known, _)| Arc::clone(known));
-                Treatment::Set(known.unwrap_or(set))
-            }
-            other => other,
+    fn interned(&self, mut treated: Treated) -> Treated {
+        if let Treatment::Set(set) = &mut treated.treatment
+            && let Some((known, _)) = self.sets.get(&set.check_chain())
+        {
+            *set = Arc::clone(known);
         }
+        treated
     }
 
     /// The endpoint without addresses that a later workload has.
@@ -290,9 +290,9 @@ impl Planner {
             for (name, chain) in set.chains() {
                 steps.add_chain(Family::Inet, name, chain);
             }
-            for address in set.egress_addresses() {
-                if self.leaves_as.hold(address) {
-                    let (name, chain) = leaves_as(address);
+            for leads in set.leads() {
+                if self.leaves_as.hold(leads) {
+                    let (name, chain) = leaves_as(leads);
                     steps.add_chain(Family::Inet, name, chain);
                 }
             }
@@ -322,9 +322,9 @@ impl Planner {
             for (name, _) in set.chains() {
                 steps.remove_chain(Family::Inet, name);
             }
-            for address in set.egress_addresses() {
-                if self.leaves_as.release(&address) {
-                    steps.remove_chain(Family::Inet, leaves_as(address).0);
+            for leads in set.leads() {
+                if self.leaves_as.release(&leads) {
+                    steps.remove_chain(Family::Inet, leaves_as(leads).0);
                 }
             }
         }
@@ -349,7 +349,7 @@ impl Addresses for Planner {
 fn sets(placement: &Placement) -> impl Iterator<Item = &Arc<PolicySet>> {
     [&placement.v4, &placement.v6]
         .into_iter()
-        .filter_map(|treatment| match treatment {
+        .filter_map(|treated| match &treated.treatment {
             Treatment::Set(set) => Some(set),
             _ => None,
         })
@@ -365,5 +365,6 @@ fn wrong_label(workload: &Workload) -> EgressPolicy {
         destinations: Vec::new(),
         action: Action::Deny,
         on_unavailable: OnUnavailable::Drop,
+        on_change: OnChange::Reset,
     }
 }

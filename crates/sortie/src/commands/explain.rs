@@ -40,10 +40,18 @@ fn as_text(answer: &Explanation) -> String {
         destination(answer),
         becomes(answer)
     );
-    let line = |name: &str, value: &str| format!("  {name:<8}{}\n", value.trim_end());
+    let line = |name: &str, value: &str| format!("  {name:<9}{}\n", value.trim_end());
     text.extend(answer.policy.as_ref().map(|policy| line("policy", policy)));
     text.extend(answer.route.as_ref().map(|route| line("route", route)));
     text += &line("because", &answer.reason);
+    let drains = answer.draining.iter();
+    text.extend(drains.map(|drain| {
+        let (address, left) = (drain.address, drain.seconds_left);
+        line(
+            "draining",
+            &format!("connections from before the change go on with {address} for {left} s"),
+        )
+    }));
     text.extend(answer.fix.as_ref().map(|fix| line("fix", fix)));
     if !answer.candidates.is_empty() {
         let rows = answer.candidates.iter().map(|considered| {

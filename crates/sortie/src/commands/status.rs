@@ -49,6 +49,7 @@ fn as_text(status: &Status) -> String {
         sections.push(workloads(&status.workloads));
     }
     sections.extend(status.workloads.iter().filter_map(why));
+    sections.extend(status.workloads.iter().filter_map(draining));
     if !status.addresses.is_empty() {
         sections.push(addresses(&status.addresses));
         let said = |fix| status.workloads.iter().any(|w| w.fix.as_ref() == Some(fix));
@@ -109,6 +110,18 @@ pub(super) fn addresses(addresses: &[AddressStatus]) -> String {
         ]
     });
     table(["ADDRESS", "INTERFACE", "UPLINK", "USABLE"], rows.collect())
+}
+
+fn draining(workload: &WorkloadStatus) -> Option<String> {
+    let drains = workload.draining.iter();
+    let drains: Vec<String> = drains
+        .map(|drain| format!("{} for {} s", drain.address, drain.seconds_left))
+        .collect();
+    let name = &workload.name;
+    (!drains.is_empty()).then(|| {
+        let drains = drains.join(", ");
+        format!("{name}: connections from before a change go on with {drains}\n")
+    })
 }
 
 fn why(workload: &WorkloadStatus) -> Option<String> {

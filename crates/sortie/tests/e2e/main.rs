@@ -9,6 +9,7 @@ mod agent;
 mod alone;
 mod article;
 mod boot;
+mod change;
 mod containers;
 mod destinations;
 mod doctor;

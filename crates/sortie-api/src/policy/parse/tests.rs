@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::policy::{
-    Action, Destination, Egress, EgressPolicy, OnUnavailable, Owner, PolicyName, PortRange,
-    Protocol, Selector,
+    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
+    PortRange, Protocol, Selector,
 };
 
 /// Every field of this version.
@@ -33,6 +33,7 @@ spec:
   action: Egress
   egress: {addresses: [192.168.20.10, 2001:db8::10]}
   onUnavailable: NodeAddress
+  onChange: {connections: Drain, drainSeconds: 45}
 "#;
 
 /// A file around a `spec`, whose lines begin in line 5 and column 3.
@@ -111,6 +112,7 @@ fn reads_every_field() {
             v6: Some("2001:db8::10".parse().unwrap()),
         }),
         on_unavailable: OnUnavailable::NodeAddress,
+        on_change: OnChange::Drain { seconds: 45 },
     };
     assert_eq!(policies, [expected]);
 }

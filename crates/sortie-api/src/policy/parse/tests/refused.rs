@@ -62,6 +62,12 @@ fn documents() {
     ]));
 }
 
+fn on_change(value: &str) -> String {
+    spec(&format!(
+        "action: Egress\negress: {{addresses: [203.0.113.11]}}\nonChange: {value}"
+    ))
+}
+
 #[test]
 fn specs() {
     insta::assert_snapshot!(told(&[
@@ -73,7 +79,7 @@ fn specs() {
         ("field in capitals", bypass("Priority: 1")),
         (
             "later fields",
-            bypass("onChange: {connections: Drain}\nenforcement: Audit\nonlyTheseHosts: true"),
+            bypass("enforcement: Audit\nonlyTheseHosts: true"),
         ),
         (
             "later egress fields",
@@ -114,6 +120,32 @@ fn specs() {
             spec(
                 "action: Egress\negress: {addresses: [203.0.113.11]}\nonUnavailable: node-address",
             ),
+        ),
+        (
+            "Bypass with onChange",
+            bypass("onChange: {connections: Drain}"),
+        ),
+        (
+            "onChange without connections",
+            on_change("{drainSeconds: 10}"),
+        ),
+        ("onChange Keep", on_change("{connections: Keep}")),
+        ("onChange as one word", on_change("Drain")),
+        (
+            "drainSeconds with Reset",
+            on_change("{connections: Reset, drainSeconds: 10}"),
+        ),
+        (
+            "drainSeconds below",
+            on_change("{connections: Drain, drainSeconds: 0}"),
+        ),
+        (
+            "drainSeconds above",
+            on_change("{connections: Drain, drainSeconds: 3601}"),
+        ),
+        (
+            "drainSeconds with a unit",
+            on_change("{connections: Drain, drainSeconds: 30s}"),
         ),
     ]));
 }

@@ -1,0 +1,260 @@
+//! Answered flows that go on with a former address for a while.
+//!
+//! Two elements of the kernel stand for each drain. The one in `draining` lets its packets pass and
+//! goes by the kernel's own clock, whether an agent runs or not. The one in `drains` has no time:
+//! it says which flows must be ended, and is there until that is done.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sortie_api::workload::{IfIndex, MacAddress};
+
+use super::Planner;
+use crate::compile::treatment::Treatment;
+use crate::compile::workload::{Element, Placement, named};
+use crate::diff::Steps;
+use crate::flow::Keep;
+use crate::nft::key::Key;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name};
+use crate::op::Op;
+use crate::resolve::Addresses;
+use crate::state::Observed;
+
+/// A workload's own address and a former egress address of it.
+pub(super) type Former = (IpAddr, IpAddr);
+
+/// How old flows of a workload's address go on with a former egress address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Drain {
+    /// The former address's uplink when it was one.
+    uplink: IfIndex,
+    /// Whose flows they are: who gets the workload's address later inherits nothing.
+    binding: (IfIndex, MacAddress),
+    /// On the clock of [`Planner::at`].
+    until: Duration,
+}
+
+impl Planner {
+    /// Time passes: drains end. `now` counts from any point and never goes back.
+    pub fn at(&mut self, now: Duration) -> Vec<Op> {
+        self.now = self.now.max(now);
+        if self.next_drain_end().is_none_or(|end| end > self.now) {
+            return Vec::new();
+        }
+        let mut steps = Steps::default();
+        let now = self.now;
+        self.drop_drains(&mut steps, |_, drain| drain.until <= now);
+        steps.into_ops()
+    }
+
+    /// When the next drain ends, on the clock of [`Planner::at`].
+    pub fn next_drain_end(&self) -> Option<Duration> {
+        self.drains.values().map(|drain| drain.until).min()
+    }
+
+    /// The former addresses that flows from one of a workload's addresses go on with, each with
+    /// how long still.
+    pub fn draining(&self, source: IpAddr) -> impl Iterator<Item = (IpAddr, Duration)> {
+        let of_source = self.drains.range(former_addresses(source));
+        of_source.map(|((_, address), drain)| (*address, drain.until.saturating_sub(self.now)))
+    }
+
+    /// Takes over the drains that a former agent left, where they still make sense: to be called
+    /// before [`Planner::adopt`] with the same.
+    pub fn inherit(&mut self, observed: &Observed) {
+        let Some(inet) = observed.tables.get(&Family::Inet) else {
+            return;
+        };
+        for (drains, draining) in [("drains4", "draining4"), ("drains6", "draining6")] {
+            for key in inet.sets.get(drains).into_iter().flat_map(|set| set.keys()) {
+                let Some((source, address, uplink)) = key.drain_parts() else {
+                    continue;
+                };
+                let left = inet.sets.get(draining).and_then(|set| set.get(key));
+                let left = match left {
+                    Some(Data::For(left)) => *left,
+                    _ => Duration::ZERO,
+                };
+                let Some(binding) = self.drain_binding(source, address) else {
+                    continue;
+                };
+                if !is_bound(observed, source, binding) {
+                    continue;
+                }
+                let until = self.now + left;
+                let drain = Drain {
+                    uplink,
+                    binding,
+                    until,
+                };
+                self.drains.entry((source, address)).or_insert(drain);
+            }
+        }
+    }
+
+    /// What flows from an address of a placed workload may stay now.
+    pub(crate) fn keep(&self, source: IpAddr) -> Keep {
+        let treatment = self.holder(source).map(|tracked| {
+            let placement = &tracked.placement;
+            placement.of_family(source.is_ipv6())
+        });
+        let mut keep = treatment.map_or_else(Keep::default, Keep::treated);
+        keep.draining = self.draining(source).map(|(address, _)| address).collect();
+        keep
+    }
+
+    /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
+    /// 1. Where the policies that decide now drain, flows with the addresses of before go on, if
+    ///    all leave by one uplink.
+    /// 2. Where they do not, or nothing is decided, earlier drains end too.
+    pub(super) fn drain(&mut self, before: &Placement, after: &Placement, steps: &mut Steps) {
+        for (endpoint, _) in &after.endpoints {
+            for source in &endpoint.addresses {
+                let v6 = source.is_ipv6();
+                let (old, new) = (before.of_family(v6), after.treated(v6));
+                let same_port = before
+                    .endpoint_of(*source)
+                    .is_some_and(|was| (was.port, was.mac) == (endpoint.port, endpoint.mac));
+                if *old == new.treatment || !same_port {
+                    continue;
+                }
+                let decided = matches!(
+                    new.treatment,
+                    Treatment::Translate { .. } | Treatment::Set(_)
+                );
+                if old.gives_the_same(&new.treatment) {
+                    steps.keep(*source, self.keep(*source));
+                    continue;
+                }
+                let time = new.drain.filter(|_| decided);
+                let current = |address: &IpAddr| matches!(&new.treatment, Treatment::Translate { address: new, .. } if new == address);
+                self.drop_drains(steps, |(of, address), _| {
+                    of == source && (time.is_none() || current(address))
+                });
+                // Packets are steered by what new flows get: old ones cannot leave elsewhere.
+                let now = new.treatment.egress_addresses();
+                let steered_alike = |address: &IpAddr| {
+                    let uplink = self.uplink(*address);
+                    now.iter().all(|new| self.uplink(*new) == uplink)
+                };
+                let former: Vec<IpAddr> = old
+                    .egress_addresses()
+                    .into_iter()
+                    .filter(|address| !current(address) && steered_alike(address))
+                    .collect();
+                for address in &former {
+                    if let Some(time) = time {
+                        let binding = (endpoint.port, endpoint.mac);
+                        self.start_drain((*source, *address), binding, time, steps);
+                    }
+                }
+                steps.keep(*source, self.keep(*source));
+            }
+        }
+    }
+
+    /// Whoever has the address of a drain now is not who had it then, or is not translated.
+    pub(super) fn drop_foreign_drains(&mut self, steps: &mut Steps) {
+        let foreign: BTreeSet<Former> = self
+            .drains
+            .iter()
+            .filter(|((source, address), drain)| {
+                self.drain_binding(*source, *address) != Some(drain.binding)
+            })
+            .map(|(former, _)| *former)
+            .collect();
+        self.drop_drains(steps, |former, _| foreign.contains(former));
+    }
+
+    /// The elements of all drains.
+    pub(super) fn drain_elements(&self) -> impl Iterator<Item = Element> {
+        let all = self.drains.iter();
+        all.flat_map(|(former, drain)| elements(*former, drain, self.now))
+    }
+
+    /// The port and MAC of the workload whose flows may go on with a former address; none where
+    /// its policies have no place for it.
+    fn drain_binding(&self, source: IpAddr, address: IpAddr) -> Option<(IfIndex, MacAddress)> {
+        let placement = &self.holder(source)?.placement;
+        let treated = placement.treated(source.is_ipv6());
+        treated.drain?;
+        match &treated.treatment {
+            Treatment::Translate { address: now, .. } if *now != address => {}
+            Treatment::Set(_) => {}
+            _ => return None,
+        }
+        let endpoint = placement.endpoint_of(source)?;
+        Some((endpoint.port, endpoint.mac))
+    }
+
+    fn start_drain(
+        &mut self,
+        former: Former,
+        binding: (IfIndex, MacAddress),
+        time: Duration,
+        steps: &mut Steps,
+    ) {
+        // From an address that is not there nothing leaves anyway.
+        let Some(uplink) = self.uplink(former.1).filter(|_| self.usable(former.1)) else {
+            return;
+        };
+        self.drop_drains(steps, |other, _| *other == former);
+        let drain = Drain {
+            uplink,
+            binding,
+            until: self.now + time,
+        };
+        steps.add_elements(elements(former, &drain, self.now));
+        self.drains.insert(former, drain);
+    }
+
+    fn drop_drains(&mut self, steps: &mut Steps, ends: impl Fn(&Former, &Drain) -> bool) {
+        let ended: Vec<_> = self
+            .drains
+            .extract_if(.., |former, drain| ends(former, drain))
+            .collect();
+        for (former, drain) in &ended {
+            steps.remove_elements(elements(*former, drain, self.now));
+        }
+        for ((source, _), _) in ended {
+            steps.keep(source, self.keep(source));
+        }
+    }
+}
+
+fn former_addresses(source: IpAddr) -> std::ops::RangeInclusive<Former> {
+    let (lowest, highest): (IpAddr, IpAddr) = if source.is_ipv6() {
+        ([0; 16].into(), [u8::MAX; 16].into())
+    } else {
+        ([0; 4].into(), [u8::MAX; 4].into())
+    };
+    (source, lowest)..=(source, highest)
+}
+
+fn elements((source, address): Former, drain: &Drain, now: Duration) -> [Element; 2] {
+    let key = Key::from(source).ip(address).interface(drain.uplink);
+    let left = drain.until.saturating_sub(now);
+    let element = |set, data| (Family::Inet, set, key, data);
+    [
+        element(named!("drains", source), Data::None),
+        element(named!("draining", source), Data::For(left)),
+    ]
+}
+
+/// Whether the kernel already binds the address to this port and MAC.
+fn is_bound(observed: &Observed, source: IpAddr, (port, mac): (IfIndex, MacAddress)) -> bool {
+    let key = Key::new().interface(port).mac(mac).ip(source);
+    let bound = named!("bound", source);
+    let mut tables = observed.tables.values();
+    tables.any(|table| {
+        table
+            .sets
+            .get(&bound)
+            .is_some_and(|set| set.contains_key(&key))
+    })
+}
+
+#[cfg(test)]
+mod tests;
