@@ -223,6 +223,18 @@ fn the_first_word_is_a_snapshot_with_what_events_told_meanwhile() {
     assert_eq!(said(&mut desk), ["=new,web"]);
 }
 
+/// A new agent hears again of what started just before it.
+#[test]
+fn a_start_that_is_told_again_takes_nothing_out_of_the_first_snapshot() {
+    let mut desk = Desk::default();
+    desk.begin_survey();
+    desk.act(started("web"));
+    desk.surveyed(survey(vec![seen("web", 7)]));
+    assert_eq!(said(&mut desk), ["=web"]);
+    desk.looked("web", Ok(Some(seen("web", 7))));
+    assert_eq!(said(&mut desk), NOTHING);
+}
+
 #[test]
 fn a_later_survey_speaks_only_of_what_no_event_told() {
     let mut desk = desk(vec![seen("web", 7)]);
