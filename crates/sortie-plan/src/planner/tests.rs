@@ -545,6 +545,30 @@ fn golden_destinations_with_ports_and_exceptions() {
     insta::assert_snapshot!(ruleset(&planner));
 }
 
+/// Only tables that end with their process mark what the guard lets through, and only what is direct.
+#[test]
+fn a_gated_guard_marks_what_it_lets_through() {
+    let marking = |gated| {
+        let environment = Environment {
+            gated,
+            ..environment(&[], Guard::Networks)
+        };
+        let inet = Planner::new(environment).desired().tables[&Family::Inet].clone();
+        let rules = text::rules(&inet.chains["guard"].rules);
+        let marking = rules.lines().filter(|rule| rule.contains("meta mark set"));
+        marking.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(marking(false).is_empty());
+    let pass = "meta mark set meta mark & 0xffffffef | 0x000000e0 accept";
+    assert_eq!(
+        marking(true),
+        [
+            format!("ip saddr . oif @direct4 {pass}"),
+            format!("ip6 saddr . oif @direct6 {pass}"),
+        ]
+    );
+}
+
 #[test]
 fn one_more_workload_touches_only_its_own_elements() {
     let mut planner = planner_with(
