@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::api::Removed;
 use crate::core::{Attachments, Core, Event, Handle, NetworkNotes};
+use crate::metrics::{self, Metrics};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, lock, proof, server, standing};
 
@@ -146,6 +147,7 @@ fn agent(
     let engine = DockerConfig {
         socket: config.docker.socket.clone(),
     };
+    let listen = config.metrics.listen;
     let attachments = Attachments::load(&notes(&options.socket));
     let networks = NetworkNotes::load(&options.state);
     if let Err(error) = standing::keep(&options.state, &config) {
@@ -160,6 +162,12 @@ fn agent(
         networks,
     )?;
     core.missing = missing;
+    if let Some(address) = listen {
+        let metrics = Metrics::default();
+        let listener = runtime.block_on(metrics::bind(address))?;
+        runtime.spawn(metrics::serve(listener, metrics.clone()));
+        core.tell_to(metrics);
+    }
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
     let sources = handle.clone();
     let (ended, ending) = oneshot::channel::<()>();

@@ -135,6 +135,27 @@ pub struct AddressStatus {
     /// The line that makes it so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// Its source ports towards the destination that most are used for; none while nothing uses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_ports: Option<SourcePorts>,
+}
+
+/// Source ports of an egress address that are in use towards one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcePorts {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The destination.
+    pub destination: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Ports in use.
+    pub used: u32,
+    /// As many as there are.
+    pub of: u32,
+    /// Whether they may soon be used up: from 80 % on.
+    pub scarce: bool,
 }
 
 /// Something that needs attention.

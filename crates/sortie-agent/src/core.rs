@@ -5,8 +5,10 @@ mod attach;
 mod engine;
 mod explain;
 mod manager;
+mod metrics;
 mod networks;
 mod policy;
+mod ports;
 mod report;
 mod starting;
 mod tables;
@@ -32,8 +34,10 @@ use crate::Error;
 use crate::api;
 use crate::host::environment;
 use crate::policies::PolicyFolder;
+use crate::source_ports::{self, SourcePorts};
 
 use manager::Manager;
+use metrics::{Counts, Telling};
 
 pub use attach::{Attachments, remove_everything};
 pub use networks::NetworkNotes;
@@ -62,6 +66,8 @@ pub enum Event {
     Flow(nfnetlink::conntrack::Event),
     /// A packet was dropped.
     Dropped(nfnetlink::log::Packet),
+    /// The source ports of all flows there are.
+    PortsListed(Vec<source_ports::Port>),
     /// Reports of flows or drops were lost.
     ProofLost,
     /// Somebody else changed our tables: [`Handle::tables_touched`] has noted it.
@@ -158,9 +164,10 @@ pub struct Core {
     pub(crate) missing: Vec<Feature>,
     flows: VecDeque<api::Flow>,
     drops: VecDeque<api::Drop>,
-    leaks: u64,
-    /// How often reports of flows or drops were lost.
-    proof_losses: u64,
+    counts: Counts,
+    telling: Option<Telling>,
+    /// Source ports that flows use.
+    ports: SourcePorts,
     /// How often somebody else changed our tables.
     foreign_changes: u64,
     /// Our tables are not what we made: they are to be made anew, whatever they look like.
@@ -219,8 +226,9 @@ impl Core {
             missing: Vec::new(),
             flows: VecDeque::new(),
             drops: VecDeque::new(),
-            leaks: 0,
-            proof_losses: 0,
+            counts: Counts::default(),
+            telling: None,
+            ports: SourcePorts::default(),
             foreign_changes: 0,
             distrusted: false,
             failing: None,
@@ -277,10 +285,17 @@ impl Core {
         let drain = self.planner.next_drain_end();
         let drain = drain.map(|end| self.started + end);
         let starting = self.starting_due();
-        [self.host_due, failing, manager, starting, drain]
-            .into_iter()
-            .flatten()
-            .fold(self.drift_due, Instant::min)
+        [
+            self.host_due,
+            failing,
+            manager,
+            starting,
+            drain,
+            self.sample_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.drift_due, Instant::min)
     }
 
     fn react(&mut self, event: Event) {
@@ -293,7 +308,8 @@ impl Core {
             Event::PoliciesChanged => self.reload_policies(),
             Event::Flow(event) => self.flow_seen(&event),
             Event::Dropped(packet) => self.drop_seen(&packet),
-            Event::ProofLost => self.proof_losses += 1,
+            Event::PortsListed(ports) => self.ports.replace(ports),
+            Event::ProofLost => self.counts.proof_losses += 1,
             // A word to wake up for: the loop looks.
             Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
@@ -323,6 +339,7 @@ impl Core {
             self.repair_network();
         }
         self.tell_manager(now);
+        self.tell_metrics(now);
     }
 
     /// Old flows whose time is over end.
@@ -362,7 +379,7 @@ impl Core {
         } else {
             self.planner.missing(&observed)
         };
-        match self.kernel.apply(&ops) {
+        match self.timed(&ops) {
             Ok(()) => {
                 self.distrusted = false;
                 if self.failing.take().is_some() {
@@ -378,7 +395,7 @@ impl Core {
         if ops.is_empty() {
             return;
         }
-        if let Err(error) = self.kernel.apply(ops) {
+        if let Err(error) = self.timed(ops) {
             tracing::warn!(%error, "a step failed; comparing everything");
             self.converge();
         }
@@ -395,6 +412,7 @@ impl Core {
                     steps = ops.len(),
                     "routes, rules or settings of ours were changed; repairing"
                 );
+                self.counts.repairs += 1;
                 self.apply(&ops);
             }
             Err(error) => self.failed(&error.to_string()),
@@ -432,8 +450,23 @@ impl Core {
         self.drops.iter().cloned().collect()
     }
 
-    pub(crate) fn count_leak(&mut self) {
-        self.leaks += 1;
+    /// A flow with this source port began or ended.
+    pub(crate) fn source_port(&mut self, port: source_ports::Port, began: bool) {
+        if began {
+            self.ports.add(port);
+        } else {
+            self.ports.remove(port);
+        }
+    }
+
+    /// A flow of a managed workload began.
+    pub(crate) fn count_flow(&mut self, verdict: &str) {
+        let count = match verdict {
+            "right" => &mut self.counts.right,
+            "leak" => &mut self.counts.leaks,
+            _ => &mut self.counts.any,
+        };
+        *count += 1;
     }
 
     pub(crate) fn remember_flow(&mut self, flow: api::Flow) {

@@ -1,8 +1,10 @@
 //! `sortie doctor`: the kernel as this process sees it, what a running agent says, and what is
 //! not right in both.
 
+use std::net::SocketAddr;
+
 use sortie_kernel::survey;
-use sortie_plan::doctor::facts::{Agent, Egress};
+use sortie_plan::doctor::facts::{Agent, Egress, Scarce};
 use sortie_plan::doctor::findings;
 
 pub use sortie_plan::doctor::{Finding, Severity};
@@ -43,6 +45,17 @@ fn agent(status: Status) -> Agent {
                 address: address.address,
                 uplink: address.uplink,
                 fix: address.fix,
+                scarce: address
+                    .source_ports
+                    .filter(|ports| ports.scarce)
+                    .map(|ports| {
+                        let to = SocketAddr::new(ports.destination, ports.port);
+                        Scarce {
+                            towards: format!("{to}/{}", ports.protocol),
+                            used: ports.used,
+                            of: ports.of,
+                        }
+                    }),
             })
             .collect(),
     }

@@ -1,6 +1,7 @@
 //! What can go wrong in the agent as a whole.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the agent cannot run, or cannot do what it was asked.
@@ -48,6 +49,16 @@ pub enum Error {
         what: &'static str,
         /// Why.
         source: nfnetlink::Error,
+    },
+    /// The address for metrics.
+    #[error(
+        "cannot listen on {address} for metrics: {source}; write another `metrics.listen` into the agent's configuration"
+    )]
+    Metrics {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
     },
     /// The engine's source.
     #[error(transparent)]

@@ -9,8 +9,10 @@
 //! - [`standing`]: what still stands while the agent is away.
 //! - [`runtime`]: the OCI runtime that holds a container's start until its decision is in force.
 //! - [`proof`]: flows and drops as the kernel reports them, with the workload each belongs to.
+//! - [`source_ports`]: how many of an egress address's source ports are used.
 //! - [`server`]: the admin API; [`api`] has its shapes, [`client`] is its caller's side.
 //! - [`doctor`]: what on the host is in the way, with or without an agent.
+//! - [`metrics`]: the same for Prometheus.
 //! - [`verify`]: connections from inside workloads, by [`probe`], to an observer such as [`observe`].
 
 pub mod agent;
@@ -23,6 +25,7 @@ pub mod foreground;
 pub mod holder;
 pub mod host;
 mod lock;
+pub mod metrics;
 pub mod observe;
 pub mod policies;
 pub mod probe;
@@ -30,6 +33,7 @@ mod process;
 pub mod proof;
 pub mod runtime;
 pub mod server;
+pub mod source_ports;
 pub mod standing;
 mod systemd;
 pub mod verify;

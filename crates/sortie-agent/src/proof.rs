@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use nfnetlink::Notice;
-use nfnetlink::conntrack::{self, Conntrack, Groups, Ports};
+use nfnetlink::conntrack::{self, Conntrack, Filter, Groups, Ports};
+use nfnetlink::{Notice, Socket};
 use sortie_api::workload::IfIndex;
 use sortie_kernel::flows;
 use sortie_kernel::probe::Feature;
@@ -19,6 +19,7 @@ use sortie_plan::reason::{LOG_GROUP, Reason};
 use crate::Error;
 use crate::api;
 use crate::core::{Core, Event, Handle};
+use crate::source_ports;
 
 /// How long a reader waits before it looks whether anybody still listens.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,15 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Starts the readers that the kernel has something for, in the calling thread's network
 /// namespace; they end with the core.
 pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
-    let failed = |what| move |source| Error::Listen { what, source };
     if !missing.contains(&Feature::ConntrackEvents) {
-        let groups = Groups::NEW | Groups::DESTROY;
-        let mut flows = conntrack::listen(groups).map_err(failed("conntrack's events"))?;
-        read("flows", handle, move || {
-            flows
-                .next(PATIENCE)
-                .map(|notice| notice.map(|n| event(n, Event::Flow)))
-        })?;
+        read("flows", handle, flows()?)?;
     }
     if !missing.contains(&Feature::Nflog) {
         let log = nfnetlink::log::Config::new(LOG_GROUP);
@@ -46,6 +40,36 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+fn failed(what: &'static str) -> impl FnOnce(nfnetlink::Error) -> Error {
+    move |source| Error::Listen { what, source }
+}
+
+/// Flows as they begin and end. First, and after reports were lost, those that there are: what is
+/// reported while they are listed comes after them.
+fn flows() -> Result<impl FnMut() -> Result<Option<Event>, nfnetlink::Error>, Error> {
+    let groups = Groups::NEW | Groups::DESTROY;
+    let mut flows = conntrack::listen(groups).map_err(failed("conntrack's events"))?;
+    let mut socket = Socket::open().map_err(failed("conntrack"))?;
+    let mut listed = false;
+    Ok(move || {
+        if !std::mem::replace(&mut listed, true) {
+            return list(&mut socket).map(Some);
+        }
+        let notice = flows.next(PATIENCE)?;
+        listed = !matches!(notice, Some(Notice::Lost));
+        Ok(notice.map(|notice| event(notice, Event::Flow)))
+    })
+}
+
+/// The source ports of all flows there are.
+fn list(socket: &mut Socket) -> Result<Event, nfnetlink::Error> {
+    let mut ports = Vec::new();
+    socket.stream_conntracks(&Filter::all(), |entry| {
+        ports.extend(source_ports::port(&entry));
+    })?;
+    Ok(Event::PortsListed(ports))
 }
 
 fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {
@@ -92,12 +116,17 @@ impl Core {
             conntrack::Event::Destroy(entry) => ("end", entry),
             conntrack::Event::Update(_) => return,
         };
+        if let Some(port) = source_ports::port(entry) {
+            self.source_port(port, name == "new");
+        }
         let Some(flow) = self.flow(name, entry) else {
             return;
         };
         if flow.verdict == "leak" && name == "new" {
             tracing::error!(workload = flow.workload, to = %flow.to, expected = ?flow.expected, actual = %flow.actual, "leak");
-            self.count_leak();
+        }
+        if name == "new" {
+            self.count_flow(&flow.verdict);
         }
         self.remember_flow(flow);
     }

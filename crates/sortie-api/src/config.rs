@@ -1,7 +1,7 @@
 //! The agent's configuration: `/etc/sortie/agent.yaml`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -23,6 +23,7 @@ const CONFIG: Names = Names {
         "uplinks",
         "localRanges",
         "docker",
+        "metrics",
     ],
     later: &["inbound", "markMask"],
 };
@@ -32,6 +33,11 @@ const UPLINK: Names = Names {
 };
 const DOCKER: Names = Names {
     known: &["socket"],
+    later: &[],
+};
+
+const METRICS: Names = Names {
+    known: &["listen"],
     later: &[],
 };
 
@@ -53,6 +59,8 @@ pub struct AgentConfig {
     pub local_ranges: Vec<IpNet>,
     /// The engine.
     pub docker: Docker,
+    /// For Prometheus.
+    pub metrics: Metrics,
 }
 
 /// `guard`.
@@ -93,6 +101,14 @@ pub struct Uplink {
 pub struct Docker {
     /// The engine's Unix socket.
     pub socket: PathBuf,
+}
+
+/// `metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Where scrapes are answered; nowhere by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for Docker {
@@ -173,6 +189,12 @@ impl AgentConfig {
         {
             self.docker.socket = socket;
         }
+        if let Some(entry) = fields.get("metrics")
+            && let Some(fields) = reader.fields(&entry.value, Some(entry.key_span), METRICS)
+            && let Some(entry) = fields.get("listen")
+        {
+            self.metrics.listen = listen(reader, entry);
+        }
     }
 }
 
@@ -244,6 +266,19 @@ fn local_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {
         );
     }
     ranges
+}
+
+fn listen(reader: &mut Reader<'_>, entry: &Entry) -> Option<SocketAddr> {
+    let text = reader.text(&entry.value)?;
+    match text.text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => return Some(address),
+        _ => {
+            let message = format!("{} is no address with a port", quoted(text.text));
+            let help = "write one such as `listen: 127.0.0.1:9469`";
+            reader.report(text.span, Fault::new(message, help));
+        }
+    }
+    None
 }
 
 fn socket(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {

@@ -58,6 +58,7 @@ const CHECKS: &[Check] = &[
     address::missing,
     address::duplicate,
     address::selectable,
+    address::ports,
     others::translation,
     others::forward,
     others::marks,

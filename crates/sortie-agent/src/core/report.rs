@@ -1,7 +1,7 @@
 //! What the agent tells of itself: status and policies.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sortie_api::policy::{Action, EgressPolicy};
 use sortie_api::workload::WorkloadKind;
@@ -49,7 +49,7 @@ impl Core {
             addresses: self.addresses(),
             problems: self.problems(),
             drops: self.drop_counts()?,
-            leaks: self.leaks,
+            leaks: self.counts.leaks,
         })
     }
 
@@ -153,6 +153,7 @@ impl Core {
 
     fn addresses(&self) -> Vec<AddressStatus> {
         let environment = self.planner.environment();
+        let mut ports = self.busiest_ports();
         let status = |address: IpAddr| {
             let unusable = self.planner.unusable(address);
             AddressStatus {
@@ -167,12 +168,13 @@ impl Core {
                     .map(|uplink| environment.name_of(uplink)),
                 usable: unusable.is_none(),
                 fix: unusable.map(|unusable| unusable.fix),
+                source_ports: ports.remove(&address),
             }
         };
         self.planner.egress_addresses().map(status).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut add = |object: &str, message: String| {
             problems.push(Problem {
@@ -221,7 +223,17 @@ impl Core {
                 ),
             );
         }
-        if self.proof_losses > 0 {
+        for (address, ports) in self.scarce_ports() {
+            let to = SocketAddr::new(ports.destination, ports.port);
+            add(
+                &address.to_string(),
+                format!(
+                    "{} of its {} source ports towards {to}/{} are in use; when there are no more, new connections there are dropped: give some workloads another address, or let them reuse connections",
+                    ports.used, ports.of, ports.protocol
+                ),
+            );
+        }
+        if self.counts.proof_losses > 0 {
             add(
                 "proof",
                 "reports of flows or drops were lost: more came than could be read".to_owned(),
@@ -247,23 +259,30 @@ impl Core {
         Ok(dropped)
     }
 
-    fn drop_counts(&mut self) -> Result<Vec<DropCount>, Error> {
+    /// Every reason, those without drops among them.
+    pub(super) fn packets_by_reason(&mut self) -> Result<Vec<(&'static str, u64)>, Error> {
         let mut packets: BTreeMap<String, u64> = BTreeMap::new();
         for family in Family::ALL {
             for (name, count) in self.kernel.named_counts(family)? {
                 *packets.entry(name).or_default() += count.packets;
             }
         }
-        let counts = Reason::ALL.into_iter().filter_map(|reason| {
-            let packets = packets
-                .get(reason.name())
-                .copied()
-                .filter(|packets| *packets > 0)?;
-            Some(DropCount {
-                reason: reason.name().to_owned(),
-                meaning: reason.advice().to_owned(),
-                packets,
-            })
+        let counts = Reason::ALL.into_iter().map(|reason| {
+            let packets = packets.get(reason.name()).copied();
+            (reason.name(), packets.unwrap_or_default())
+        });
+        Ok(counts.collect())
+    }
+
+    fn drop_counts(&mut self) -> Result<Vec<DropCount>, Error> {
+        let counts = self.packets_by_reason()?.into_iter();
+        let counts = counts.filter(|(_, packets)| *packets > 0);
+        let counts = counts.map(|(name, packets)| DropCount {
+            reason: name.to_owned(),
+            meaning: Reason::from_name(name)
+                .map_or("", Reason::advice)
+                .to_owned(),
+            packets,
         });
         Ok(counts.collect())
     }
@@ -309,7 +328,7 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
 /// 1. What cannot be managed is an error only where somebody wants it managed.
 /// 2. A label that is wrong is an error; nothing leaves.
 /// 3. An egress address that cannot be used blocks; a family without one is told.
-fn standing(
+pub(super) fn standing(
     planner: &Planner,
     tracked: &Tracked,
 ) -> (WorkloadState, Option<String>, Option<String>) {

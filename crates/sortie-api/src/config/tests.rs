@@ -30,6 +30,7 @@ uplinks:
 - interface: eth1
 localRanges: [10.0.0.0/8, 'fd00::/8']
 docker: {socket: /run/docker.sock}
+metrics: {listen: '127.0.0.1:9469'}
 ";
     let config = AgentConfig::parse("agent.yaml", text).unwrap();
     let expected = AgentConfig {
@@ -51,6 +52,9 @@ docker: {socket: /run/docker.sock}
         local_ranges: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
         docker: super::Docker {
             socket: "/run/docker.sock".into(),
+        },
+        metrics: super::Metrics {
+            listen: Some("127.0.0.1:9469".parse().unwrap()),
         },
         ..AgentConfig::default()
     };
@@ -92,6 +96,9 @@ fn refuses_bad_files_with_place_and_remedy() {
         "docker: {socket: 'unix:///run/docker.sock'}\n",
         "docker: {socket: 'tcp://192.0.2.1'}\n",
         "docker: {host: 192.0.2.1}\n",
+        "metrics: true\n",
+        "metrics: {listen: 9469}\n",
+        "metrics: {listen: localhost:9469, port: 1}\n",
         "guard: All\n---\nguard: Networks\n",
         "- guard\n",
     ];

@@ -102,6 +102,26 @@ pub(super) fn selectable(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
+pub(super) fn ports(facts: &Facts, findings: &mut Vec<Finding>) {
+    for egress in facts.egress() {
+        if let Some(scarce) = &egress.scarce {
+            findings.push(Finding {
+                name: "ports-scarce",
+                severity: Severity::Warning,
+                object: egress.address.to_string(),
+                why: format!(
+                    "{} of its {} source ports towards {} are in use; when there are no more, new connections there are dropped",
+                    scarce.used, scarce.of, scarce.towards
+                ),
+                fix: format!(
+                    "ip addr add OTHER_ADDRESS dev {}; write it into the policies of some of the workloads",
+                    egress.uplink.as_deref().unwrap_or("UPLINK")
+                ),
+            });
+        }
+    }
+}
+
 fn deprecate(address: IpAddr, prefix: u8, interface: &str) -> String {
     format!("ip addr change {address}/{prefix} dev {interface} preferred_lft 0")
 }

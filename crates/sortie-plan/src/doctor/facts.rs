@@ -179,6 +179,19 @@ pub struct Egress {
     pub uplink: Option<String>,
     /// The line that makes it usable, while it is not.
     pub fix: Option<String>,
+    /// Its source ports, when they may soon be used up.
+    pub scarce: Option<Scarce>,
+}
+
+/// Source ports towards one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scarce {
+    /// `ADDRESS:PORT/PROTOCOL`.
+    pub towards: String,
+    /// Ports in use.
+    pub used: u32,
+    /// As many as there are.
+    pub of: u32,
 }
 
 impl Facts {

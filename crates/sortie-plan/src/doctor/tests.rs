@@ -30,6 +30,7 @@ fn egress(text: &str, uplink: &str) -> Egress {
         address: ip(text),
         uplink: Some(uplink.to_owned()),
         fix: None,
+        scarce: None,
     }
 }
 
@@ -286,6 +287,18 @@ fn an_address_that_others_could_choose() {
         fix,
         "ip route change default via 203.0.113.1 dev eth0 metric 0 src HOST_ADDRESS"
     );
+}
+
+#[test]
+fn source_ports_that_run_out() {
+    let mut facts = healthy();
+    of_agent(&mut facts).1[0].scarce = Some(Scarce {
+        towards: "198.51.100.9:443/tcp".to_owned(),
+        used: 60_000,
+        of: 64_512,
+    });
+    assert_eq!(only(&facts).0, "ports-scarce 203.0.113.11");
+    assert_eq!(findings(&facts)[0].severity, Severity::Warning);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use sortie_agent::api::{AddressStatus, Status, WorkloadState, WorkloadStatus};
 use sortie_agent::client::Client;
 
+use super::addresses::with_port;
 use crate::error::CliError;
 use crate::output::{Output, dash, list, table};
 
@@ -58,6 +59,20 @@ fn as_text(status: &Status) -> String {
             let fix = a.fix.as_ref().filter(|fix| !said(fix))?;
             Some(format!("{} cannot be used\n  fix: {fix}\n", a.address))
         }));
+    }
+    let scarce = status.addresses.iter().filter_map(|address| {
+        let ports = address.source_ports.as_ref().filter(|ports| ports.scarce)?;
+        let to = with_port(ports.destination, Some(ports.port));
+        Some([
+            address.address.to_string(),
+            format!("{to}/{}", ports.protocol),
+            ports.used.to_string(),
+            ports.of.to_string(),
+        ])
+    });
+    let scarce: Vec<_> = scarce.collect();
+    if !scarce.is_empty() {
+        sections.push(table(["SOURCE PORTS OF", "TOWARDS", "USED", "OF"], scarce));
     }
     if !status.problems.is_empty() {
         let rows = status.problems.iter();
