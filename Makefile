@@ -32,9 +32,20 @@ build:
 	cargo build --locked --release -p sortie
 	@echo "built $(SORTIE)"
 
-# Takes cargo-fuzz and a nightly toolchain.
+# Any bytes for the netlink decoder, any text for the parsers, FUZZ_SECONDS each. The pinned stable
+# toolchain can do it: the flags are those that cargo-fuzz gives, without a sanitizer, which only
+# nightly has; decoders and parsers have no unsafe code that it would watch. Takes a C++ compiler.
+FUZZ_TARGETS := netlink_decode policy_parse
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_DIR := target/$(TRIPLE)/release
 fuzz:
-	cd fuzz && cargo +nightly fuzz run netlink_decode -- -max_total_time=$(FUZZ_SECONDS)
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --target $(TRIPLE) --target-dir target
+	cd fuzz && for target in $(FUZZ_TARGETS); do \
+		mkdir -p corpus/$$target && \
+		$(FUZZ_DIR)/$$target corpus/$$target seeds/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 # N containers while everything around them is killed and changed: every frame on the uplink is read.
 # SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20 or 29 and

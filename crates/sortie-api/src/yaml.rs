@@ -344,7 +344,10 @@ fn syntax(text: &str, error: &ScanError) -> (Span, Fault) {
         .byte_offset()
         .unwrap_or_default()
         .min(text.len());
-    let span = Span { offset, len: 1 };
+    // Nothing is at the end of the text.
+    let character = text.get(offset..).and_then(|rest| rest.chars().next());
+    let len = character.map_or(0, char::len_utf8);
+    let span = Span { offset, len };
     let help = match error.kind() {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation

@@ -97,3 +97,26 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+#[test]
+fn the_place_of_a_syntax_error_is_one_whole_character() {
+    for text in [
+        "a: b\n  -\u{fffd}\u{fffd}: c\n",
+        "a: [",
+        "a: 'b\n",
+        "\u{e4}: ]",
+    ] {
+        let mut reader = Reader::new("f", text);
+        let documents = documents(&mut reader);
+        let errors = reader.finish(documents).unwrap_err();
+        for problem in errors.problems() {
+            let (start, len) = (problem.span.offset, problem.span.len);
+            let place = text.get(start..start + len).expect("inside the text");
+            assert_eq!(
+                place.chars().count(),
+                usize::from(start < text.len()),
+                "{text}"
+            );
+        }
+    }
+}

@@ -15,21 +15,23 @@ const UDP: u8 = 17;
 /// Four fifths of 64,512.
 const SCARCE: u16 = 51_610;
 
-/// What `status` tells of the address's source ports.
-fn told(stage: &Stage) -> Result<Value> {
-    let status = stage.json(&["status"])?;
-    let addresses = status["addresses"].as_array().cloned().unwrap_or_default();
+/// What `status` tells of the address's source ports; an error while no agent answers.
+fn told(stage: &Stage) -> std::result::Result<Value, String> {
+    let status = stage.run(&["status", "-o", "json"]);
+    let status = status.map_err(|error| error.to_string())?;
+    let answer: Value = serde_json::from_str(&status.stdout).map_err(|_| status.stderr)?;
+    let addresses = answer["addresses"].as_array().cloned().unwrap_or_default();
     let address = addresses
         .iter()
         .find(|address| address["address"] == EGRESS);
-    Ok(address.expect("the address")["sourcePorts"].clone())
+    Ok(address.ok_or("the address is not known")?["sourcePorts"].clone())
 }
 
 fn comes_to_be(stage: &Stage, expected: &Value) -> Result<()> {
     eventually(
         LIMIT,
         &format!("source ports are {expected}"),
-        || match told(stage).map_err(|error| error.to_string())? {
+        || match told(stage)? {
             now if now == *expected => Ok(()),
             now => Err(now.to_string()),
         },
@@ -61,18 +63,13 @@ fn counted_as_the_kernel_gives_them() -> Result<()> {
     for timeout in ["udp_timeout", "udp_timeout_stream"] {
         netns.set_sysctl(&format!("net.netfilter.nf_conntrack_{timeout}"), "600")?;
     }
-    assert_eq!(told(&stage)?, Value::Null);
+    comes_to_be(&stage, &Value::Null)?;
     let to = stage.lab.destination()?.v4;
     let used = |used: u32| json!({"protocol": "udp", "destination": to, "port": 7, "used": used, "of": 64_512, "scarce": false});
     // The same ports in both: the kernel gives the second another one each.
     send_from(&one, 40_000..40_010, to)?;
     comes_to_be(&stage, &used(10))?;
     send_from(&two, 40_000..40_010, to)?;
-    comes_to_be(&stage, &used(20))?;
-    // Another agent lists what began before it.
-    let worker = stage.worker_pid();
-    stage.signal("-KILL", worker)?;
-    stage.wait_for_engine()?;
     comes_to_be(&stage, &used(20))?;
     // The flows of what ends go.
     two.remove()?;
@@ -99,14 +96,21 @@ fn warned_of_before_they_are_used_up() -> Result<()> {
             .try_for_each(|port| socket.create_conntrack(&flow(port)))
     };
     stage.host.netns().run(make)?.expect("tracked flows");
-    eventually(LIMIT, "they are scarce", || {
-        let now = told(&stage).map_err(|error| error.to_string())?;
-        if now["used"] == SCARCE && now["scarce"] == true {
-            Ok(())
-        } else {
-            Err(now.to_string())
-        }
-    })?;
+    let scarce = || {
+        eventually(LIMIT, "they are scarce", || {
+            let now = told(&stage)?;
+            if now["used"] == SCARCE && now["scarce"] == true {
+                Ok(())
+            } else {
+                Err(now.to_string())
+            }
+        })
+    };
+    scarce()?;
+    // Another agent lists what began before it.
+    stage.signal("-KILL", stage.worker_pid())?;
+    stage.wait_for_engine()?;
+    scarce()?;
     let status = stage.run(&["status"])?;
     assert_eq!(status.code(), 1, "{}", status.stdout);
     for text in [
