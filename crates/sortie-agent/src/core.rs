@@ -160,6 +160,8 @@ pub struct Core {
     attachments: Attachments,
     /// Containers that the runtime is starting, and the engine has not told of yet.
     starting: BTreeMap<WorkloadId, Begins>,
+    /// What is left to do once the runtime has been answered.
+    after_answer: Vec<Op>,
     /// What the kernel lacks that we can do without.
     pub(crate) missing: Vec<Feature>,
     flows: VecDeque<api::Flow>,
@@ -223,6 +225,7 @@ impl Core {
             containers: BTreeSet::new(),
             attachments,
             starting: BTreeMap::new(),
+            after_answer: Vec::new(),
             missing: Vec::new(),
             flows: VecDeque::new(),
             drops: VecDeque::new(),
@@ -313,7 +316,11 @@ impl Core {
             // A word to wake up for: the loop looks.
             Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
-            Event::Call(call) => call(self),
+            Event::Call(call) => {
+                call(self);
+                let ops = std::mem::take(&mut self.after_answer);
+                self.apply(&ops);
+            }
             Event::Stop => self.stopping = true,
         }
     }

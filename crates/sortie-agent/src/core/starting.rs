@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sortie_api::workload::{IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_plan::flow::Right;
+use sortie_plan::op::Op;
 use sortie_workloads::docker::begun::Place;
 
 use super::Core;
@@ -37,6 +39,7 @@ impl Core {
     ///    is remembered.
     /// 2. The plan and the kernel learn of the workload, also where step 1 found no network: its
     ///    own labels hold whatever that is.
+    ///    Old flows of its addresses end after the answer.
     /// 3. It is decided when the kernel took every step and every network is known.
     pub fn starting(&mut self, request: &StartingRequest, place: Place) -> Starting {
         let container = &request.container;
@@ -71,7 +74,9 @@ impl Core {
         );
         self.starting.insert(id.clone(), begins);
         self.containers.insert(id.clone());
-        self.apply(&ops);
+        let (first, later) = answered_first(ops);
+        self.apply(&first);
+        self.after_answer = later;
 
         let meanwhile = self.planner.meanwhile(&id);
         if let (Some(reason), Meanwhile::Drop(who)) = (place.unmanageable, &meanwhile) {
@@ -156,9 +161,27 @@ impl Core {
     }
 }
 
+/// What must be done before the container may start, and what need not. Ending an earlier owner's
+/// flows takes a walk through all that is tracked, longer than everything else; until they have
+/// ended the guard drops what would leave by them. Only where the container's own new flows could
+/// be taken for old ones, because nothing is known that a right one looks like, they end before.
+fn answered_first(ops: Vec<Op>) -> (Vec<Op>, Vec<Op>) {
+    let transaction = ops.iter().rposition(|op| matches!(op, Op::Nft(..)));
+    let mut first = ops;
+    let after = first.split_off(transaction.map_or(0, |last| last + 1));
+    let (later, rest) = after
+        .into_iter()
+        .partition(|op| matches!(op, Op::ForgetFlows { keep, .. } if keep.right != Right::Nothing));
+    first.extend::<Vec<Op>>(rest);
+    (first, later)
+}
+
 fn now() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,10 +83,16 @@ fn first_packets(stage: &Stage, spec: &ContainerSpec, sources: [&str; 2]) -> Res
     let to = stage.lab.destination()?;
     let mark = stage.lab.mark()?;
     let (v4, v6) = (to.v4, to.v6);
-    let send = format!(
-        "nslookup a {v4} & nslookup a {v6} & nc -w 1 {v4} 7 </dev/null & nc -w 1 {v6} 7 </dev/null \
-         & exec sleep 2147483647"
-    );
+    let again = |program: String| {
+        format!("while :; do {program} </dev/null >/dev/null 2>&1; usleep 20000; done")
+    };
+    let send = [
+        again(format!("nslookup a {v4}")),
+        again(format!("nslookup a {v6}")),
+        again(format!("nc -w 1 {v4} 7")),
+        again(format!("nc -w 1 {v6} 7")),
+    ];
+    let send = send.join(" & ");
     let container = stage
         .engine
         .run(&spec.clone().command(&["sh", "-c", &send]))?;
@@ -205,6 +211,7 @@ fn without_an_agent_only_the_selected_do_not_start(engine: EngineKind) -> Result
     first_packets(&stage, &allows, [HOST_V4, HOST_V6])?;
 
     stage.start_agent("")?;
+    stage.install(PATIENT);
     web.start()?;
     stage.wait_for("web", "Ready")
 }
@@ -213,7 +220,7 @@ fn without_an_agent_only_the_selected_do_not_start(engine: EngineKind) -> Result
 /// about is refused at once.
 fn a_hanging_agent_is_waited_for_in_vain(engine: EngineKind) -> Result<()> {
     let stage = Stage::new("hangs", engine)?;
-    stage.install(IMPATIENT);
+    stage.install(PATIENT);
     let host = ContainerSpec::new("host").network("host");
     let host = stage.engine.create(&host.label("sortie.egress", EGRESS))?;
     let error = host.start().expect_err("host network").to_string();
@@ -222,6 +229,7 @@ fn a_hanging_agent_is_waited_for_in_vain(engine: EngineKind) -> Result<()> {
         "{error}"
     );
 
+    stage.install(IMPATIENT);
     let worker = stage.worker_pid();
     stage.signal("-STOP", worker)?;
     let web = ContainerSpec::new("web").label("sortie.egress", EGRESS);
@@ -230,6 +238,7 @@ fn a_hanging_agent_is_waited_for_in_vain(engine: EngineKind) -> Result<()> {
     assert!(error.contains("does not answer"), "{error}");
     first_packets(&stage, &ContainerSpec::new("other"), [HOST_V4, HOST_V6])?;
     stage.signal("-CONT", worker)?;
+    stage.install(PATIENT);
     web.start()?;
     stage.wait_for("web", "Ready")
 }
