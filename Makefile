@@ -59,10 +59,12 @@ leak:
 	cargo test --locked -p sortie --test e2e -- --exact leak::at_length --ignored --nocapture
 
 # What one host costs, beside its peers: a packet, a new flow, a changed policy, a start with up to
-# 100,000 simulated workloads. PART=traffic, change or start runs one. Needs root. Writes
+# 100,000 simulated workloads, a real container's start. PART=traffic, change, start or container
+# runs one. Needs root. Writes
 # docs/benchmarks/host.json and the host's part of docs/benchmarks.md.
 bench-host:
 	scripts/install.sh test
+	cargo build --locked --release -p sortie
 	cargo bench --locked -p sortie-agent --bench host -- $(PART)
 
 # The cost of kernel operations. Needs root.

@@ -2,13 +2,14 @@
 //!
 //! Facts go the agent's way: planner, steps, `Kernel::apply`. Everything is in network namespaces of
 //! its own, so root is needed. Results go to `docs/benchmarks/host.json` and into the host's part of
-//! `docs/benchmarks.md`. `cargo bench … -- start|traffic|change` runs a part, and keeps the records
+//! `docs/benchmarks.md`. `cargo bench … -- start|traffic|change|container` runs a part, and keeps the records
 //! of the others.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 mod change;
+mod container;
 mod document;
 mod record;
 mod rig;
@@ -20,10 +21,11 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// A part of the bench: its name on the command line, and what it measures.
 type Part = (&'static str, fn() -> Result<Vec<record::Record>, Failure>);
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     ("traffic", traffic::run),
     ("change", change::run),
     ("start", start::run),
+    ("container", container::run),
 ];
 
 fn main() -> ExitCode {
