@@ -17,6 +17,7 @@ mod down;
 mod leak;
 mod lifecycle;
 mod metrics;
+mod matrix;
 mod odd;
 mod plain;
 mod ports;
