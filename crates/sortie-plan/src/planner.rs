@@ -4,6 +4,7 @@
 //! The whole of [`Planner::desired`] is what a fresh planner with the same facts would want; the
 //! steps of each change lead there from what was wanted before. Both are tested as properties.
 
+mod claims;
 mod drains;
 mod facts;
 mod meanwhile;
@@ -19,6 +20,8 @@ use std::time::Duration;
 use sortie_api::label::LabelErrors;
 use sortie_api::policy::{EgressPolicy, PolicyName};
 use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId};
+
+use claims::Claims;
 
 use crate::compile::policy_set::{Leads, PolicySet, leaves_as};
 use crate::compile::shared::{self, Topology};
@@ -44,8 +47,7 @@ pub struct Planner {
     workloads: BTreeMap<WorkloadId, Tracked>,
     /// Those that have their address themselves.
     processes: BTreeSet<WorkloadId>,
-    /// Who claims an address: of several, the one that started last has it.
-    claims: BTreeMap<IpAddr, BTreeSet<(i64, WorkloadId)>>,
+    claims: Claims,
     /// Bridges that workloads are on, known networks or not.
     bridges: Counted<IfIndex>,
     /// Egress addresses that policies name.
@@ -163,8 +165,7 @@ impl Planner {
 
     /// Who has this address on an interface of its own.
     pub fn holder(&self, address: IpAddr) -> Option<&Tracked> {
-        let (_, id) = self.claims.get(&address)?.last()?;
-        self.workloads.get(id)
+        self.workloads.get(self.claims.holder(address)?)
     }
 
     /// Who sends through this port of the host.

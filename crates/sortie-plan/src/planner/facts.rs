@@ -192,13 +192,9 @@ impl Planner {
                 self.bridges.release(&bridge);
             }
             for address in &endpoint.addresses {
-                if let Some(claims) = self.claims.get_mut(address) {
-                    claims.remove(&(tracked.workload.started, id.clone()));
-                    affected.extend(claims.last().map(|(_, id)| id.clone()));
-                    if claims.is_empty() {
-                        self.claims.remove(address);
-                    }
-                }
+                let claim = (tracked.workload.started, id.clone());
+                self.claims.remove(*address, &claim);
+                affected.extend(self.claims.holder(*address).cloned());
             }
         }
         affected
@@ -217,9 +213,9 @@ impl Planner {
                 self.bridges.hold(bridge);
             }
             for address in &endpoint.addresses {
-                let claims = self.claims.entry(*address).or_default();
-                affected.extend(claims.last().map(|(_, id)| id.clone()));
-                claims.insert((workload.started, workload.id.clone()));
+                affected.extend(self.claims.holder(*address).cloned());
+                self.claims
+                    .add(*address, (workload.started, workload.id.clone()));
             }
         }
         let label = from_container_labels(&workload.name, &workload.labels)

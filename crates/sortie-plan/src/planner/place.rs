@@ -187,12 +187,7 @@ impl Planner {
 
     /// The endpoint without addresses that a later workload has.
     fn held(&self, workload: &Workload, endpoint: &Endpoint) -> Endpoint {
-        let holds = |address: &IpAddr| {
-            self.claims
-                .get(address)
-                .and_then(BTreeSet::last)
-                .is_some_and(|(_, id)| *id == workload.id)
-        };
+        let holds = |address: &IpAddr| self.claims.holder(*address) == Some(&workload.id);
         Endpoint {
             addresses: endpoint
                 .addresses
