@@ -266,8 +266,9 @@ impl Desk {
         for id in touched.containers {
             match known.get(&id) {
                 Some(newer) => seen.insert(id, newer.clone()),
-                // It is being looked at, and the survey has seen it: events from before the
-                // connection come again, and must not make it vanish until that is answered.
+                // It is being looked at, or waits for its network, and the survey has seen it:
+                // events from before the connection come again, and must not make it vanish.
+                None if self.held.contains_key(&id) => continue,
                 None if self.looking.get(&id).is_some_and(|looking| !looking.ended) => continue,
                 None => seen.remove(&id),
             };

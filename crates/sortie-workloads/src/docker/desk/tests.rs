@@ -235,6 +235,19 @@ fn a_start_that_is_told_again_takes_nothing_out_of_the_first_snapshot() {
     assert_eq!(said(&mut desk), NOTHING);
 }
 
+/// The same when it was looked at before the survey is there, but its network is not known.
+#[test]
+fn a_container_that_waits_for_its_network_is_in_the_first_snapshot() {
+    let mut desk = Desk::default();
+    desk.begin_survey();
+    desk.act(started("web"));
+    desk.looked("web", Ok(Some(seen("web", 7))));
+    desk.surveyed(survey(vec![seen("web", 7)]));
+    assert_eq!(said(&mut desk), ["=web"]);
+    desk.listed(vec![network("front", "bridge")]);
+    assert_eq!(said(&mut desk), NOTHING);
+}
+
 #[test]
 fn a_later_survey_speaks_only_of_what_no_event_told() {
     let mut desk = desk(vec![seen("web", 7)]);
