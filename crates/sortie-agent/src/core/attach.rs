@@ -121,6 +121,7 @@ impl Core {
             Err(error) => return self.failed(&error.to_string()),
         };
         let mut entries = std::mem::take(&mut self.attachments.entries);
+        let noted = entries.len();
         for link in &links {
             let entry = link
                 .owner
@@ -143,6 +144,13 @@ impl Core {
                 tracing::warn!(%error, owner = owner.0, "the end of its process will not be seen");
             }
             self.attachments.entries.insert(owner.0.clone(), entry);
+        }
+        // A note that outlives its interface would be taken for that of the owner's next one, which
+        // has another MAC.
+        if self.attachments.entries.len() != noted
+            && let Err(error) = self.attachments.keep()
+        {
+            tracing::warn!(%error, "what is attached could not be noted");
         }
     }
 
@@ -176,7 +184,10 @@ impl Core {
             AttachTo::Container(container) => {
                 let tracked = self.find(container)?;
                 let workload = &tracked.workload;
-                if !workload.endpoints.is_empty() || workload.unmanageable.is_some() {
+                // What is attached has its container's name, and endpoints.
+                let attached = workload.kind == WorkloadKind::Process;
+                if !attached && (!workload.endpoints.is_empty() || workload.unmanageable.is_some())
+                {
                     return Err(Error::Refused(format!(
                         "{} has networks of its own; attach is for containers started with --network none; give this one the label sortie.egress instead",
                         workload.name

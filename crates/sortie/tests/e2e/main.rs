@@ -14,6 +14,7 @@ mod containers;
 mod destinations;
 mod doctor;
 mod down;
+mod every_step;
 mod leak;
 mod lifecycle;
 mod matrix;

@@ -1,0 +1,198 @@
+//! The agent killed before and after every kind of step in the kernel: its holder starts another,
+//! which ends up where the first was going, and no frame has a wrong source meanwhile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sortie_kernel::failpoint::Step;
+use sortie_lab::{Container, ContainerSpec, Result, Snapshot, Traffic, UplinkSpec, eventually};
+
+use crate::sender::Sender;
+use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, LIMIT, Stage, ip, snapshot};
+
+/// What `attach` gives, on the second uplink: so there are routing rules too.
+const DIRECT: &str = "192.0.2.21";
+const WEB: &str = "203.0.113.11/32";
+
+const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: shop}
+spec:
+  workloads:
+  - containers: {names: [plain]}
+  action: Egress
+  egress: {addresses: [203.0.113.12]}
+";
+
+/// Dropped in this order.
+struct Scene {
+    web: Sender,
+    lonely: Container,
+    before: Snapshot,
+    stage: Stage,
+}
+
+impl Scene {
+    fn new(name: &str) -> Result<Self> {
+        let uplinks = [
+            UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]),
+            UplinkSpec::new(&["192.0.2.5/24", "2001:db8:2::5/64"]),
+        ];
+        let stage = Stage::with_uplinks(name, DOCKER_29_NFTABLES, uplinks)?;
+        for address in [WEB, "203.0.113.12/32", "2001:db8:113::11/128 nodad"] {
+            stage.host.ip(&format!("addr add {address} dev up0"))?;
+        }
+        let web = Sender::labelled(&stage, ContainerSpec::new("web"), 11)?;
+        stage.engine.run(&ContainerSpec::new("plain"))?;
+        let lonely = ContainerSpec::new("lonely").network("none");
+        let lonely = stage.engine.run(&lonely)?;
+        let before = snapshot(&stage.host)?;
+        Ok(Self {
+            web,
+            lonely,
+            before,
+            stage,
+        })
+    }
+
+    /// Waits until an agent has done all, and these containers stand so.
+    fn settles(&self, wanted: &[(&str, &str)]) -> Result<()> {
+        eventually(LIMIT, &format!("all is done, {wanted:?}"), || {
+            let outcome = self
+                .stage
+                .run(&["status", "--all", "-o", "json"])
+                .map_err(|error| error.to_string())?;
+            let status: serde_json::Value = serde_json::from_str(&outcome.stdout)
+                .map_err(|_| format!("{}{}", outcome.stderr, self.stage.agent().tail()))?;
+            let workloads = status["workloads"].as_array().into_iter().flatten();
+            let is_so = |(name, state): &(&str, &str)| {
+                workloads
+                    .clone()
+                    .any(|workload| workload["name"] == *name && workload["state"] == *state)
+            };
+            let failing = status["problems"].to_string().contains("\"kernel\"");
+            if status["engine"]["connected"] == true && !failing && wanted.iter().all(is_so) {
+                Ok(())
+            } else {
+                Err(outcome.stdout)
+            }
+        })
+    }
+
+    /// Runs a command until it succeeds, or says that it was done already: the agent may die under
+    /// it, also before it can answer.
+    fn until_done(&self, arguments: &[&str], already: &str) -> Result<()> {
+        eventually(LIMIT, &format!("{arguments:?} succeeds"), || {
+            match self
+                .stage
+                .run(arguments)
+                .map_err(|error| error.to_string())?
+            {
+                outcome if outcome.code() == 0 || outcome.stderr.contains(already) => Ok(()),
+                outcome => Err(outcome.stderr),
+            }
+        })
+    }
+
+    /// Something of every kind of step, made and taken away again.
+    fn play(&self) -> Result<()> {
+        let policy = self.stage.policies().join("shop.yaml");
+        self.settles(&[("web", "Ready"), ("plain", "Unmanaged")])?;
+        let attach = ["attach", "lonely", "--address", DIRECT, "--via", "up1"];
+        self.until_done(&attach, "has an interface already")?;
+        fs::write(&policy, POLICY).expect("the policy");
+        self.stage.host.ip(&format!("addr del {WEB} dev up0"))?;
+        self.settles(&[("web", "Blocked"), ("plain", "Ready"), ("lonely", "Ready")])?;
+        let to = self.stage.lab.destination()?.v4;
+        let direct = ip(DIRECT);
+        self.stage
+            .lab
+            .expect_source(&self.lonely, Traffic::Tcp(7), to, direct)?;
+        self.stage.host.ip(&format!("addr add {WEB} dev up0"))?;
+        fs::remove_file(&policy).expect("the policy");
+        self.until_done(&["detach", "lonely"], "nothing is attached")?;
+        self.settles(&[("web", "Ready"), ("plain", "Unmanaged")])?;
+        self.web_leaves_right()
+    }
+
+    /// An agent that died in it made everything anew: it must succeed.
+    fn until_down(&self) -> Result<()> {
+        eventually(LIMIT, "down succeeds", || {
+            match self
+                .stage
+                .run(&["down"])
+                .map_err(|error| error.to_string())?
+            {
+                outcome if outcome.code() == 0 => Ok(()),
+                outcome => Err(outcome.stderr),
+            }
+        })
+    }
+
+    fn web_leaves_right(&self) -> Result<()> {
+        let Sender { container, to, .. } = &self.web;
+        let v6 = ip("2001:db8:113::11");
+        for (to, source) in [(to.v4, ip("203.0.113.11")), (to.v6, v6)] {
+            self.stage
+                .lab
+                .expect_source(container, Traffic::Tcp(7), to, source)?;
+        }
+        Ok(())
+    }
+
+    /// An agent that dies once before a step of this kind, and once after one.
+    fn agent_that_dies_at(&mut self, step: Step, during: &str) -> Result<[PathBuf; 2]> {
+        let folder = self.stage.folder();
+        let died = ["before", "after"].map(|when| folder.join(format!("{during}-{when}-{step}")));
+        let at = |when: &str, died: &Path| format!("{when}:{step}=abort-unless:{}", died.display());
+        let failpoints = [at("before", &died[0]), at("after", &died[1])].join(",");
+        self.stage
+            .spawn_agent(GUARD_ALL, &["--failpoints", &failpoints])?;
+        Ok(died)
+    }
+}
+
+/// Whether the agent died at both points.
+#[track_caller]
+fn reached(died: &[PathBuf; 2]) {
+    for died in died {
+        assert!(
+            died.exists(),
+            "nothing that this test does reaches {}: let it do more",
+            died.display()
+        );
+    }
+}
+
+#[test]
+fn at_every_kind_of_step() -> Result<()> {
+    let mut scene = Scene::new("killed")?;
+    // The first one of all finds a host without anything of ours; what `web` sent before counts
+    // from then on.
+    scene.stage.start_agent(GUARD_ALL)?;
+    scene.settles(&[("web", "Ready")])?;
+    scene.web.begins_anew(&scene.stage)?;
+    scene.stage.stop_agent()?;
+    for step in Step::ALL {
+        let died = scene.agent_that_dies_at(*step, "life")?;
+        scene.play()?;
+        reached(&died);
+        scene.stage.stop_agent()?;
+    }
+    scene.web.never_otherwise(&scene.stage)?;
+
+    // What `down` does it does again, until it was done.
+    for step in [Step::Nft, Step::RestoreSysctl] {
+        scene.stage.spawn_agent(GUARD_ALL, &[])?;
+        scene.settles(&[("web", "Ready")])?;
+        scene.stage.stop_agent()?;
+        let died = scene.agent_that_dies_at(step, "down")?;
+        scene.settles(&[("web", "Ready")])?;
+        scene.until_down()?;
+        reached(&died);
+        scene.stage.agent().wait(LIMIT)?;
+        let left = scene.before.diff(&snapshot(&scene.stage.host)?);
+        assert_eq!(left, "", "after {step}: {left}");
+    }
+    Ok(())
+}
