@@ -48,6 +48,7 @@ pub struct UplinkSpec {
     addresses: Vec<String>,
     extra: Vec<String>,
     routed: Vec<String>,
+    path_mtu: Option<u16>,
 }
 
 impl UplinkSpec {
@@ -74,6 +75,19 @@ impl UplinkSpec {
     pub fn routed(mut self, prefix: &str) -> Self {
         self.routed.push(prefix.to_owned());
         self
+    }
+
+    /// The internet's router sends no larger packet than this to the uplink, and tells who sent one
+    /// (RFC 1191, RFC 8201). The uplink itself takes larger ones: no end can know before. In bytes
+    /// with the IP header; IPv6 needs 1280.
+    #[must_use]
+    pub fn path_mtu(mut self, bytes: u16) -> Self {
+        self.path_mtu = Some(bytes);
+        self
+    }
+
+    pub(crate) fn narrowed_to(&self) -> Option<u16> {
+        self.path_mtu
     }
 
     /// The host's own addresses with the length of their subnets.

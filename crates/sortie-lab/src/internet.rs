@@ -131,6 +131,10 @@ impl Internet {
         let capture = Capture::start(&self.netns, &port, label)?;
         self.netns
             .ip(&format!("link set {port} master {} up", segment.device))?;
+        if let Some(mtu) = spec.narrowed_to() {
+            self.netns
+                .ip(&format!("link set {} mtu {mtu}", segment.device))?;
+        }
         for prefix in spec.routed_prefixes()? {
             let via = subnets
                 .iter()

@@ -14,10 +14,13 @@ mod odd;
 mod place;
 mod process;
 mod proof;
+mod raw;
+mod sctp;
 mod snapshot;
 mod space;
 mod traffic;
 mod wait;
+mod whole;
 
 pub use capture::{Capture, Direction, Frame};
 pub use engine::{
@@ -34,6 +37,9 @@ pub use odd::OddPackets;
 pub use place::Place;
 pub use process::{Outcome, Process};
 pub use proof::Mark;
+pub use raw::RawSocket;
+pub use sctp::Association;
 pub use snapshot::Snapshot;
 pub use traffic::{ALL_TRAFFIC, Call, Traffic};
 pub use wait::{SOON, eventually, eventually_true};
+pub use whole::send_whole;

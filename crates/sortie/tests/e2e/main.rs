@@ -23,6 +23,7 @@ mod odd;
 mod plain;
 mod ports;
 mod proof;
+mod protocols;
 mod recycled;
 mod refusals;
 mod run;
