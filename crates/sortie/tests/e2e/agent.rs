@@ -1,7 +1,12 @@
 //! The agent killed and ended: the rules serve without it, and the next one takes them over.
 
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
-use sortie_lab::{ALL_TRAFFIC, ContainerSpec, EngineKind, Place, Result, Traffic, eventually};
+use sortie_lab::{
+    ALL_TRAFFIC, Call, ContainerSpec, EngineKind, Place, Result, Traffic, eventually,
+};
 
 use crate::sender::Sender;
 use crate::stage::{GUARD_ALL, LIMIT, Stage, ip};
@@ -40,6 +45,43 @@ fn worker_killed(engine: EngineKind) -> Result<()> {
     }
     web.arrives(&stage)?;
     web.never_otherwise(&stage)
+}
+
+/// The worker dies right after a container's start, again and again: its open connections go on.
+fn connections_outlive_the_worker(engine: EngineKind) -> Result<()> {
+    let stage = Stage::guarded("open", engine)?;
+    let web = stage.labelled("web", "203.0.113.11,2001:db8:113::11")?;
+    let to = stage.lab.destination()?;
+    let mut open = Vec::new();
+    for to in [to.v4, to.v6] {
+        open.push(
+            Call::new(Traffic::Tcp(7), to)
+                .within(LIMIT)
+                .connect(&web, 7)?,
+        );
+    }
+    for _ in 0..3 {
+        stage.signal("-KILL", stage.worker_pid())?;
+        stage.wait_for_engine()?;
+        stage.wait_for("web", "Ready")?;
+        for stream in &mut open {
+            echoes(stream).expect("the connection is still there");
+        }
+    }
+    Ok(())
+}
+
+/// The observer sends back what it gets, behind its greeting.
+fn echoes(stream: &mut TcpStream) -> io::Result<()> {
+    const WORD: &[u8] = b"still here\n";
+    stream.write_all(WORD)?;
+    let mut heard = Vec::new();
+    while !heard.ends_with(WORD) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        heard.extend(byte);
+    }
+    Ok(())
 }
 
 /// Holder and worker die: nobody is there, and yet nothing changes for whom they knew, and nothing
@@ -102,4 +144,9 @@ fn ended_by_sigterm(engine: EngineKind) -> Result<()> {
     web.never_otherwise(&stage)
 }
 
-on_every_engine!(worker_killed, holder_and_worker_killed, ended_by_sigterm);
+on_every_engine!(
+    worker_killed,
+    connections_outlive_the_worker,
+    holder_and_worker_killed,
+    ended_by_sigterm
+);
