@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
@@ -20,6 +20,12 @@ use crate::probe::{ProbeError, probe};
 const GENEROUS: Duration = Duration::from_secs(20);
 /// For what must time out.
 const SHORT: Duration = Duration::from_millis(600);
+
+/// Whether `ip` succeeds in the thread's namespace.
+fn ip(line: &str) -> bool {
+    let output = Command::new("ip").args(line.split(' ')).output();
+    output.unwrap().status.success()
+}
 
 /// An observer inside a namespace that has only `lo`, with a second address of each family.
 struct Observed {
@@ -43,8 +49,14 @@ impl Observed {
                 "addr add 2001:db8::11/128 dev lo nodad",
                 "route add unreachable 198.51.100.0/24",
             ] {
-                let words = line.split(' ');
-                assert!(Command::new("ip").args(words).status().unwrap().success());
+                assert!(ip(line), "ip {line}");
+            }
+            // The kernel adds the routes to IPv6 addresses a moment later (addrconf_dad_work).
+            let begin = Instant::now();
+            for line in ["-6 route get ::1", "-6 route get 2001:db8::11"] {
+                while !ip(line) {
+                    assert!(begin.elapsed() < GENEROUS, "ip {line}");
+                }
             }
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
