@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use sortie_api::policy::{EgressPolicy, parse};
+use sortie_plan::op::Op;
 
 use crate::Failure;
 use crate::record::Record;
@@ -23,37 +24,47 @@ pub(crate) fn run() -> Result<Vec<Record>, Failure> {
     let other = Ipv4Addr::from(u32::from(EGRESS) + 1);
     let both = [EGRESS, other];
     let policies = [policy(EGRESS)?, policy(other)?];
-    let mut figures: [Vec<f64>; 4] = Default::default();
+    let mut figures: [Vec<f64>; 5] = Default::default();
     for round in 0..ROUNDS {
-        let mut each = Vec::with_capacity(CHANGES);
+        let [mut enforced, mut ended] = [(); 2].map(|()| Vec::with_capacity(CHANGES));
         for policy in policies.iter().cycle().take(CHANGES) {
             let policy = policy.clone();
-            each.push(ours.host.enter(|| {
-                time(|| {
-                    let ops = managed.planner.policies_changed(vec![policy]);
-                    Ok(managed.kernel.apply(&ops)?)
-                })
-            })??);
+            let (until_enforced, until_ended) = ours.host.enter(|| {
+                let begin = Instant::now();
+                let ops = managed.planner.policies_changed(vec![policy]);
+                // From the end of the transaction on the guard drops what has the former address.
+                let is_flow = |op: &Op| matches!(op, Op::ForgetFlows { .. });
+                let transaction = ops.iter().take_while(|op| !is_flow(op)).count();
+                managed.kernel.apply(&ops[..transaction])?;
+                let enforced = begin.elapsed();
+                managed.kernel.apply(&ops[transaction..])?;
+                Ok::<_, Failure>((enforced, begin.elapsed()))
+            })??;
+            enforced.push(until_enforced.as_secs_f64() * 1e9);
+            ended.push(until_ended.as_secs_f64() * 1e9);
         }
-        each.sort_by(f64::total_cmp);
+        for figures in [&mut enforced, &mut ended] {
+            figures.sort_by(f64::total_cmp);
+        }
         let address = both[round % 2];
         let rules = snat_rules(WORKLOADS, address);
         let ruleset = whole_ruleset(address);
         let of_round = [
-            each[CHANGES / 2],
-            each[CHANGES * 99 / 100],
+            enforced[CHANGES / 2],
+            enforced[CHANGES * 99 / 100],
+            ended[CHANGES / 2],
             iptables.host.enter(|| time(|| restore(&rules)))??,
             nftables.host.enter(|| time(|| nft(&ruleset)))??,
         ];
         eprintln!(
-            "round {}: ours, p99, iptables-restore, nft -f: {of_round:.0?} ns",
+            "round {}: ours, p99, old flows ended, iptables-restore, nft -f: {of_round:.0?} ns",
             round + 1
         );
         for (all, figure) in figures.iter_mut().zip(of_round) {
             all.push(figure);
         }
     }
-    let [ours, p99, iptables, nftables] = figures;
+    let [ours, p99, ended, iptables, nftables] = figures;
     let n = u64::from(WORKLOADS);
     Ok(vec![
         Record::beside(
@@ -65,6 +76,7 @@ pub(crate) fn run() -> Result<Vec<Record>, Failure> {
         ),
         Record::beside("policy-change", n, "ns", &ours, ("nft-f", &nftables)),
         Record::alone("policy-change/p99", n, "ns", &p99),
+        Record::alone("policy-change/old-flows-ended", n, "ns", &ended),
     ])
 }
 
