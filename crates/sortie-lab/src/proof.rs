@@ -1,14 +1,15 @@
 //! What tests assert about sources: from the observers' answers and from the frames.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::capture::Frame;
+use crate::capture::{Direction, Frame};
 use crate::error::{Doing, LabError, Result};
 use crate::frame::{Packet, Transport};
 use crate::lab::Lab;
@@ -126,6 +127,9 @@ impl Lab {
     /// Checks that since a mark every packet that left a host for a destination had one of these
     /// sources. Call [`Lab::fence`] before when nothing says that the packets have gone through.
     ///
+    /// A reset that answers a segment from outside is the host's own: the other side repeats what
+    /// belongs to a connection of before, which nobody knows any more (RFC 9293, section 3.5.2).
+    ///
     /// # Errors
     /// Every frame with another source.
     #[track_caller]
@@ -136,10 +140,19 @@ impl Lab {
         allowed: &[IpAddr],
     ) -> Result<()> {
         let mut frames = self.frames_since(mark)?;
+        let mut came = HashSet::new();
         frames.retain(|(_, frame)| {
-            frame.left().is_some_and(|packet| {
-                packet.destination == destination && !allowed.contains(&packet.source)
-            })
+            let Some(packet) = frame.headers.packet() else {
+                return false;
+            };
+            if frame.direction == Direction::In {
+                came.extend(connection(packet).map(Connection::reversed));
+                return false;
+            }
+            let answers = || connection(packet).is_some_and(|it| came.contains(&it));
+            packet.destination == destination
+                && !allowed.contains(&packet.source)
+                && !(is_reset(packet) && answers())
         });
         if frames.is_empty() {
             return Ok(());
@@ -206,6 +219,37 @@ fn carries(packet: &Packet, traffic: Traffic) -> bool {
         (Traffic::Ping, _) => packet.is_echo_request(),
         _ => false,
     }
+}
+
+/// Source and destination of a TCP segment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Connection(SocketAddr, SocketAddr);
+
+impl Connection {
+    fn reversed(self) -> Self {
+        Self(self.1, self.0)
+    }
+}
+
+fn connection(packet: &Packet) -> Option<Connection> {
+    let Transport::Tcp {
+        source_port,
+        destination_port,
+        ..
+    } = packet.transport
+    else {
+        return None;
+    };
+    let source = SocketAddr::new(packet.source, source_port);
+    Some(Connection(
+        source,
+        SocketAddr::new(packet.destination, destination_port),
+    ))
+}
+
+fn is_reset(packet: &Packet) -> bool {
+    const RST: u8 = 4;
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & RST != 0)
 }
 
 fn list(frames: &[(String, Frame)]) -> String {

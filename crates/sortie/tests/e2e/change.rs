@@ -4,10 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use sortie_lab::frame::{Packet, Transport};
 use sortie_lab::{
-    ALL_TRAFFIC, Call, Container, ContainerSpec, EngineKind, Mark, Place, Result, Traffic,
-    eventually, eventually_true,
+    ALL_TRAFFIC, Call, Container, ContainerSpec, EngineKind, Place, Result, Traffic, eventually,
+    eventually_true,
 };
 
 use crate::stage::{DOCKER_29_NFTABLES, LIMIT, Stage, ip};
@@ -121,7 +120,7 @@ impl Open {
         assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
         self.udp.set_read_timeout(Some(LIMIT)).expect("a limit");
         assert_eq!(self.ask(), Some(next));
-        self.only(stage, &mark, &[next])
+        stage.lab.expect_only_sources(&mark, self.to, &[next])
     }
 
     /// Nothing of both leaves.
@@ -132,27 +131,8 @@ impl Open {
         self.udp.set_read_timeout(Some(SILENCE)).expect("a limit");
         assert_eq!(self.ask(), None);
         stage.lab.fence()?;
-        self.only(stage, &mark, &[])
+        stage.lab.expect_only_sources(&mark, self.to, &[])
     }
-
-    /// Since a mark nothing left with another source, but for resets with the former address: it is
-    /// the host's, which answers so when the other side repeats a segment of the ended connection.
-    #[track_caller]
-    fn only(&self, stage: &Stage, mark: &Mark, allowed: &[IpAddr]) -> Result<()> {
-        let frames = stage.lab.frames_since(mark)?;
-        let packets = frames.iter().filter_map(|(_, frame)| frame.left());
-        let wrong: Vec<&Packet> = packets
-            .filter(|packet| packet.destination == self.to && !allowed.contains(&packet.source))
-            .filter(|packet| packet.source != self.source || !is_reset(packet))
-            .collect();
-        assert!(wrong.is_empty(), "only {allowed:?}: {wrong:#?}");
-        Ok(())
-    }
-}
-
-fn is_reset(packet: &Packet) -> bool {
-    const RST: u8 = 4;
-    matches!(packet.transport, Transport::Tcp { flags: RST, .. })
 }
 
 /// The address of `ADDRESS:PORT`.
