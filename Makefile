@@ -25,7 +25,7 @@ test:
 check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo test --locked --workspace --exclude sortie-kernel --lib --bins --test dependencies
+	cargo test --locked --workspace --exclude sortie-kernel --lib --bins --test dependencies --test commands
 
 # One static binary.
 build:
