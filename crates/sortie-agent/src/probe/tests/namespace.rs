@@ -63,10 +63,10 @@ impl Observed {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                // One port for both families: the first family's is free for the second too.
-                let any: SocketAddr = ([0, 0, 0, 0], 0).into();
-                let port = Observer::bind(&[any]).unwrap().addresses()[0].port();
+                // Nobody else listens in here.
+                let port = 4007;
                 let echo = Observer::bind_all(port).unwrap();
+                let any: SocketAddr = ([0, 0, 0, 0], 0).into();
                 let silent = TcpListener::bind(any).await.unwrap();
                 let (sender, callers) = tokio::sync::mpsc::channel(16);
                 let (end, ended) = oneshot::channel();
