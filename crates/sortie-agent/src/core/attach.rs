@@ -72,13 +72,17 @@ impl Core {
     /// 2. A veth into the target's namespace, its inner end down and bare.
     /// 3. The plan knows the workload: the kernel binds, allows, routes and answers for it.
     /// 4. The inner end gets address and route, and comes up; neighbours are told.
+    /// 5. It is noted for the next agent, who would take it away else.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<Attachment, Error> {
         let (owner, mut entry) = self.wanted(request)?;
         let uplink = self.check_addresses(&entry)?;
         match self.make(&owner, &mut entry) {
             Ok(interface) => {
                 self.attachments.entries.insert(owner.0.clone(), entry);
-                self.attachments.keep()?;
+                if let Err(error) = self.attachments.keep() {
+                    self.take_away(&owner);
+                    return Err(error);
+                }
                 let addresses = request.addresses.clone();
                 Ok(Attachment {
                     owner: owner.0,

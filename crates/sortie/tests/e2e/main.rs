@@ -15,6 +15,7 @@ mod destinations;
 mod doctor;
 mod down;
 mod every_step;
+mod faults;
 mod leak;
 mod lifecycle;
 mod matrix;

@@ -134,15 +134,20 @@ fn what_may_send_nothing_is_dropped_by_name() -> Result<()> {
         .run(&ContainerSpec::new("wrong").label("sortie.egress", "203.0.113.300"))?;
     stage.wait_for("wrong", "Error")?;
     let only_v4 = stage.labelled("only-v4", EGRESS)?;
+    let only_v6 = stage.labelled("only-v6", EGRESS_V6)?;
     let to = stage.lab.destination()?;
     stage
         .lab
         .expect_source(&only_v4, Traffic::Tcp(7), to.v4, ip(EGRESS))?;
+    stage
+        .lab
+        .expect_source(&only_v6, Traffic::Tcp(7), to.v6, ip(EGRESS_V6))?;
     for (container, name, to, reason) in [
         (&closed, "closed", to.v4, "denied"),
         (&closed, "closed", to.v6, "denied"),
         (&wrong, "wrong", to.v4, "denied"),
         (&only_v4, "only-v4", to.v6, "no-address"),
+        (&only_v6, "only-v6", to.v4, "no-address"),
     ] {
         for traffic in ALL_TRAFFIC {
             stage.lab.expect_nothing(container, traffic, to)?;
