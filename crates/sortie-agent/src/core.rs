@@ -380,13 +380,19 @@ impl Core {
             Err(error) => return self.failed(&error.to_string()),
         };
         self.distrust(&mut observed);
-        let ops = if self.told {
+        if self.told {
             self.planner.inherit(&observed);
-            self.planner.adopt(&observed)
-        } else {
-            self.planner.missing(&observed)
-        };
-        match self.timed(&ops) {
+        }
+        let told = self.told;
+        let done = self.timed(|planner, kernel| {
+            if told {
+                let mut parts = planner.adopt(&observed);
+                parts.try_for_each(|ops| kernel.apply(&ops))
+            } else {
+                kernel.apply(&planner.missing(&observed))
+            }
+        });
+        match done {
             Ok(()) => {
                 self.distrusted = false;
                 if self.failing.take().is_some() {
@@ -402,7 +408,7 @@ impl Core {
         if ops.is_empty() {
             return;
         }
-        if let Err(error) = self.timed(ops) {
+        if let Err(error) = self.timed(|_, kernel| kernel.apply(ops)) {
             tracing::warn!(%error, "a step failed; comparing everything");
             self.converge();
         }

@@ -59,7 +59,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
         id: container.workload_id(),
         name: container.name.clone(),
         kind: WorkloadKind::Docker,
-        labels: container.labels.clone(),
+        labels: container.labels.clone().into(),
         pid: 0,
         started: 0,
         endpoints: container.networks.iter().map(endpoint).collect(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sortie_api::policy::Protocol;
 use sortie_plan::explain::Expected;
+use sortie_plan::planner::Tracked;
 use sortie_plan::precedence::Target;
 
 use crate::Error;
@@ -86,10 +87,11 @@ impl Core {
         wanted: &[String],
         observers: &[ObserverUrl],
     ) -> Result<Vec<Attempt>, Error> {
-        let tracked: Vec<_> = if wanted.is_empty() {
+        let tracked: Vec<&Tracked> = if wanted.is_empty() {
             self.planner()
                 .workloads()
                 .values()
+                .map(AsRef::as_ref)
                 .filter(|tracked| tracked.placement.is_managed())
                 .collect()
         } else {

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::address::{add_egress, egress_address};
+use crate::labels::Labels;
 use crate::policy::{Action, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName};
 use crate::problem::{Fault, quoted};
 use crate::reader::{list, not_in_this_version};
@@ -76,10 +77,10 @@ pub struct NetworkLabels {
 /// It has no selector: it belongs to this container, and to no other that may get its name.
 pub fn from_container_labels(
     name: &str,
-    labels: &BTreeMap<String, String>,
+    labels: &Labels,
 ) -> Result<Option<EgressPolicy>, LabelErrors> {
-    let mut reader = LabelReader::new(Labelled::Container, name, labels);
-    if labels.contains_key(GUARD) {
+    let mut reader = LabelReader::new(Labelled::Container, name, labels.iter());
+    if reader.labels.contains_key(GUARD) {
         let help = "write it on the container's network";
         reader.report(GUARD, Fault::new("the guard is for networks", help));
     }
@@ -92,6 +93,7 @@ pub fn from_network_labels(
     name: &str,
     labels: &BTreeMap<String, String>,
 ) -> Result<NetworkLabels, LabelErrors> {
+    let labels = labels.iter().map(|(label, value)| (&**label, &**value));
     let mut reader = LabelReader::new(Labelled::Network, name, labels);
     let guard = reader.word(GUARD, &[("true", true), ("false", false)], &[]);
     let policy = reader.policy(format!("network-label:{name}"), Owner::Network);
@@ -101,25 +103,26 @@ pub fn from_network_labels(
 struct LabelReader<'l> {
     on: Labelled,
     name: &'l str,
-    labels: &'l BTreeMap<String, String>,
+    /// Those that are meant for Sortie.
+    labels: BTreeMap<&'l str, &'l str>,
     errors: Vec<LabelError>,
 }
 
 impl<'l> LabelReader<'l> {
     /// Names that are ours and unknown are reported at once.
-    fn new(on: Labelled, name: &'l str, labels: &'l BTreeMap<String, String>) -> Self {
+    fn new(on: Labelled, name: &'l str, labels: impl Iterator<Item = (&'l str, &'l str)>) -> Self {
         let mut reader = Self {
             on,
             name,
-            labels,
+            labels: labels.filter(|(label, _)| is_ours(label)).collect(),
             errors: Vec::new(),
         };
         let known: &[&str] = match on {
             Labelled::Container => &[EGRESS, MODE, ON_UNAVAILABLE],
             Labelled::Network => &[EGRESS, MODE, ON_UNAVAILABLE, GUARD],
         };
-        for label in labels.keys().filter(|label| is_ours(label)) {
-            if known.contains(&label.as_str()) || label == GUARD {
+        for label in reader.labels.clone().into_keys() {
+            if known.contains(&label) || label == GUARD {
                 continue;
             }
             // Kubernetes' annotation has another form.
@@ -138,7 +141,12 @@ impl<'l> LabelReader<'l> {
             on: self.on,
             name: self.name.to_owned(),
             label: label.to_owned(),
-            value: self.labels.get(label).cloned().unwrap_or_default(),
+            value: self
+                .labels
+                .get(label)
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
             message: fault.message,
             help: fault.help,
         });

@@ -3,6 +3,7 @@
 //! - [`policy`]: [`EgressPolicy`](policy::EgressPolicy) as written in YAML, with every field's
 //!   meaning; [`policy::parse`], and [`PolicySet`](policy::PolicySet) for a folder of files.
 //! - [`label`]: the shortcuts, as labels of containers and networks.
+//! - [`labels`]: a workload's labels, in little memory.
 //! - [`config`]: the agent's own file.
 //! - [`workload`]: what an engine tells about a container or process, and the selectors over it.
 //! - [`problem`]: what is wrong in a file, with its place and what to write instead.
@@ -13,6 +14,7 @@
 
 pub mod config;
 pub mod label;
+pub mod labels;
 pub mod policy;
 pub mod problem;
 pub mod workload;

@@ -2,14 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// `ENGINE/ID`: stable for the workload's life, unique on a host.
+use crate::labels::Labels;
+
+/// `ENGINE/ID`: stable for the workload's life, unique on a host. Shared by all that name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WorkloadId(pub String);
+#[serde(from = "String", into = "String")]
+pub struct WorkloadId(Arc<str>);
+
+impl WorkloadId {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for WorkloadId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<&str> for WorkloadId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<WorkloadId> for String {
+    fn from(WorkloadId(id): WorkloadId) -> Self {
+        String::from(&*id)
+    }
+}
 
 /// An interface's index in the host's network namespace. Never reused while the host is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,7 +59,7 @@ pub struct Workload {
     /// What kind of thing it is.
     pub kind: WorkloadKind,
     /// The engine's labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// A process inside its network namespace, for `verify`; 0 while it is only being started.
     pub pid: u32,
     /// Nanoseconds since the epoch at which it started: of two that claim one IP, the later has it.

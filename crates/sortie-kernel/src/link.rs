@@ -76,7 +76,7 @@ pub struct FoundLink {
 /// The name of the host's end for an owner: the same every time.
 pub fn host_name(owner: &WorkloadId) -> String {
     let mut hasher = Fnv::default();
-    hasher.write(owner.0.as_bytes());
+    hasher.write(owner.as_str().as_bytes());
     format!("{PREFIX}{:010x}", hasher.finish() & 0xff_ffff_ffff)
 }
 
@@ -90,7 +90,7 @@ impl Kernel {
     ) -> Result<DirectLink, Error> {
         self.step(
             Step::CreateLink,
-            || owner.0.clone(),
+            || owner.as_str().to_owned(),
             |kernel| create(&mut kernel.rtnl, owner, namespace),
         )
     }
@@ -121,7 +121,7 @@ impl Kernel {
     pub fn delete_link(&mut self, owner: &WorkloadId) -> Result<(), Error> {
         self.step(
             Step::DeleteLink,
-            || owner.0.clone(),
+            || owner.as_str().to_owned(),
             |kernel| delete(&mut kernel.rtnl, &host_name(owner)),
         )
     }
@@ -147,7 +147,7 @@ fn found(link: Link) -> Option<FoundLink> {
         .alias
         .as_deref()
         .and_then(|alias| alias.strip_prefix(ALIAS))
-        .map(|owner| WorkloadId(owner.to_owned()));
+        .map(WorkloadId::from);
     let digits = link.name.strip_prefix(PREFIX)?;
     let named = digits.len() == 10 && digits.chars().all(|digit| digit.is_ascii_hexdigit());
     let ours =
@@ -184,7 +184,7 @@ fn create(
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
     up.attributes = vec![
-        LinkAttribute::IfAlias(format!("{ALIAS}{}", owner.0)),
+        LinkAttribute::IfAlias(format!("{ALIAS}{}", owner.as_str())),
         // It needs no address of its own, and says nothing to the workload.
         LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
             In6AddrGenMode::None,

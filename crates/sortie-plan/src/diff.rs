@@ -77,6 +77,18 @@ pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
     steps.into_ops()
 }
 
+/// Whether nothing is in any set but what is wanted.
+pub fn holds_nothing_else(observed: &Observed, desired: &HostState) -> bool {
+    observed.tables.iter().all(|(family, found)| {
+        let table = desired.tables.get(family);
+        found.sets.iter().all(|(name, elements)| {
+            let wanted = table.and_then(|table| table.sets.get(name));
+            let is_wanted = |key| wanted.is_some_and(|set| set.elements.contains_key(key));
+            elements.keys().all(is_wanted)
+        })
+    })
+}
+
 /// Whether a table, of whatever version, knows a workload that the wanted one does not.
 fn holds_strangers(observed: &ObservedTable, desired: Option<&Table>) -> bool {
     WORKLOADS.iter().any(|set| {

@@ -4,6 +4,7 @@
 //! The whole of [`Planner::desired`] is what a fresh planner with the same facts would want; the
 //! steps of each change lead there from what was wanted before. Both are tested as properties.
 
+mod adopt;
 mod claims;
 mod drains;
 mod facts;
@@ -23,14 +24,12 @@ use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId};
 
 use claims::Claims;
 
-use crate::compile::policy_set::{Leads, PolicySet, leaves_as};
+use crate::compile::policy_set::{Leads, PolicySet};
 use crate::compile::shared::{self, Topology};
 use crate::compile::workload::Placement;
 use crate::counted::Counted;
-use crate::diff::{Steps, diff_keeping, missing};
+use crate::diff::Steps;
 use crate::environment::Environment;
-use crate::nft::key::Key;
-use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::state::{HostState, Observed};
@@ -44,7 +43,8 @@ pub struct Planner {
     networks: BTreeMap<String, Network>,
     /// What their labels say, by the same names.
     network_labels: BTreeMap<String, Labelled>,
-    workloads: BTreeMap<WorkloadId, Tracked>,
+    /// Boxed: a tree's node is half empty.
+    workloads: BTreeMap<WorkloadId, Box<Tracked>>,
     /// Those that have their address themselves.
     processes: BTreeSet<WorkloadId>,
     claims: Claims,
@@ -112,7 +112,7 @@ impl Planner {
     }
 
     /// Workloads, by id.
-    pub fn workloads(&self) -> &BTreeMap<WorkloadId, Tracked> {
+    pub fn workloads(&self) -> &BTreeMap<WorkloadId, Box<Tracked>> {
         &self.workloads
     }
 
@@ -165,62 +165,18 @@ impl Planner {
 
     /// Who has this address on an interface of its own.
     pub fn holder(&self, address: IpAddr) -> Option<&Tracked> {
-        self.workloads.get(self.claims.holder(address)?)
+        Some(self.workloads.get(self.claims.holder(address)?)?)
     }
 
     /// Who sends through this port of the host.
     pub fn on_port(&self, port: IfIndex) -> Option<&Tracked> {
-        self.workloads.values().find(|t| {
+        let mut all = self.workloads.values().map(AsRef::as_ref);
+        all.find(|t: &&Tracked| {
             t.workload
                 .endpoints
                 .iter()
                 .any(|endpoint| endpoint.port == port)
         })
-    }
-
-    /// All that the kernel must hold.
-    pub fn desired(&self) -> HostState {
-        let mut state = self.skeleton.clone();
-        for (set, _) in self.sets.values() {
-            if let Some(inet) = state.tables.get_mut(&Family::Inet) {
-                inet.sets.extend(set.maps());
-                inet.chains.extend(set.chains());
-            }
-        }
-        if let Some(inet) = state.tables.get_mut(&Family::Inet) {
-            inet.chains
-                .extend(self.leaves_as.members().copied().map(leaves_as));
-        }
-        let addresses = self
-            .uplinks
-            .iter()
-            .flat_map(|(address, uplink)| shared::address(*address, *uplink));
-        let workloads = self
-            .workloads
-            .values()
-            .flat_map(|tracked| tracked.placement.elements());
-        // Set by set: a map made of many at once is sorted once.
-        let mut gathered: BTreeMap<(Family, Name), Vec<(Key, Data)>> = BTreeMap::new();
-        for (family, set, key, data) in addresses.chain(workloads).chain(self.drain_elements()) {
-            gathered.entry((family, set)).or_default().push((key, data));
-        }
-        for ((family, name), elements) in gathered {
-            let table = state.tables.get_mut(&family);
-            if let Some(set) = table.and_then(|table| table.sets.get_mut(&name)) {
-                set.elements.append(&mut elements.into_iter().collect());
-            }
-        }
-        state
-    }
-
-    /// The steps from what was observed to what must be there.
-    pub fn adopt(&self, observed: &Observed) -> Vec<Op> {
-        diff_keeping(observed, self.desired(), |source| self.keep(source))
-    }
-
-    /// The same while the workloads are not known yet: what the kernel holds for them stays.
-    pub fn missing(&self, observed: &Observed) -> Vec<Op> {
-        missing(observed, &self.desired())
     }
 
     /// Makes one change of facts other than the host's own, and yields its steps.

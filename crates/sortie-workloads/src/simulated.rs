@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use sortie_api::workload::{
-    Endpoint, IfIndex, MacAddress, Network, Snapshot, Workload, WorkloadId, WorkloadKind,
+    Endpoint, IfIndex, MacAddress, Network, Snapshot, Workload, WorkloadKind,
 };
 
 /// Containers on each simulated bridge, as many as a Linux bridge has ports (`BR_MAX_PORTS`).
@@ -35,10 +35,10 @@ pub fn workload(number: u32) -> Workload {
     ];
     let [_, mac @ ..] = number.to_be_bytes();
     Workload {
-        id: WorkloadId(format!("docker/{number:064x}")),
+        id: format!("docker/{number:064x}").into(),
         name: format!("simulated-{number}"),
         kind: WorkloadKind::Docker,
-        labels: BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value))),
+        labels: labels.into_iter().collect(),
         pid: FIRST_INDEX + number,
         started: i64::from(number),
         endpoints: vec![Endpoint {

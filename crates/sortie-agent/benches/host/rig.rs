@@ -15,9 +15,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use sortie_agent::host::environment;
 use sortie_api::config::{AgentConfig, Guard};
-use sortie_api::workload::{
-    Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
-};
+use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadKind};
 use sortie_kernel::facts;
 use sortie_kernel::kernel::{Kernel, Options};
 use sortie_kernel::netns::Namespace;
@@ -183,7 +181,7 @@ impl Rig {
         let address = if direct { DIRECT } else { CONTAINER };
         let label = ("sortie.egress".to_owned(), EGRESS.to_string());
         Workload {
-            id: WorkloadId("docker/measured".to_owned()),
+            id: "docker/measured".into(),
             name: "measured".to_owned(),
             kind: if direct {
                 WorkloadKind::Process
@@ -292,13 +290,16 @@ impl Managed {
         let mut others = simulated(workloads - 1);
         for (workload, number) in others.workloads.iter_mut().zip((1..=ADDRESSES).cycle()) {
             let label = format!("192.0.2.{number}");
-            workload.labels.insert("sortie.egress".to_owned(), label);
+            let labels = workload.labels.iter();
+            workload.labels = labels.chain([("sortie.egress", &*label)]).collect();
         }
         others.networks.push(rig.network());
         planner.networks(others.networks);
         planner.learn(others.workloads, &[]);
         planner.workload(rig.workload(), None);
-        kernel.apply(&planner.adopt(&observed))?;
+        for ops in planner.adopt(&observed) {
+            kernel.apply(&ops)?;
+        }
         Ok(Self {
             kernel,
             planner,

@@ -9,6 +9,7 @@ use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
+use sortie_api::labels::Labels;
 use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind};
 use sortie_kernel::Kernel;
 use sortie_kernel::kernel::Lifetime;
@@ -78,14 +79,14 @@ impl Core {
         let uplink = self.check_addresses(&entry)?;
         match self.make(&owner, &mut entry) {
             Ok(interface) => {
-                self.attachments.entries.insert(owner.0.clone(), entry);
+                self.attachments.entries.insert(owner.clone().into(), entry);
                 if let Err(error) = self.attachments.keep() {
                     self.take_away(&owner);
                     return Err(error);
                 }
                 let addresses = request.addresses.clone();
                 Ok(Attachment {
-                    owner: owner.0,
+                    owner: owner.into(),
                     interface,
                     addresses,
                     uplink,
@@ -113,7 +114,7 @@ impl Core {
                 format!("nothing is attached as {owner:?}; `sortie status` lists what is");
             return Err(Error::Refused(message));
         };
-        let owner = WorkloadId(owner.clone());
+        let owner = WorkloadId::from(owner.clone());
         self.take_away(&owner);
         self.attachments.keep()
     }
@@ -130,7 +131,7 @@ impl Core {
             let entry = link
                 .owner
                 .as_ref()
-                .and_then(|owner| entries.remove(&owner.0));
+                .and_then(|owner| entries.remove(owner.as_str()));
             let alive = entry.filter(|entry| started(entry.lives_with) == Some(entry.since));
             let Some((owner, entry)) = link.owner.as_ref().zip(alive) else {
                 tracing::info!(
@@ -145,9 +146,9 @@ impl Core {
             // The first comparison makes the steps.
             let _ = self.plan_for(owner, &entry, link.host);
             if let Err(error) = watch_process(&self.handle, entry.lives_with, owner) {
-                tracing::warn!(%error, owner = owner.0, "the end of its process will not be seen");
+                tracing::warn!(%error, owner = owner.as_str(), "the end of its process will not be seen");
             }
-            self.attachments.entries.insert(owner.0.clone(), entry);
+            self.attachments.entries.insert(owner.clone().into(), entry);
         }
         // A note that outlives its interface would be taken for that of the owner's next one, which
         // has another MAC.
@@ -159,7 +160,7 @@ impl Core {
     }
 
     pub(super) fn owner_ended(&mut self, id: &WorkloadId) {
-        if self.attachments.entries.contains_key(&id.0) {
+        if self.attachments.entries.contains_key(id.as_str()) {
             self.take_away(id);
             if let Err(error) = self.attachments.keep() {
                 tracing::warn!(%error, "what is attached could not be noted");
@@ -177,7 +178,7 @@ impl Core {
         else {
             return;
         };
-        self.owner_ended(&WorkloadId(format!("attach/{name}")));
+        self.owner_ended(&format!("attach/{name}").into());
     }
 
     fn wanted(&self, request: &AttachRequest) -> Result<(WorkloadId, Entry), Error> {
@@ -224,7 +225,7 @@ impl Core {
             addresses: request.addresses.clone(),
             via: request.via.clone(),
         };
-        Ok((WorkloadId(owner), entry))
+        Ok((owner.into(), entry))
     }
 
     /// Yields the uplink's name.
@@ -316,7 +317,7 @@ impl Core {
             id: owner.clone(),
             name: entry.name.clone(),
             kind: WorkloadKind::Process,
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             pid: entry.pid,
             started: i64::try_from(entry.since).unwrap_or_default(),
             endpoints: vec![endpoint],
@@ -331,7 +332,7 @@ impl Core {
 
     /// Everything of one owner, whether all of it was made or not.
     fn take_away(&mut self, owner: &WorkloadId) {
-        self.attachments.entries.remove(&owner.0);
+        self.attachments.entries.remove(owner.as_str());
         // The way out first: what the command has left running may still be sending.
         if let Err(error) = self.kernel.delete_link(owner) {
             self.failed(&error.to_string());

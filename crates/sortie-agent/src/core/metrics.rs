@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sortie_kernel::failpoint::Step;
-use sortie_plan::op::Op;
+use sortie_kernel::kernel::Kernel;
+use sortie_plan::planner::Planner;
 
 use super::Core;
 use super::report::standing;
@@ -46,9 +47,12 @@ impl Core {
     }
 
     /// The kernel does the steps of a change.
-    pub(super) fn timed(&mut self, ops: &[Op]) -> Result<(), sortie_kernel::Error> {
+    pub(super) fn timed(
+        &mut self,
+        steps: impl FnOnce(&Planner, &mut Kernel) -> Result<(), sortie_kernel::Error>,
+    ) -> Result<(), sortie_kernel::Error> {
         let begun = Instant::now();
-        let done = self.kernel.apply(ops);
+        let done = steps(&self.planner, &mut self.kernel);
         if let Some(telling) = &self.telling {
             telling.metrics.applied(begun.elapsed().as_secs_f64());
         }

@@ -79,13 +79,13 @@ impl Core {
             tracked
                 .workload
                 .id
-                .0
+                .as_str()
                 .split_once('/')
                 .map_or("", |(_, id)| id)
                 .to_owned()
         };
         // A container without networks and the interface attached to it have one name.
-        let exact = all().filter(|t| t.workload.name == wanted || t.workload.id.0 == wanted);
+        let exact = all().filter(|t| t.workload.name == wanted || t.workload.id.as_str() == wanted);
         if let Some(exact) = exact.max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
             return Ok(exact);
         }
@@ -126,7 +126,7 @@ impl Core {
         }
         let (state, reason, fix) = standing(&self.planner, tracked);
         WorkloadStatus {
-            id: workload.id.0.clone(),
+            id: workload.id.as_str().to_owned(),
             name: workload.name.clone(),
             kind: match workload.kind {
                 WorkloadKind::Docker => "docker",

@@ -64,7 +64,7 @@ impl Core {
                 id: id.clone(),
                 name: container.name.clone(),
                 kind: WorkloadKind::Docker,
-                labels: container.labels.clone(),
+                labels: container.labels.clone().into(),
                 pid: begins.pid,
                 started: begins.at,
                 endpoints,

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use proptest::prelude::*;
@@ -6,7 +5,7 @@ use proptest::prelude::*;
 use super::{from_container_labels, from_network_labels};
 use crate::policy::{Action, Egress, OnUnavailable, Owner};
 
-fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn labels<L: FromIterator<(String, String)>>(pairs: &[(&str, &str)]) -> L {
     pairs
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))

@@ -20,7 +20,7 @@ impl Selector {
             && self
                 .labels
                 .iter()
-                .all(|(key, value)| workload.labels.get(key) == Some(value))
+                .all(|(key, value)| workload.labels.get(key) == Some(value.as_str()))
             && (self.names.is_empty() || self.names.iter().any(|n| glob(n, &workload.name)))
             && (self.networks.is_empty()
                 || workload.endpoints.iter().any(|endpoint| {

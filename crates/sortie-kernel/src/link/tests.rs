@@ -12,7 +12,7 @@ use crate::testing::{in_namespace, open_kernel, sh};
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn owner() -> WorkloadId {
-    WorkloadId("process/42".to_owned())
+    WorkloadId::from("process/42")
 }
 
 /// The host, the calling thread's namespace, has `up0` to an internet that is given.
@@ -129,7 +129,7 @@ fn the_inner_end_is_eth0_or_the_next_name_and_down() {
         let workload = Namespace::anonymous().unwrap();
         let link = kernel.create_link(&owner(), &workload).unwrap();
         assert_eq!(link.inner_name, "eth0");
-        let other = WorkloadId("process/43".to_owned());
+        let other = WorkloadId::from("process/43");
         let second = kernel.create_link(&other, &workload).unwrap();
         assert_eq!(second.inner_name, "eth1");
         let inner = workload

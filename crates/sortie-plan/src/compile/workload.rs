@@ -61,15 +61,23 @@ impl Placement {
         self.v4.treatment.is_managed() || self.v6.treatment.is_managed()
     }
 
+    /// Its endpoints that the kernel must know.
+    fn known(&self) -> impl Iterator<Item = &(Endpoint, bool)> {
+        let managed = self.is_managed();
+        let endpoints = self.endpoints.iter();
+        endpoints.filter(move |(_, guarded)| managed || *guarded)
+    }
+
+    /// The addresses that the kernel must know.
+    pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.known()
+            .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied())
+    }
+
     /// Everything the kernel holds for it.
     pub fn elements(&self) -> Vec<Element> {
         let mut elements = Vec::new();
-        let managed = self.is_managed();
-        for (endpoint, guarded) in self
-            .endpoints
-            .iter()
-            .filter(|(_, guarded)| managed || *guarded)
-        {
+        for (endpoint, guarded) in self.known() {
             elements.push(port(endpoint));
             for address in &endpoint.addresses {
                 let treatment = self.of_family(address.is_ipv6());

@@ -100,7 +100,12 @@ impl Planner {
             let placement = &tracked.placement;
             placement.of_family(source.is_ipv6())
         });
-        let mut keep = treatment.map_or_else(Keep::default, Keep::treated);
+        let mut keep = match treatment {
+            // Translated to itself.
+            Some(Treatment::Direct { .. }) => Keep::address(source),
+            Some(treatment) => Keep::treated(treatment),
+            None => Keep::default(),
+        };
         keep.draining = self.draining(source).map(|(address, _)| address).collect();
         keep
     }

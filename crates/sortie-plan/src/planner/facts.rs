@@ -234,7 +234,8 @@ impl Planner {
             policies: Vec::new(),
             placement,
         };
-        self.workloads.insert(tracked.workload.id.clone(), tracked);
+        let id = tracked.workload.id.clone();
+        self.workloads.insert(id, Box::new(tracked));
         affected
     }
 

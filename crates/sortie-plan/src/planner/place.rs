@@ -187,16 +187,10 @@ impl Planner {
 
     /// The endpoint without addresses that a later workload has.
     fn held(&self, workload: &Workload, endpoint: &Endpoint) -> Endpoint {
-        let holds = |address: &IpAddr| self.claims.holder(*address) == Some(&workload.id);
-        Endpoint {
-            addresses: endpoint
-                .addresses
-                .iter()
-                .copied()
-                .filter(|address| holds(address))
-                .collect(),
-            ..endpoint.clone()
-        }
+        let mut held = endpoint.clone();
+        held.addresses
+            .retain(|address| self.claims.holder(*address) == Some(&workload.id));
+        held
     }
 
     fn direct_uplink(&self, tracked: &Tracked, v6: bool) -> Option<IfIndex> {
@@ -225,7 +219,7 @@ impl Planner {
     fn process_workloads(&self) -> impl Iterator<Item = &Tracked> {
         self.processes
             .iter()
-            .filter_map(|id| self.workloads.get(id))
+            .filter_map(|id| Some(&**self.workloads.get(id)?))
     }
 
     fn bridges_now(&self) -> BTreeSet<IfIndex> {

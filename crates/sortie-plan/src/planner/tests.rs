@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sortie_api::config::{AgentConfig, Guard};
+use sortie_api::labels::Labels;
 use sortie_api::policy::{
     Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
     PortRange, Protocol, Selector,
@@ -107,7 +108,7 @@ pub(super) fn container(
     addresses: &[&str],
 ) -> Workload {
     Workload {
-        id: WorkloadId(format!("docker/{name}")),
+        id: WorkloadId::from(format!("docker/{name}")),
         name: name.into(),
         kind: WorkloadKind::Docker,
         labels: label
@@ -205,9 +206,9 @@ fn any_workload() -> impl Strategy<Value = Workload> {
                 workload.endpoints[0].network = "shop".into();
             }
             if process {
-                workload.id = WorkloadId(format!("process/{name}"));
+                workload.id = WorkloadId::from(format!("process/{name}"));
                 workload.kind = WorkloadKind::Process;
-                workload.labels.clear();
+                workload.labels = Labels::default();
                 workload.endpoints[0].bridge = None;
                 workload.endpoints[0].network.clear();
             }
@@ -319,8 +320,8 @@ fn any_fact() -> impl Strategy<Value = Fact> {
     );
     prop_oneof![
         4 => any_workload().prop_map(Fact::Workload),
-        2 => gone.prop_map(|id| Fact::Gone(WorkloadId(id.into()))),
-        2 => several.prop_map(|(there, gone)| Fact::Containers(there, gone.into_iter().map(|id| WorkloadId(id.into())).collect())),
+        2 => gone.prop_map(|id| Fact::Gone(id.into())),
+        2 => several.prop_map(|(there, gone)| Fact::Containers(there, gone.into_iter().map(Into::into).collect())),
         1 => networks.prop_map(Fact::Networks),
         2 => prop::collection::btree_map(0u8..3, any_policy(), 0..3)
             .prop_map(|policies| Fact::Policies(policies.into_iter().map(|(i, p)| EgressPolicy { name: PolicyName(format!("p{i}")), ..p }).collect())),
@@ -374,12 +375,12 @@ proptest! {
     fn steps_lead_where_a_fresh_plan_would(facts in prop::collection::vec(any_fact(), 1..12)) {
         let mut planner = Planner::new(environment(&[], Guard::Networks));
         let mut kernel = Observed::default();
-        let ops = planner.adopt(&kernel);
+        let ops: Vec<Op> = planner.adopt(&kernel).flatten().collect();
         fake::apply(&mut kernel, &ops);
         for fact in facts {
             let ops = tell(&mut planner, fact);
             fake::apply(&mut kernel, &ops);
-            prop_assert_eq!(planner.adopt(&kernel), Vec::new(), "{:?}", ops);
+            prop_assert_eq!(planner.adopt(&kernel).next(), None, "{:?}", ops);
             prop_assert_eq!(timeless(&kernel), timeless(&Observed::from(planner.desired())));
             no_drain_is_foreign(&planner)?;
         }
@@ -390,7 +391,7 @@ proptest! {
         fresh.networks(planner.networks.values().cloned().collect());
         fresh.policies_changed(planner.policies().values().map(|policy| (**policy).clone()).collect());
         fresh.learn(planner.workloads().values().map(|tracked| tracked.workload.clone()).collect(), &[]);
-        prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())), Vec::new());
+        prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())).next(), None);
         prop_assert_eq!(fresh.desired(), planner.desired());
     }
 
@@ -408,10 +409,10 @@ proptest! {
         let mut planner = plan(after);
         planner.inherit(&kernel);
         no_drain_is_foreign(&planner)?;
-        let ops = planner.adopt(&kernel);
+        let ops: Vec<Op> = planner.adopt(&kernel).flatten().collect();
         fake::apply(&mut kernel, &ops);
         prop_assert_eq!(timeless(&kernel), timeless(&Observed::from(planner.desired())));
-        prop_assert_eq!(planner.adopt(&kernel), Vec::new());
+        prop_assert_eq!(planner.adopt(&kernel).next(), None);
     }
 
     /// A new agent before the engine has told its containers: what serves them stays, what can be
@@ -458,7 +459,7 @@ proptest! {
         for workload in told {
             planner.workload(workload, None);
         }
-        let ops = planner.adopt(&kernel);
+        let ops: Vec<Op> = planner.adopt(&kernel).flatten().collect();
         fake::apply(&mut kernel, &ops);
         prop_assert_eq!(&kernel, &Observed::from(planner.desired()));
     }

@@ -47,7 +47,7 @@ impl Seen {
 
 /// `docker/` and the engine's full id.
 pub(crate) fn workload_id(id: &str) -> WorkloadId {
-    WorkloadId(format!("docker/{id}"))
+    format!("docker/{id}").into()
 }
 
 /// 1. A container in another one's namespace has no endpoints: they are the owner's.
@@ -89,7 +89,7 @@ pub(crate) fn describe(
         id: seen.workload_id(),
         name: face.name.clone(),
         kind: WorkloadKind::Docker,
-        labels: face.labels.clone(),
+        labels: face.labels.clone().into(),
         pid: seen.container.pid,
         started: seen.container.started,
         endpoints,

@@ -73,9 +73,9 @@ fn follows(kind: EngineKind) -> Result<()> {
         engine.run(&ContainerSpec::new("before").label("sortie.egress", "203.0.113.11"))?;
     let mut follower = Follower::new(&host, &engine.socket())?;
     let seen = follower.running("before", |_| true)?;
-    assert_eq!(seen.labels["sortie.egress"], "203.0.113.11");
+    assert_eq!(seen.labels.get("sortie.egress"), Some("203.0.113.11"));
     assert_eq!(i64::from(seen.pid), before.pid()?);
-    assert_eq!(seen.id.0, format!("docker/{}", before.id()));
+    assert_eq!(seen.id.as_str(), format!("docker/{}", before.id()));
     let docker0 = bridge(&host, "docker0")?;
     assert_eq!(follower.networks["bridge"].bridge, Some(docker0));
     let endpoint = &seen.endpoints[0];
@@ -219,7 +219,7 @@ fn known_before_it_runs(kind: EngineKind) -> Result<()> {
         })?;
         let late = follower.running("web", |it| it.pid != 0)?;
         assert_eq!(early.pid, 0);
-        assert_eq!(early.labels["a"], "b");
+        assert_eq!(early.labels.get("a"), Some("b"));
         assert_eq!(early.endpoints, late.endpoints);
         assert_eq!(late.endpoints[0].port, port(&web, "eth0")?);
         web.stop()?;

@@ -8,10 +8,10 @@ use crate::workload::{Endpoint, IfIndex, MacAddress, Network, Workload, Workload
 
 fn workload(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Workload {
     Workload {
-        id: WorkloadId(format!("docker/{name}")),
+        id: WorkloadId::from(format!("docker/{name}")),
         name: name.to_owned(),
         kind: WorkloadKind::Docker,
-        labels: pairs(labels),
+        labels: pairs(labels).into(),
         pid: 1,
         started: 0,
         endpoints: networks.iter().map(|n| endpoint(n)).collect(),

@@ -16,10 +16,10 @@ const BRIDGE: IfIndex = IfIndex(10);
 
 fn web(labels: &[(&str, &str)]) -> Workload {
     Workload {
-        id: WorkloadId("docker/web".to_owned()),
+        id: WorkloadId::from("docker/web"),
         name: "web".to_owned(),
         kind: WorkloadKind::Docker,
-        labels: map(labels),
+        labels: map(labels).into(),
         pid: 1,
         started: 1,
         endpoints: vec![Endpoint {
@@ -81,7 +81,7 @@ fn nothing_concerns_a_workload_that_nothing_selects() {
     assert_eq!(of_labels(&[]), Meanwhile::Unconcerned);
     assert_eq!(of_labels(&[("team", "a")]), Meanwhile::Unconcerned);
     let planner = Planner::new(Environment::default());
-    let unknown = planner.meanwhile(&WorkloadId("docker/other".to_owned()));
+    let unknown = planner.meanwhile(&WorkloadId::from("docker/other"));
     assert_eq!(unknown, Meanwhile::Unconcerned);
 }
 

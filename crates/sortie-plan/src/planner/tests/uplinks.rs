@@ -96,7 +96,7 @@ fn without_a_second_uplinks_address_nothing_is_marked() {
     );
     assert!(!unmarked(&planner));
     assert!(planner.unusable([203, 0, 113, 12].into()).is_none());
-    planner.workload_gone(&WorkloadId("docker/mail".into()));
+    planner.workload_gone(&WorkloadId::from("docker/mail"));
     assert!(unmarked(&planner));
 }
 

@@ -26,7 +26,7 @@ fn name_labels_and_networks_are_read() {
     let networks: Vec<_> = begun.networks.iter().map(String::as_str).collect();
     assert_eq!(networks, ["back", "shop"]);
     assert!(!begun.shares);
-    assert_eq!(begun.workload_id().0, "docker/0123456789abcdef");
+    assert_eq!(begun.workload_id().as_str(), "docker/0123456789abcdef");
 }
 
 #[test]

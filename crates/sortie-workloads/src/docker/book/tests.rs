@@ -8,7 +8,7 @@ fn ids(changes: &[Change]) -> Vec<String> {
         .map(|change| match change {
             Change::Snapshot(_) => "snapshot".to_owned(),
             Change::Workload(workload) => format!("+{}", workload.name),
-            Change::WorkloadGone(id) => format!("-{}", id.0),
+            Change::WorkloadGone(id) => format!("-{}", id.as_str()),
             Change::Network(network) => format!("+{}", network.name),
             Change::NetworkGone(name) => format!("-{name}"),
             Change::Away(reason) => reason.clone(),

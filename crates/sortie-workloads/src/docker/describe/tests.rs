@@ -29,9 +29,9 @@ fn an_endpoint_has_network_port_bridge_mac_and_assigned_addresses() {
     let labels = &mut container.container.face.labels;
     labels.insert("sortie.egress".to_owned(), "203.0.113.11".to_owned());
     let workload = alone(&container);
-    assert_eq!(workload.id, WorkloadId("docker/web".to_owned()));
+    assert_eq!(workload.id, WorkloadId::from("docker/web"));
     assert_eq!(workload.name, "web-name");
-    assert_eq!(workload.labels["sortie.egress"], "203.0.113.11");
+    assert_eq!(workload.labels.get("sortie.egress"), Some("203.0.113.11"));
     assert_eq!((workload.pid, workload.started), (1007, 7));
     assert_eq!(workload.unmanageable, None);
     assert_eq!(

@@ -77,11 +77,15 @@ fn said(desk: &mut Desk) -> Vec<String> {
         .into_iter()
         .map(|change| match change {
             Change::Snapshot(snapshot) => {
-                let all: Vec<String> = snapshot.workloads.iter().map(|it| bare(&it.id.0)).collect();
+                let all: Vec<String> = snapshot
+                    .workloads
+                    .iter()
+                    .map(|it| bare(it.id.as_str()))
+                    .collect();
                 format!("={}", all.join(","))
             }
-            Change::Workload(workload) => format!("+{}", bare(&workload.id.0)),
-            Change::WorkloadGone(id) => format!("-{}", bare(&id.0)),
+            Change::Workload(workload) => format!("+{}", bare(workload.id.as_str())),
+            Change::WorkloadGone(id) => format!("-{}", bare(id.as_str())),
             Change::Network(network) => format!("+{}", network.name),
             Change::NetworkGone(name) => format!("-{name}"),
             Change::Away(reason) => reason,

@@ -1,0 +1,123 @@
+//! From what the kernel was found to hold to all that it must hold: when an agent starts, and when a
+//! step has failed.
+
+use std::collections::BTreeMap;
+
+use super::{Planner, Tracked};
+use crate::compile::policy_set::leaves_as;
+use crate::compile::shared;
+use crate::compile::workload::{Element, Placement};
+use crate::diff::{Steps, diff_keeping, holds_nothing_else, missing};
+use crate::nft::key::Key;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name};
+use crate::op::Op;
+use crate::state::{HostState, Observed};
+
+/// Workloads that come in one transaction, where none was there before.
+const TOGETHER: usize = 2_000;
+/// Workloads whose old flows end in one walk of the kernel's table of flows.
+const WALKED_FOR: usize = 20_000;
+
+impl Planner {
+    /// All that the kernel must hold.
+    pub fn desired(&self) -> HostState {
+        let mut state = self.frame();
+        let workloads = self.workloads.values();
+        fill(&mut state, workloads.flat_map(|t| t.placement.elements()));
+        state
+    }
+
+    /// The same without what is there for single workloads.
+    fn frame(&self) -> HostState {
+        let mut state = self.skeleton.clone();
+        if let Some(inet) = state.tables.get_mut(&Family::Inet) {
+            for (set, _) in self.sets.values() {
+                inet.sets.extend(set.maps());
+                inet.chains.extend(set.chains());
+            }
+            let leaves_as = self.leaves_as.members().copied().map(leaves_as);
+            inet.chains.extend(leaves_as);
+        }
+        let uplinks = self.uplinks.iter();
+        let addresses = uplinks.flat_map(|(address, uplink)| shared::address(*address, *uplink));
+        fill(&mut state, addresses.chain(self.drain_elements()));
+        state
+    }
+
+    /// The steps from what was observed to what must be there, in parts that follow each other.
+    ///
+    /// 1. Where the kernel holds something for any workload already, one part: what goes for one and
+    ///    what comes for another belong together.
+    /// 2. Else everything but the workloads; then some workloads at a time, so that the steps of
+    ///    all are never in memory together; then the ends of their old flows. A workload that is
+    ///    still to come is to the kernel what it was before.
+    pub fn adopt(&self, observed: &Observed) -> impl Iterator<Item = Vec<Op>> {
+        let mut desired = self.frame();
+        let one_by_one = holds_nothing_else(observed, &desired);
+        if !one_by_one {
+            desired = self.desired();
+        }
+        let first = diff_keeping(observed, desired, |source| self.keep(source));
+        let still_to_come = if one_by_one { self.workloads.len() } else { 0 };
+        let workloads = || {
+            self.workloads
+                .values()
+                .map(AsRef::as_ref)
+                .take(still_to_come)
+        };
+        let come = in_parts(workloads(), TOGETHER, |workloads| {
+            let mut steps = Steps::default();
+            for tracked in workloads {
+                steps.add_elements(tracked.placement.elements());
+            }
+            let mut ops = steps.into_ops();
+            ops.retain(|op| !matches!(op, Op::ForgetFlows { .. }));
+            ops
+        });
+        let forget = in_parts(workloads(), WALKED_FOR, |workloads| {
+            let placements = workloads.iter().map(|tracked| &tracked.placement);
+            let sources = placements.flat_map(Placement::sources);
+            let forget = |source| Op::ForgetFlows {
+                source,
+                translated: None,
+                keep: self.keep(source),
+            };
+            sources.map(forget).collect()
+        });
+        let parts = std::iter::once(first).chain(come).chain(forget);
+        parts.filter(|ops| !ops.is_empty())
+    }
+
+    /// The same while the workloads are not known yet: what the kernel holds for them stays.
+    pub fn missing(&self, observed: &Observed) -> Vec<Op> {
+        missing(observed, &self.desired())
+    }
+}
+
+/// The steps for so many workloads at a time, made when they are asked for.
+fn in_parts<'w>(
+    mut workloads: impl Iterator<Item = &'w Tracked>,
+    size: usize,
+    steps: impl Fn(&[&Tracked]) -> Vec<Op>,
+) -> impl Iterator<Item = Vec<Op>> {
+    std::iter::from_fn(move || {
+        let part: Vec<&Tracked> = workloads.by_ref().take(size).collect();
+        (!part.is_empty()).then(|| steps(&part))
+    })
+}
+
+/// Puts elements into their sets.
+fn fill(state: &mut HostState, elements: impl Iterator<Item = Element>) {
+    // Set by set: a map made of many at once is sorted once.
+    let mut gathered: BTreeMap<(Family, Name), Vec<(Key, Data)>> = BTreeMap::new();
+    for (family, set, key, data) in elements {
+        gathered.entry((family, set)).or_default().push((key, data));
+    }
+    for ((family, name), elements) in gathered {
+        let table = state.tables.get_mut(&family);
+        if let Some(set) = table.and_then(|table| table.sets.get_mut(&name)) {
+            set.elements.append(&mut elements.into_iter().collect());
+        }
+    }
+}
