@@ -21,8 +21,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use sortie_plan::explain::{Draining, Explanation, Verdict};
+pub use sortie_plan::explain::{AuditNote, Draining, Explanation, Verdict};
 pub use sortie_plan::planner::Meanwhile;
+pub use sortie_plan::planner::audit::Outcome;
 pub use sortie_workloads::docker::begun::Begun;
 
 /// Why a request was refused.
@@ -58,6 +59,49 @@ pub struct Status {
     pub drops: Vec<DropCount>,
     /// Flows that left with another source than expected.
     pub leaks: u64,
+    /// What the policies with `enforcement: Audit` would have changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<AuditStatus>,
+}
+
+/// What a policy with `enforcement: Audit` would have changed; at least, since the kernel's reports
+/// may be lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditStatus {
+    /// The policy.
+    pub policy: String,
+    /// RFC 3339: when counting began, with the policy's text or the agent.
+    pub since: String,
+    /// Of every workload, those that have ended included.
+    pub all: AuditCount,
+    /// Of each workload that is there, by name.
+    pub workloads: Vec<AuditedWorkload>,
+}
+
+/// The part of one workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditedWorkload {
+    /// Its name.
+    pub name: String,
+    /// Its flows.
+    #[serde(flatten)]
+    pub count: AuditCount,
+}
+
+/// Flows that began, and for which such a policy would decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditCount {
+    /// Nothing would be different.
+    pub same: u64,
+    /// They would have had another source.
+    pub other_source: u64,
+    /// They would have been dropped.
+    pub dropped: u64,
+    /// Packets, not flows: they were dropped, and would have left.
+    pub passed_packets: u64,
 }
 
 /// The engine.
@@ -87,6 +131,9 @@ pub struct WorkloadStatus {
     pub addresses: Vec<IpAddr>,
     /// The policies that select it, the first to decide first.
     pub policies: Vec<String>,
+    /// Those that select it and only audit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<String>,
     /// What its packets to everything that is not local leave with; several where it depends on
     /// the destination.
     pub egress: Vec<IpAddr>,
@@ -191,6 +238,9 @@ pub struct PolicyRecord {
     pub file: Option<String>,
     /// `Egress`, `Bypass` or `Deny`.
     pub action: String,
+    /// Whether it only audits.
+    #[serde(default)]
+    pub audit: bool,
     /// Its egress addresses.
     pub addresses: Vec<IpAddr>,
     /// The names of the workloads that it selects now.
@@ -289,6 +339,9 @@ pub struct Flow {
     /// `right`; `leak`; `any` where nothing is expected; `drain` with a former address that old
     /// flows may still have; `changed` at the end of a flow that began under other policies.
     pub verdict: String,
+    /// At its beginning: what the policies with `enforcement: Audit` would change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditNote>,
     /// Bytes both ways, at the end of a flow, where accounting is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,

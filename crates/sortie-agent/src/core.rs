@@ -2,6 +2,7 @@
 //! nothing needs a lock and the kernel has one writer.
 
 mod attach;
+mod audit;
 mod engine;
 mod explain;
 mod manager;
@@ -36,6 +37,7 @@ use crate::host::environment;
 use crate::policies::PolicyFolder;
 use crate::source_ports::{self, SourcePorts};
 
+use audit::Audits;
 use manager::Manager;
 use metrics::{Counts, Telling};
 
@@ -167,6 +169,7 @@ pub struct Core {
     flows: VecDeque<api::Flow>,
     drops: VecDeque<api::Drop>,
     counts: Counts,
+    audits: Audits,
     telling: Option<Telling>,
     /// Source ports that flows use.
     ports: SourcePorts,
@@ -208,6 +211,8 @@ impl Core {
         environment.gated = kernel.lifetime() == Lifetime::Process;
         let mut planner = Planner::new(environment);
         planner.policies_changed(policies.set.policies().cloned().collect());
+        let mut audits = Audits::default();
+        audits.follow(&planner);
         let engine = api::EngineStatus {
             socket: config.docker.socket.display().to_string(),
             connected: false,
@@ -230,6 +235,7 @@ impl Core {
             flows: VecDeque::new(),
             drops: VecDeque::new(),
             counts: Counts::default(),
+            audits,
             telling: None,
             ports: SourcePorts::default(),
             foreign_changes: 0,
@@ -344,6 +350,7 @@ impl Core {
             self.drift_due = now + DRIFT_CHECK;
             self.look_at_host();
             self.repair_network();
+            self.audits.follow(&self.planner);
         }
         self.tell_manager(now);
         self.tell_metrics(now);

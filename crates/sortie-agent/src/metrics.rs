@@ -1,7 +1,8 @@
 //! Metrics for Prometheus: what the core told last, as OpenMetrics text over HTTP.
 //!
 //! A scrape reads a copy and never waits for the core, nor the core for it. There is no label that
-//! grows with workloads or destinations: those are for `status`, `flows` and `drops`.
+//! grows with workloads or destinations: those are for `status`, `flows` and `drops`. Policies that
+//! only audit have one each.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 
 use crate::Error;
+use crate::api::AuditStatus;
 
 /// The media type of OpenMetrics 1.0.0.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -53,6 +55,8 @@ pub struct Sample {
     pub steps: Vec<(&'static str, u64)>,
     /// How often what others had changed was put right.
     pub repairs: u64,
+    /// What policies that only audit would have changed.
+    pub audits: Vec<AuditStatus>,
     /// The most source ports that an egress address uses towards one destination.
     pub source_ports_max: u64,
 }
@@ -152,7 +156,7 @@ impl Collector for Metrics {
         )?;
         page.counters(
             "flows",
-            "Flows of managed workloads that began, by verdict",
+            "Flows of managed and audited workloads that began, by verdict",
             "verdict",
             &sample.flows,
         )?;
@@ -177,6 +181,7 @@ impl Collector for Metrics {
             "Times that what others had changed was put right",
             sample.repairs,
         )?;
+        page.audits(&sample.audits)?;
         page.gauge(
             "source_ports_used_max",
             "The most source ports that an egress address uses towards one destination",
@@ -210,6 +215,31 @@ impl Page<'_> {
         values
             .iter()
             .try_for_each(|(of, value)| gauge(family.encode_family(&[(label, *of)])?, *value))
+    }
+
+    fn audits(&mut self, audits: &[AuditStatus]) -> fmt::Result {
+        let help = "Flows that policies with enforcement Audit would decide, by what would differ";
+        let mut family =
+            self.0
+                .encode_descriptor("audit_flows", help, None, MetricType::Counter)?;
+        for audit in audits {
+            for (outcome, value) in [
+                ("same", audit.all.same),
+                ("other-source", audit.all.other_source),
+                ("dropped", audit.all.dropped),
+            ] {
+                let labels = [("policy", audit.policy.as_str()), ("outcome", outcome)];
+                counter(family.encode_family(&labels)?, value)?;
+            }
+        }
+        let help = "Dropped packets that policies with enforcement Audit would let leave";
+        let mut family =
+            self.0
+                .encode_descriptor("audit_passed_packets", help, None, MetricType::Counter)?;
+        audits.iter().try_for_each(|audit| {
+            let labels = [("policy", audit.policy.as_str())];
+            counter(family.encode_family(&labels)?, audit.all.passed_packets)
+        })
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

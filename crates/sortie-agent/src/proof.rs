@@ -14,6 +14,7 @@ use sortie_api::workload::IfIndex;
 use sortie_kernel::flows;
 use sortie_kernel::probe::Feature;
 use sortie_plan::explain::Expected;
+use sortie_plan::planner::audit::Now;
 use sortie_plan::reason::{LOG_GROUP, Reason};
 
 use crate::Error;
@@ -119,7 +120,12 @@ impl Core {
         if let Some(port) = source_ports::port(entry) {
             self.source_port(port, name == "new");
         }
-        let Some(flow) = self.flow(name, entry) else {
+        let audit = if name == "new" {
+            self.audit_flow(entry)
+        } else {
+            None
+        };
+        let Some(flow) = self.flow(name, entry, audit) else {
             return;
         };
         if flow.verdict == "leak" && name == "new" {
@@ -131,9 +137,29 @@ impl Core {
         self.remember_flow(flow);
     }
 
-    fn flow(&self, event: &str, entry: &Conntrack) -> Option<api::Flow> {
+    fn audit_flow(&mut self, entry: &Conntrack) -> Option<api::AuditNote> {
+        if self.planner().audits().is_empty() {
+            return None;
+        }
+        let (source, actual) = (entry.original.src, entry.reply.dst);
+        let target = flows::flow(entry).target;
+        let tracked = self.planner().holder(source)?;
+        let now = match self.planner().expected(tracked, target) {
+            Expected::Any => Now::AsWithoutSortie(Some(actual)),
+            Expected::Source(_) | Expected::Nothing => Now::With(actual),
+        };
+        let id = tracked.workload.id.clone();
+        self.audit(&id, target, now)
+    }
+
+    fn flow(
+        &self,
+        event: &str,
+        entry: &Conntrack,
+        audit: Option<api::AuditNote>,
+    ) -> Option<api::Flow> {
         let tracked = self.planner().holder(entry.original.src)?;
-        if !tracked.placement.is_managed() {
+        if !tracked.placement.is_managed() && audit.is_none() {
             return None;
         }
         let to = entry.reply.src;
@@ -177,6 +203,7 @@ impl Core {
             expected,
             actual,
             verdict: verdict.to_owned(),
+            audit,
             bytes,
         })
     }
@@ -187,8 +214,10 @@ impl Core {
         let port = packet.physindev.or(packet.indev).map(IfIndex);
         let by_port = port.and_then(|port| self.planner().on_port(port));
         let own: Option<IpAddr> = summary.from;
+        let target = summary.target();
         let tracked = by_port.or_else(|| own.and_then(|source| self.planner().holder(source)));
         let workload = tracked.map(|tracked| tracked.workload.name.clone());
+        let id = tracked.map(|tracked| tracked.workload.id.clone());
         let environment = self.planner().environment();
         let reason = Reason::from_name(&packet.prefix);
         let name = |index: u32| environment.name_of(IfIndex(index));
@@ -206,6 +235,12 @@ impl Core {
             output: packet.outdev.map(name),
         };
         self.remember_drop(drop);
+        // Other reasons than a policy's word would drop it under another policy too.
+        if let (Some(Reason::Denied | Reason::NoAddress), Some(id), Some(target)) =
+            (reason, id, target)
+        {
+            self.audit(&id, target, Now::Dropped);
+        }
     }
 }
 

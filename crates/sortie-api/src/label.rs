@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::address::{add_egress, egress_address};
 use crate::labels::Labels;
-use crate::policy::{Action, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName};
+use crate::policy::{
+    Action, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName,
+};
 use crate::problem::{Fault, quoted};
 use crate::reader::{list, not_in_this_version};
 use crate::suggest::nearest;
@@ -191,6 +193,7 @@ impl<'l> LabelReader<'l> {
             action: action?,
             on_unavailable: on_unavailable.unwrap_or_default(),
             on_change: OnChange::Reset,
+            enforcement: Enforcement::Enforce,
         })
     }
 

@@ -41,6 +41,8 @@ pub struct EgressPolicy {
     pub on_unavailable: OnUnavailable,
     /// What happens to open connections when this policy gives them another address.
     pub on_change: OnChange,
+    /// Whether it decides, or only tells what it would change.
+    pub enforcement: Enforcement,
 }
 
 /// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD` or
@@ -158,6 +160,16 @@ pub enum OnChange {
         /// 1–3600.
         seconds: u16,
     },
+}
+
+/// `enforcement`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Enforcement {
+    /// It decides.
+    #[default]
+    Enforce,
+    /// Packets leave as if it were not there; what it would change is counted.
+    Audit,
 }
 
 impl OnChange {

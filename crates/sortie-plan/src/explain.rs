@@ -9,6 +9,7 @@ use sortie_api::workload::{IfIndex, WorkloadKind};
 use crate::compile::treatment::Treatment;
 use crate::flow::Flow;
 use crate::mark::Mark;
+use crate::planner::audit::{Audited, Now, Outcome};
 use crate::planner::{Planner, Tracked};
 use crate::precedence::{Candidate, Target};
 use crate::resolve::{Addresses, Decision, Exit, Refusal, exit, resolve};
@@ -52,8 +53,34 @@ pub struct Explanation {
     /// The line that mends it, where something is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// What would become of it, if the policies that only audit were enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditNote>,
     /// Every policy that selects the workload, the one that decides first, with why it does not.
     pub candidates: Vec<Considered>,
+}
+
+/// What a policy that only audits would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditNote {
+    /// The policy.
+    pub policy: String,
+    /// What would become of the packet, behind "would".
+    pub would: String,
+    /// What of it differs from what becomes of it.
+    pub outcome: Outcome,
+}
+
+impl AuditNote {
+    /// Beside what becomes of the packet.
+    pub fn new(audited: &Audited, now: Now) -> Self {
+        Self {
+            policy: audited.policy.0.clone(),
+            would: audited.would.to_string(),
+            outcome: Outcome::of(audited.would, now),
+        }
+    }
 }
 
 /// A former egress address that answered flows go on with.
@@ -179,6 +206,7 @@ impl Planner {
             draining: Vec::new(),
             reason: String::new(),
             fix: None,
+            audit: None,
             candidates: Vec::new(),
         };
         if let Some(reason) = &tracked.workload.unmanageable {
@@ -190,7 +218,7 @@ impl Planner {
             return answer;
         }
         let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
-        answer.candidates = considered(&candidates, target);
+        answer.candidates = self.considered(tracked, target);
         match resolve(
             &candidates,
             target,
@@ -226,7 +254,44 @@ impl Planner {
         if let (Err(errors), Verdict::Drop) = (&tracked.label, answer.verdict) {
             answer.reason = format!("its label is wrong: {errors}");
         }
+        let now = match (answer.verdict, answer.source) {
+            (Verdict::Egress, Some(source)) => Now::With(source),
+            (Verdict::Drop, _) => Now::Dropped,
+            _ => Now::AsWithoutSortie(None),
+        };
+        let audited = self.audited(tracked, target);
+        answer.audit = audited.map(|audited| AuditNote::new(&audited, now));
         answer
+    }
+
+    /// Each candidate, those that only audit among them, and what became of it.
+    fn considered(&self, tracked: &Tracked, target: Target) -> Vec<Considered> {
+        let enforced = tracked.policies.iter().map(AsRef::as_ref);
+        let candidates = Candidate::ordered(enforced.chain(self.auditing(tracked)));
+        let mut covering = candidates.iter().filter(|c| c.covers(target));
+        let decides = covering.clone().find(|candidate| !candidate.audits());
+        let would_decide = covering.next();
+        let is = |candidate: &Candidate<'_>, one: Option<&Candidate<'_>>| {
+            one.is_some_and(|one| std::ptr::eq(one, candidate))
+        };
+        let outcome = |candidate: &Candidate<'_>| match (decides, would_decide) {
+            _ if !candidate.covers(target) => uncovered(candidate, target),
+            (_, Some(first)) if candidate.audits() && !is(candidate, would_decide) => {
+                format!("audit: {}", lost(first, candidate, target))
+            }
+            _ if candidate.audits() => {
+                let would = self.would(candidate.policy, target.ip.is_ipv6());
+                format!("audit: would {would}")
+            }
+            (Some(winner), _) if !is(candidate, decides) => lost(winner, candidate, target),
+            _ => "decides".to_owned(),
+        };
+        let considered = candidates.iter().map(|candidate| Considered {
+            policy: candidate.policy.name.0.clone(),
+            matches: matches(candidate),
+            outcome: outcome(candidate),
+        });
+        considered.collect()
     }
 
     /// What answered flows to this destination may leave with besides.
@@ -252,7 +317,7 @@ impl Planner {
     }
 
     /// Why packets to an address do not leave the host at all, if so.
-    fn stays_inside(&self, address: IpAddr) -> Option<String> {
+    pub(crate) fn stays_inside(&self, address: IpAddr) -> Option<String> {
         if self.environment().addresses.contains_key(&address) {
             return Some("an address of this host".to_owned());
         }
@@ -381,27 +446,6 @@ pub enum Expected {
     Nothing,
     /// Whatever the engine makes of it.
     Any,
-}
-
-fn considered(candidates: &[Candidate<'_>], target: Target) -> Vec<Considered> {
-    let winner = candidates
-        .iter()
-        .position(|candidate| candidate.covers(target));
-    let considered = candidates
-        .iter()
-        .enumerate()
-        .map(|(index, candidate)| Considered {
-            policy: candidate.policy.name.0.clone(),
-            matches: matches(candidate),
-            outcome: match winner {
-                Some(winner) if winner == index => "decides".to_owned(),
-                Some(winner) if candidate.covers(target) => {
-                    lost(&candidates[winner], candidate, target)
-                }
-                _ => uncovered(candidate, target),
-            },
-        });
-    considered.collect()
 }
 
 fn matches(candidate: &Candidate<'_>) -> String {

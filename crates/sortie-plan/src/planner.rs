@@ -5,6 +5,7 @@
 //! steps of each change lead there from what was wanted before. Both are tested as properties.
 
 mod adopt;
+pub mod audit;
 mod claims;
 mod drains;
 mod facts;
@@ -40,6 +41,8 @@ use drains::{Drain, Former};
 pub struct Planner {
     environment: Environment,
     policies: BTreeMap<PolicyName, Arc<EgressPolicy>>,
+    /// Those that only audit: nothing that the kernel holds follows from them.
+    audits: BTreeMap<PolicyName, Arc<EgressPolicy>>,
     networks: BTreeMap<String, Network>,
     /// What their labels say, by the same names.
     network_labels: BTreeMap<String, Labelled>,
@@ -106,9 +109,14 @@ impl Planner {
         &self.environment
     }
 
-    /// Policies from files, by name.
+    /// Policies from files that are enforced, by name.
     pub fn policies(&self) -> &BTreeMap<PolicyName, Arc<EgressPolicy>> {
         &self.policies
+    }
+
+    /// Policies from files that only audit, by name.
+    pub fn audits(&self) -> &BTreeMap<PolicyName, Arc<EgressPolicy>> {
+        &self.audits
     }
 
     /// Workloads, by id.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sortie_api::policy::{Destination, EgressPolicy, PortRange, Protocol};
+use sortie_api::policy::{Destination, EgressPolicy, Enforcement, PortRange, Protocol};
 
 /// One way in which a policy can cover a packet: one prefix of one entry of its destinations.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,11 @@ impl<'a> Candidate<'a> {
             )
         };
         step(self) == step(other)
+    }
+
+    /// Whether it only tells what it would change.
+    pub fn audits(&self) -> bool {
+        self.policy.enforcement == Enforcement::Audit
     }
 
     /// Empty: every protocol and port.

@@ -40,6 +40,7 @@ fn flow(port: u16) -> Flow {
         expected: Some(address),
         actual: address,
         verdict: "right".to_owned(),
+        audit: None,
         bytes: None,
     }
 }

@@ -119,6 +119,7 @@ impl Core {
                 .map(|step| (step.name(), applied.get(step).copied().unwrap_or_default()))
                 .collect(),
             repairs: self.counts.repairs + self.foreign_changes,
+            audits: self.audits.status(&self.planner),
             source_ports_max: busiest
                 .values()
                 .map(|ports| u64::from(ports.used))

@@ -25,6 +25,7 @@ impl Core {
         }
         let policies = self.policies.set.policies().cloned().collect();
         let ops = self.planner.policies_changed(policies);
+        self.audits.follow(&self.planner);
         self.apply(&ops);
     }
 
@@ -71,13 +72,18 @@ impl Core {
 }
 
 fn changed_policies(before: &Planner, after: &[EgressPolicy]) -> Vec<PolicyChange> {
+    let known = |name| {
+        let enforced = before.policies().get(name);
+        enforced.or_else(|| before.audits().get(name))
+    };
     let names: BTreeSet<_> = before
         .policies()
         .keys()
+        .chain(before.audits().keys())
         .chain(after.iter().map(|policy| &policy.name))
         .collect();
     let change = |name| {
-        let old = before.policies().get(name).map(AsRef::as_ref);
+        let old = known(name).map(AsRef::as_ref);
         match (old, after.iter().find(|policy| policy.name == *name)) {
             (None, _) => "created",
             (_, None) => "deleted",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use sortie_api::policy::{Action, EgressPolicy};
+use sortie_api::policy::{Action, EgressPolicy, Enforcement};
 use sortie_api::workload::WorkloadKind;
 use sortie_plan::compile::treatment::Treatment;
 use sortie_plan::nft::Family;
@@ -50,6 +50,7 @@ impl Core {
             problems: self.problems(),
             drops: self.drop_counts()?,
             leaks: self.counts.leaks,
+            audits: self.audits.status(&self.planner),
         })
     }
 
@@ -145,6 +146,11 @@ impl Core {
                 .collect(),
             addresses,
             policies,
+            audits: self
+                .planner
+                .auditing(tracked)
+                .map(|policy| policy.name.0.clone())
+                .collect(),
             state,
             reason,
             fix,
@@ -389,10 +395,11 @@ pub(super) fn standing(
 }
 
 fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> PolicyRecord {
-    let selected = planner
-        .workloads()
-        .values()
-        .filter(|t| t.policies.iter().any(|p| p.name == policy.name));
+    let audit = policy.enforcement == Enforcement::Audit;
+    let selected = planner.workloads().values().filter(|t| {
+        t.policies.iter().any(|p| p.name == policy.name)
+            || audit && planner.auditing(t).any(|p| p.name == policy.name)
+    });
     let (action, addresses) = match &policy.action {
         Action::Egress(egress) => ("Egress", egress.addresses().collect()),
         Action::Bypass => ("Bypass", Vec::new()),
@@ -402,6 +409,7 @@ fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> Pol
         name: policy.name.0.clone(),
         file,
         action: action.to_owned(),
+        audit,
         addresses,
         workloads: selected
             .map(|tracked| tracked.workload.name.clone())

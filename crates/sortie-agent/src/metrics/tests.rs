@@ -9,6 +9,16 @@ fn each_value_has_its_line_with_help_and_type() {
         engine_connected: true,
         dropped: vec![("denied", 7)],
         leaks: 3,
+        audits: vec![AuditStatus {
+            policy: "try".into(),
+            since: String::new(),
+            all: crate::api::AuditCount {
+                other_source: 4,
+                passed_packets: 5,
+                ..Default::default()
+            },
+            workloads: Vec::new(),
+        }],
         source_ports_max: 9,
         ..Sample::default()
     });
@@ -25,6 +35,9 @@ fn each_value_has_its_line_with_help_and_type() {
         "# TYPE sortie_dropped_packets counter",
         "sortie_dropped_packets_total{reason=\"denied\"} 7",
         "sortie_leaks_total 3",
+        "sortie_audit_flows_total{policy=\"try\",outcome=\"other-source\"} 4",
+        "sortie_audit_flows_total{policy=\"try\",outcome=\"same\"} 0",
+        "sortie_audit_passed_packets_total{policy=\"try\"} 5",
         "sortie_source_ports_used_max 9",
         "# UNIT sortie_apply_duration_seconds seconds",
         "sortie_apply_duration_seconds_bucket{le=\"0.001\"} 0",

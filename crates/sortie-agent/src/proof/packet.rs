@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use etherparse::{ArpPacketSlice, EtherType, NetSlice, SlicedPacket, TransportSlice};
 use nfnetlink::Family;
 use nfnetlink::log::Packet;
+use sortie_api::policy::Protocol;
+use sortie_plan::precedence::Target;
 
 /// What `drops` shows of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,21 @@ pub(super) struct Summary {
     pub(super) to: Option<IpAddr>,
     /// Destination port.
     pub(super) to_port: Option<u16>,
+}
+
+impl Summary {
+    /// Where to, as policies see it.
+    pub(super) fn target(&self) -> Option<Target> {
+        let protocol = match self.protocol.as_str() {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => None,
+        };
+        Some(Target {
+            ip: self.to?,
+            port: protocol.zip(self.to_port),
+        })
+    }
 }
 
 /// Reads what there is; a packet that is cut or malformed tells what came before.

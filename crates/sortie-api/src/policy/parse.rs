@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::destinations::destinations;
-use super::{Action, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName, Selector};
+use super::{
+    Action, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName, Selector,
+};
 use crate::address::{add_egress, egress_address};
 use crate::name;
 use crate::problem::{Fault, FileErrors, Span, quoted};
@@ -32,8 +34,9 @@ const SPEC: Names = Names {
         "egress",
         "onUnavailable",
         "onChange",
+        "enforcement",
     ],
-    later: &["unlearned", "onlyTheseHosts", "enforcement", "tier"],
+    later: &["unlearned", "onlyTheseHosts", "tier"],
 };
 const WORKLOADS: Names = Names {
     known: &["containers"],
@@ -140,6 +143,7 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)
         action: Action::Deny,
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
+        enforcement: Enforcement::Enforce,
     };
     if let Some(spec) = spec {
         read_spec(reader, &spec, &mut policy);
@@ -197,6 +201,13 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
             .iter()
             .filter_map(|node| selector(reader, node))
             .collect();
+    }
+    if let Some(entry) = spec.get("enforcement") {
+        let choices = [
+            ("Enforce", Enforcement::Enforce),
+            ("Audit", Enforcement::Audit),
+        ];
+        policy.enforcement = reader.choice(entry, &choices, &[]).unwrap_or_default();
     }
     if let Some(entry) = spec.get("destinations") {
         policy.destinations = destinations(reader, entry);

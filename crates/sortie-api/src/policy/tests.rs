@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
-    PortRange, Protocol, Selector, parse,
+    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner,
+    PolicyName, PortRange, Protocol, Selector, parse,
 };
 
 /// Strings that YAML would read as something else, and any others.
@@ -160,9 +160,18 @@ fn policy() -> impl Strategy<Value = EgressPolicy> {
         prop::collection::vec(destination(), 0..3),
         action(),
         prop_oneof![Just(0_u16), 1_u16..=3600],
+        prop::sample::select(vec![Enforcement::Enforce, Enforcement::Audit]),
     )
         .prop_map(
-            |(name, priority, workloads, destinations, (action, on_unavailable), seconds)| {
+            |(
+                name,
+                priority,
+                workloads,
+                destinations,
+                (action, on_unavailable),
+                seconds,
+                enforcement,
+            )| {
                 EgressPolicy {
                     name: PolicyName(name),
                     owner: Owner::Policy,
@@ -172,6 +181,7 @@ fn policy() -> impl Strategy<Value = EgressPolicy> {
                     on_change: on_change(&action, seconds),
                     action,
                     on_unavailable,
+                    enforcement,
                 }
             },
         )

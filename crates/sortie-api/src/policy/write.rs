@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, PolicyName, PortRange,
-    Protocol, Selector,
+    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, PolicyName,
+    PortRange, Protocol, Selector,
 };
 use crate::address::add_egress;
 use crate::policy::parse::{API_VERSION, KIND};
@@ -32,6 +32,8 @@ struct Spec<'p> {
     on_unavailable: OnUnavailable,
     #[serde(skip_serializing_if = "is_default")]
     on_change: OnChange,
+    #[serde(skip_serializing_if = "is_default")]
+    enforcement: Enforcement,
 }
 
 #[derive(Serialize)]
@@ -55,6 +57,7 @@ impl Serialize for EgressPolicy {
             action: &self.action,
             on_unavailable: self.on_unavailable,
             on_change: self.on_change,
+            enforcement: self.enforcement,
         };
         let mut policy = serializer.serialize_struct("EgressPolicy", 4)?;
         policy.serialize_field("apiVersion", API_VERSION)?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sortie_api::label::{from_container_labels, from_network_labels};
-use sortie_api::policy::{Action, EgressPolicy, PolicyName};
+use sortie_api::policy::{Action, EgressPolicy, Enforcement};
 use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
 use super::{Labelled, Planner, Tracked};
@@ -125,10 +125,12 @@ impl Planner {
     /// The policies of all files, complete. Only workloads that a changed policy selects, or did
     /// select, are looked at.
     pub fn policies_changed(&mut self, policies: Vec<EgressPolicy>) -> Vec<Op> {
-        let new: BTreeMap<PolicyName, Arc<EgressPolicy>> = policies
+        let named = policies
             .into_iter()
-            .map(|policy| (policy.name.clone(), Arc::new(policy)))
-            .collect();
+            .map(|policy| (policy.name.clone(), Arc::new(policy)));
+        let (new, audits): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            named.partition(|(_, policy)| policy.enforcement == Enforcement::Enforce);
+        self.audits = audits;
         if new == self.policies {
             return Vec::new();
         }

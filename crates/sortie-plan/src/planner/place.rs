@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sortie_api::config::Guard;
-use sortie_api::policy::{Action, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName};
+use sortie_api::policy::{
+    Action, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName,
+};
 use sortie_api::workload::{Endpoint, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
 use super::{Planner, Tracked};
@@ -355,5 +357,6 @@ fn wrong_label(workload: &Workload) -> EgressPolicy {
         action: Action::Deny,
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
+        enforcement: Enforcement::Enforce,
     }
 }

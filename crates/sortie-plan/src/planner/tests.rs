@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use sortie_api::config::{AgentConfig, Guard};
 use sortie_api::labels::Labels;
 use sortie_api::policy::{
-    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
-    PortRange, Protocol, Selector,
+    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner,
+    PolicyName, PortRange, Protocol, Selector,
 };
 use sortie_api::workload::{
     Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
@@ -167,6 +167,7 @@ pub(super) fn policy(name: &str, cidrs: &[&str], ports: &[u16], action: Action) 
         action,
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
+        enforcement: Enforcement::Enforce,
     }
 }
 
@@ -393,6 +394,26 @@ proptest! {
         fresh.learn(planner.workloads().values().map(|tracked| tracked.workload.clone()).collect(), &[]);
         prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())).next(), None);
         prop_assert_eq!(fresh.desired(), planner.desired());
+    }
+
+    /// Policies that only audit come, change and go without a step.
+    #[test]
+    fn an_audit_changes_nothing(facts in prop::collection::vec(any_fact(), 1..12), audits in prop::collection::vec(any_policy(), 0..3)) {
+        let new = || Planner::new(environment(&[], Guard::Networks));
+        let (mut with, mut without) = (new(), new());
+        for (index, fact) in facts.into_iter().enumerate() {
+            let mut audited = fact.clone();
+            if let Fact::Policies(policies) = &mut audited {
+                // Sometimes of a name that an enforced one had.
+                policies.extend(audits.iter().enumerate().map(|(number, policy)| EgressPolicy {
+                    name: PolicyName(format!("p{}", 2 + (number + index) % 5)),
+                    enforcement: Enforcement::Audit,
+                    ..policy.clone()
+                }).filter(|policy| !policies.iter().any(|other| other.name == policy.name)).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(tell(&mut with, audited), tell(&mut without, fact));
+            prop_assert_eq!(with.desired(), without.desired());
+        }
     }
 
     /// From any state to any other, and then nothing is left to do.

@@ -52,6 +52,8 @@ fn as_text(answer: &Explanation) -> String {
             &format!("connections from before the change go on with {address} for {left} s"),
         )
     }));
+    let audit = answer.audit.as_ref();
+    text.extend(audit.map(|note| line("audit", &format!("{} would {}", note.policy, note.would))));
     text.extend(answer.fix.as_ref().map(|fix| line("fix", fix)));
     if !answer.candidates.is_empty() {
         let rows = answer.candidates.iter().map(|considered| {

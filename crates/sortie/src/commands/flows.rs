@@ -4,17 +4,18 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use futures_util::TryStreamExt;
-use sortie_agent::api::Flow;
+use sortie_agent::api::{Flow, Outcome};
 use sortie_agent::client::Client;
 
 use crate::error::CliError;
 use crate::output::{Columns, Output, dash, write};
 
-const COLUMNS: Columns<9> = Columns {
+const COLUMNS: Columns<10> = Columns {
     head: [
         "TIME", "EVENT", "WORKLOAD", "PROTOCOL", "FROM", "TO", "EXPECTED", "ACTUAL", "VERDICT",
+        "AUDIT",
     ],
-    widths: [20, 5, 16, 8, 15, 21, 15, 15, 7],
+    widths: [20, 5, 16, 8, 15, 21, 15, 15, 7, 20],
 };
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,14 @@ pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliErr
     Ok(ExitCode::SUCCESS)
 }
 
+fn audit(flow: &Flow) -> String {
+    let differs = flow
+        .audit
+        .as_ref()
+        .filter(|note| note.outcome != Outcome::Same);
+    dash(differs.map(|note| format!("{} would {}", note.policy, note.would)))
+}
+
 fn row(flow: &Flow) -> String {
     COLUMNS.row(&[
         flow.time.clone(),
@@ -48,5 +57,6 @@ fn row(flow: &Flow) -> String {
         dash(flow.expected),
         flow.actual.to_string(),
         flow.verdict.clone(),
+        audit(flow),
     ])
 }

@@ -102,7 +102,11 @@ fn policies(policies: &[PolicyRecord]) -> String {
     let rows = policies.iter().map(|policy| {
         [
             policy.name.clone(),
-            policy.action.clone(),
+            if policy.audit {
+                format!("{} (audit)", policy.action)
+            } else {
+                policy.action.clone()
+            },
             list(&policy.addresses),
             list(&policy.workloads),
             dash(policy.file.as_ref()),

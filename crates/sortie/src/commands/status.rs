@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use sortie_agent::api::{AddressStatus, Status, WorkloadState, WorkloadStatus};
+use sortie_agent::api::{
+    AddressStatus, AuditCount, AuditStatus, Status, WorkloadState, WorkloadStatus,
+};
 use sortie_agent::client::Client;
 
 use super::addresses::with_port;
@@ -93,6 +95,9 @@ fn as_text(status: &Status) -> String {
         });
         sections.push(table(["DROPS", "PACKETS", "MEANING"], rows.collect()));
     }
+    if !status.audits.is_empty() {
+        sections.push(audits(&status.audits));
+    }
     sections.push(agent(status));
     sections.join("\n")
 }
@@ -125,6 +130,33 @@ pub(super) fn addresses(addresses: &[AddressStatus]) -> String {
         ]
     });
     table(["ADDRESS", "INTERFACE", "UPLINK", "USABLE"], rows.collect())
+}
+
+fn audits(audits: &[AuditStatus]) -> String {
+    let row = |policy: &str, workload: &str, count: &AuditCount| {
+        [
+            policy.to_owned(),
+            workload.to_owned(),
+            count.other_source.to_string(),
+            count.dropped.to_string(),
+            count.same.to_string(),
+            count.passed_packets.to_string(),
+        ]
+    };
+    let rows = audits.iter().flat_map(|audit| {
+        let named = audit.workloads.iter();
+        let named = named.map(move |w| row(&audit.policy, &w.name, &w.count));
+        std::iter::once(row(&audit.policy, "all", &audit.all)).chain(named)
+    });
+    let head = [
+        "AUDIT",
+        "WORKLOAD",
+        "OTHER SOURCE",
+        "DROPPED",
+        "SAME",
+        "PASSED PACKETS",
+    ];
+    table(head, rows.collect())
 }
 
 fn draining(workload: &WorkloadStatus) -> Option<String> {

@@ -8,6 +8,7 @@ mod address;
 mod agent;
 mod alone;
 mod article;
+mod audit;
 mod boot;
 mod change;
 mod containers;

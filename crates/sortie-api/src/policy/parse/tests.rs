@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::policy::{
-    Action, Destination, Egress, EgressPolicy, OnChange, OnUnavailable, Owner, PolicyName,
-    PortRange, Protocol, Selector,
+    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner,
+    PolicyName, PortRange, Protocol, Selector,
 };
 
 /// Every field of this version.
@@ -34,6 +34,7 @@ spec:
   egress: {addresses: [192.168.20.10, 2001:db8::10]}
   onUnavailable: NodeAddress
   onChange: {connections: Drain, drainSeconds: 45}
+  enforcement: Audit
 "#;
 
 /// A file around a `spec`, whose lines begin in line 5 and column 3.
@@ -113,6 +114,7 @@ fn reads_every_field() {
         }),
         on_unavailable: OnUnavailable::NodeAddress,
         on_change: OnChange::Drain { seconds: 45 },
+        enforcement: Enforcement::Audit,
     };
     assert_eq!(policies, [expected]);
 }

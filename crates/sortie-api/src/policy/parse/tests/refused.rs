@@ -79,7 +79,7 @@ fn specs() {
         ("field in capitals", bypass("Priority: 1")),
         (
             "later fields",
-            bypass("enforcement: Audit\nonlyTheseHosts: true"),
+            bypass("tier: Override\nonlyTheseHosts: true"),
         ),
         (
             "later egress fields",
