@@ -11,8 +11,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB="iproute2 nftables iptables util-linux busybox-static libdevmapper1.02.1 libseccomp2"
 # What building the workspace takes.
 BUILD="gcc libc6-dev"
-# What the tests take on top: the oracle for conntrack, and what builds runc.
-TEST="conntrack pkg-config libseccomp-dev"
+# What the tests take on top: the oracle for conntrack, what builds runc, and Podman with its networks.
+TEST="conntrack pkg-config libseccomp-dev podman netavark aardvark-dns"
 
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 

@@ -1,4 +1,5 @@
-//! A container engine in a host: the real dockerd, with its own containerd, files and sockets.
+//! A container engine in a host: the real dockerd, with its own containerd, files and sockets, or
+//! the real Podman with its API service.
 
 use std::env;
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::wait::{SOON, eventually};
 mod container;
 mod image;
 mod network;
+mod podman;
 
 pub use container::{Container, ContainerSpec, Executed};
 pub use network::NetworkSpec;
@@ -29,6 +31,8 @@ pub enum EngineKind {
     Docker20,
     /// Docker 29.
     Docker29(Firewall),
+    /// Podman 4.3 of Debian 12, which makes iptables rules; it is installed, not in the cache.
+    Podman,
     /// The dockerd on PATH; where there is none, the distribution's, from the cache.
     Installed,
 }
@@ -48,6 +52,7 @@ impl fmt::Display for EngineKind {
             Self::Docker20 => "Docker 20.10",
             Self::Docker29(Firewall::Nftables) => "Docker 29 (nftables)",
             Self::Docker29(Firewall::Iptables) => "Docker 29 (iptables)",
+            Self::Podman => "Podman 4.3",
             Self::Installed => "the installed Docker",
         })
     }
@@ -61,14 +66,23 @@ impl EngineKind {
         Self::Docker29(Firewall::Iptables),
     ];
 
-    /// The folder with dockerd and what it runs; `None` when PATH has them.
+    /// The network of containers that name none.
+    pub fn default_network(self) -> &'static str {
+        match self {
+            Self::Podman => "podman",
+            Self::Docker20 | Self::Docker29(_) | Self::Installed => "bridge",
+        }
+    }
+
+    /// The folder with dockerd and what it runs, or with Podman's runtime; `None` when PATH has them.
     fn binaries(self) -> Result<Option<PathBuf>> {
         let (name, goal) = match self {
+            Self::Podman if !on_path("podman") => return Err(podman::missing()),
             Self::Installed if on_path("dockerd") && on_path("containerd") && on_path("runc") => {
                 return Ok(None);
             }
             Self::Installed => ("docker-distribution", "demo"),
-            Self::Docker20 => ("docker-20.10", "test"),
+            Self::Docker20 | Self::Podman => ("docker-20.10", "test"),
             Self::Docker29(_) => ("docker-29", "test"),
         };
         let path = cache().join(name).join("bin");
@@ -89,7 +103,7 @@ impl EngineKind {
             Self::Docker20 => json!({"experimental": true, "ip6tables": true}),
             Self::Docker29(Firewall::Nftables) => json!({"firewall-backend": "nftables"}),
             Self::Docker29(Firewall::Iptables) => json!({"firewall-backend": "iptables"}),
-            Self::Installed => json!({}),
+            Self::Podman | Self::Installed => json!({}),
         }
     }
 }
@@ -169,6 +183,8 @@ struct Running {
 
 /// Where the engine listens in its host, as every client expects it.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
+/// The same for Podman.
+pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
 /// Docker 28 and later, and every Docker with nftables, refuse to make a bridge while these are 0.
 const FORWARDING: [&str; 3] = [
@@ -183,7 +199,7 @@ impl Engine {
     /// # Errors
     /// [`LabError::EngineMissing`]; when it does not start, with its log.
     pub fn start(host: &Host, spec: &EngineSpec) -> Result<Self> {
-        let folder = host.folder().join("docker");
+        let folder = host.folder().join("engine");
         std::fs::create_dir(&folder).doing("make", folder.display())?;
         let engine = Self {
             inner: Arc::new(Inner {
@@ -195,7 +211,10 @@ impl Engine {
                 running: Mutex::new(None),
             }),
         };
-        engine.configure(&spec.settings)?;
+        match spec.kind {
+            EngineKind::Podman => podman::configure(&engine)?,
+            _ => engine.configure(&spec.settings)?,
+        }
         for forwarding in FORWARDING {
             host.netns().set_sysctl(forwarding, "1")?;
         }
@@ -229,9 +248,10 @@ impl Engine {
         self.inner.folder.join("daemon.json")
     }
 
-    /// A socket with the same path inside and outside of the host; [`DOCKER_SOCKET`] is another.
+    /// A socket with the same path inside and outside of the host; clients inside find the engine
+    /// at [`DOCKER_SOCKET`] or [`PODMAN_SOCKET`] too.
     pub fn socket(&self) -> PathBuf {
-        self.inner.folder.join("docker.sock")
+        self.inner.folder.join("engine.sock")
     }
 
     /// Which engine it is.
@@ -253,7 +273,11 @@ impl Engine {
         for socket in [self.socket(), self.inner.host.path(DOCKER_SOCKET)] {
             let _ = std::fs::remove_file(socket);
         }
-        let daemon = Arc::new(self.inner.host.spawn("dockerd", self.command())?);
+        let daemon = match self.inner.kind {
+            EngineKind::Podman => self.inner.host.spawn("podman", podman::service(self))?,
+            _ => self.inner.host.spawn("dockerd", self.command())?,
+        };
+        let daemon = Arc::new(daemon);
         let client = eventually(SOON * 2, &format!("{} answers", self.inner.kind), || {
             if daemon.ended()?.is_some() {
                 return Ok(Err(daemon.tail()));
@@ -303,8 +327,8 @@ impl Engine {
         })
     }
 
-    /// Stops it as a service manager does, with SIGTERM: its containers are stopped too, unless
-    /// `live-restore` is set.
+    /// Stops it as a service manager does, with SIGTERM: Docker's containers are stopped too, unless
+    /// `live-restore` is set; Podman's go on.
     ///
     /// # Errors
     /// When it does not end.

@@ -25,7 +25,7 @@ mod whole;
 pub use capture::{Capture, Direction, Frame};
 pub use engine::{
     Container, ContainerSpec, DOCKER_SOCKET, Engine, EngineKind, EngineSpec, Executed, Firewall,
-    NetworkSpec,
+    NetworkSpec, PODMAN_SOCKET,
 };
 pub use error::{LabError, Result};
 pub use host::{Host, HostSpec, Uplink, UplinkSpec};

@@ -43,3 +43,8 @@ fn docker_29_nftables() -> Result<()> {
 fn docker_29_iptables() -> Result<()> {
     leaves_with_the_address_of_its_host(EngineKind::Docker29(Firewall::Iptables))
 }
+
+#[test]
+fn podman() -> Result<()> {
+    leaves_with_the_address_of_its_host(EngineKind::Podman)
+}

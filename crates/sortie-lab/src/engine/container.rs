@@ -151,9 +151,10 @@ impl ContainerSpec {
         self
     }
 
-    fn request(&self, image: String) -> ContainerCreateBody {
+    fn request(&self, image: String, cgroup: Option<String>) -> ContainerCreateBody {
         let mut body = self.body.clone();
         let mut host = self.host.clone();
+        host.cgroup_parent = cgroup;
         body.image = Some(image);
         if let Some(network) = &self.network {
             host.network_mode = Some(network.clone());
@@ -203,7 +204,10 @@ impl Engine {
             .build();
         let created = self.ask("create container", &spec.name, async |docker: Docker| {
             docker
-                .create_container(Some(options), spec.request(image))
+                .create_container(
+                    Some(options),
+                    spec.request(image, self.cgroup_of_containers()),
+                )
                 .await
         })?;
         Ok(Container {
