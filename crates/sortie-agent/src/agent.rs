@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use sortie_api::config::AgentConfig;
+use sortie_api::workload::Engine;
 use sortie_kernel::failpoint::Failpoints;
 use sortie_kernel::probe::{self, Feature};
 use sortie_kernel::tables::{Foreign, TableWatch};
 use sortie_kernel::watch::Watch;
 use sortie_kernel::{Kernel, kernel};
-use sortie_workloads::docker::{self, DockerConfig};
+use sortie_workloads::docker::{self, EngineConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::api::Removed;
-use crate::core::{Attachments, Core, Event, Handle, NetworkNotes};
+use crate::core::{Attachments, Core, Event, Followed, Handle, NetworkNotes};
 use crate::metrics::{self, Metrics};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, lock, proof, server, standing};
@@ -144,12 +145,24 @@ fn agent(
         watch_tables(&handle, watch)?;
     }
     proof::listen(&handle, &missing)?;
-    let engine = DockerConfig {
-        socket: config.docker.socket.clone(),
-    };
+    let sources = [
+        EngineConfig {
+            engine: Engine::Docker,
+            socket: config.docker.socket.clone(),
+            others: vec![config.podman.socket.clone()],
+        },
+        EngineConfig {
+            engine: Engine::Podman,
+            socket: config.podman.socket.clone(),
+            others: vec![config.docker.socket.clone()],
+        },
+    ];
     let listen = config.metrics.listen;
     let attachments = Attachments::load(&notes(&options.socket));
-    let networks = NetworkNotes::load(&options.state);
+    let engines = Engine::ALL.map(|engine| {
+        let notes = NetworkNotes::load(&options.state, engine);
+        Followed::new(engine, &config, notes)
+    });
     if let Err(error) = standing::keep(&options.state, &config) {
         tracing::warn!(%error, "the runtime will not know the guard while the agent is away");
     }
@@ -159,7 +172,7 @@ fn agent(
         config,
         policies,
         attachments,
-        networks,
+        engines.into(),
     )?;
     core.missing = missing;
     if let Some(address) = listen {
@@ -169,22 +182,25 @@ fn agent(
         core.tell_to(metrics);
     }
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;
-    let sources = handle.clone();
+    let teller = handle.clone();
     let (ended, ending) = oneshot::channel::<()>();
     let answering = runtime.spawn(server::serve(listener, handle, async {
         // An error is the other end's being dropped, which means the same.
         let _ = ending.await;
     }));
     runtime.block_on(async move {
-        let (mut changes, _source) = docker::watch(engine)?;
-        let forward = sources.clone();
-        tokio::spawn(async move {
-            while let Some(change) = changes.recv().await {
-                if !forward.tell(Event::Engine(change)) {
-                    return;
+        for source in sources {
+            let engine = source.engine;
+            let (mut changes, _source) = docker::watch(source)?;
+            let forward = teller.clone();
+            tokio::spawn(async move {
+                while let Some(change) = changes.recv().await {
+                    if !forward.tell(Event::Engine(engine, change)) {
+                        return;
+                    }
                 }
-            }
-        });
+            });
+        }
         let mut terminate =
             signal(SignalKind::terminate()).map_err(Error::system("wait for signals"))?;
         let mut interrupt =
@@ -194,7 +210,7 @@ fn agent(
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            sources.tell(Event::Stop);
+            teller.tell(Event::Stop);
         });
         Ok::<_, Error>(())
     })?;

@@ -44,8 +44,8 @@ pub struct Status {
     pub pid: u32,
     /// Whether the nftables tables are owned (kernel 6.9) or plain.
     pub tables: String,
-    /// Whether the engine answers; otherwise why not.
-    pub engine: EngineStatus,
+    /// Whether each engine answers; otherwise why not.
+    pub engines: Vec<EngineStatus>,
     /// The interfaces that packets leave through.
     pub uplinks: Vec<String>,
     /// Every workload that a policy, a label or a guarded network concerns, by name; with
@@ -104,17 +104,50 @@ pub struct AuditCount {
     pub passed_packets: u64,
 }
 
-/// The engine.
+impl Status {
+    /// Whether what is known of the engines is up to date: none is away, and at least one is there.
+    pub fn engines_answer(&self) -> bool {
+        let mut states = self.engines.iter().map(|engine| engine.state);
+        let connected = |state| state == EngineState::Connected;
+        states.clone().any(connected) && states.all(|state| state != EngineState::Away)
+    }
+}
+
+/// An engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineStatus {
+    /// `docker` or `podman`.
+    pub name: String,
     /// Its socket.
     pub socket: String,
     /// Whether what is known of it is up to date.
-    pub connected: bool,
+    pub state: EngineState,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// How an engine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineState {
+    /// What is known of it is up to date.
+    Connected,
+    /// It does not answer; what it said stays valid.
+    Away,
+    /// This host does not have it, or not yet.
+    Absent,
+}
+
+impl EngineState {
+    /// In a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Away => "away",
+            Self::Absent => "not there",
+        }
+    }
 }
 
 /// One workload.
@@ -125,7 +158,7 @@ pub struct WorkloadStatus {
     pub id: String,
     /// The engine's name.
     pub name: String,
-    /// `docker` or `process`.
+    /// `docker`, `podman` or `process`.
     pub kind: String,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,

@@ -14,14 +14,14 @@ mod report;
 mod starting;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use sortie_api::config::AgentConfig;
-use sortie_api::workload::{Change, Network, WorkloadId};
+use sortie_api::workload::{Change, Engine, WorkloadId};
 use sortie_kernel::Kernel;
 use sortie_kernel::facts;
 use sortie_kernel::kernel::Lifetime;
@@ -42,6 +42,7 @@ use manager::Manager;
 use metrics::{Counts, Telling};
 
 pub use attach::{Attachments, remove_everything};
+pub use engine::Followed;
 pub use networks::NetworkNotes;
 use starting::Begins;
 
@@ -58,8 +59,8 @@ const FOLLOWED: usize = 4_096;
 
 /// What the core reacts to.
 pub enum Event {
-    /// From the engine's source.
-    Engine(Change),
+    /// From an engine's source.
+    Engine(Engine, Change),
     /// Interfaces, addresses, routes or rules changed.
     HostChanged,
     /// The policy folder changed.
@@ -153,12 +154,7 @@ pub struct Core {
     config: AgentConfig,
     planner: Planner,
     policies: PolicyFolder,
-    engine: api::EngineStatus,
-    /// The engine's, as it told them; none before.
-    networks: BTreeMap<String, Network>,
-    network_notes: NetworkNotes,
-    /// What the engine's source reports, without attachments.
-    containers: BTreeSet<WorkloadId>,
+    engines: Vec<Followed>,
     attachments: Attachments,
     /// Containers that the runtime is starting, and the engine has not told of yet.
     starting: BTreeMap<WorkloadId, Begins>,
@@ -179,9 +175,10 @@ pub struct Core {
     distrusted: bool,
     /// Why the kernel does not hold what it should, and when it is tried again.
     failing: Option<Failing>,
-    /// The engine has told all its containers since this agent started. Before, what the kernel
-    /// holds for containers stays: a former agent's rules serve until their engine has told of them.
-    told: bool,
+    /// What the kernel holds was compared with the whole, once the engines had told all their
+    /// containers. Before, what it holds for containers stays: a former agent's rules serve until
+    /// their engine has told of them.
+    compared: bool,
     host_due: Option<Instant>,
     drift_due: Instant,
     manager: Option<Manager>,
@@ -204,7 +201,7 @@ impl Core {
         config: AgentConfig,
         policies: PolicyFolder,
         attachments: Attachments,
-        network_notes: NetworkNotes,
+        engines: Vec<Followed>,
     ) -> Result<Self, Error> {
         let facts = facts::read(kernel.rtnetlink())?;
         let mut environment = environment(&facts, &config);
@@ -213,21 +210,13 @@ impl Core {
         planner.policies_changed(policies.set.policies().cloned().collect());
         let mut audits = Audits::default();
         audits.follow(&planner);
-        let engine = api::EngineStatus {
-            socket: config.docker.socket.display().to_string(),
-            connected: false,
-            reason: Some("it has not been asked yet".to_owned()),
-        };
         Ok(Self {
             handle,
             kernel,
             config,
             planner,
             policies,
-            engine,
-            networks: BTreeMap::new(),
-            network_notes,
-            containers: BTreeSet::new(),
+            engines,
             attachments,
             starting: BTreeMap::new(),
             after_answer: Vec::new(),
@@ -241,7 +230,7 @@ impl Core {
             foreign_changes: 0,
             distrusted: false,
             failing: None,
-            told: false,
+            compared: false,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
             manager: Manager::from_environment(),
@@ -252,7 +241,7 @@ impl Core {
 
     /// There is no engine that could tell anything: what is not known is nobody's.
     pub(crate) fn alone(&mut self) {
-        self.told = true;
+        self.compared = true;
     }
 
     /// Runs until it is told to stop. Tables, guard, policies and last lines stand before anything
@@ -309,7 +298,7 @@ impl Core {
 
     fn react(&mut self, event: Event) {
         match event {
-            Event::Engine(change) => self.engine_said(change),
+            Event::Engine(engine, change) => self.engine_said(engine, change),
             Event::HostChanged => {
                 self.host_due
                     .get_or_insert_with(|| Instant::now() + HOST_SETTLES);
@@ -372,7 +361,7 @@ impl Core {
                 self.apply(&ops);
                 let ops = self.recall_networks();
                 self.apply(&ops);
-                self.note_networks();
+                self.settle();
                 self.repair_network();
             }
             Err(error) => self.failed(&error.to_string()),
@@ -387,12 +376,12 @@ impl Core {
             Err(error) => return self.failed(&error.to_string()),
         };
         self.distrust(&mut observed);
-        if self.told {
+        if self.compared {
             self.planner.inherit(&observed);
         }
-        let told = self.told;
+        let compared = self.compared;
         let done = self.timed(|planner, kernel| {
-            if told {
+            if compared {
                 let mut parts = planner.adopt(&observed);
                 parts.try_for_each(|ops| kernel.apply(&ops))
             } else {

@@ -36,7 +36,7 @@ pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
 
 fn agent(status: Status) -> Agent {
     Agent::Running {
-        settled: status.engine.connected,
+        settled: status.engines_answer(),
         uplinks: status.uplinks,
         egress: status
             .addresses

@@ -16,7 +16,7 @@ use sortie_kernel::netns::Namespace;
 
 use crate::agent::{missing, notes, watch_host};
 use crate::api::{AttachRequest, Attachment};
-use crate::core::{Attachments, Core, Handle, NetworkNotes};
+use crate::core::{Attachments, Core, Handle};
 use crate::policies::PolicyFolder;
 use crate::{Error, lock};
 
@@ -104,7 +104,7 @@ fn core(handle: &Handle, notes: &Path) -> Result<Core, Error> {
         AgentConfig::default(),
         PolicyFolder::new(nothing.clone(), &nothing),
         Attachments::load(notes),
-        NetworkNotes::default(),
+        Vec::new(),
     )?;
     core.missing = missing;
     core.alone();

@@ -37,8 +37,8 @@ pub struct Sample {
     pub addresses_usable: u64,
     /// Those that cannot.
     pub addresses_unusable: u64,
-    /// Whether what the engine says is up to date.
-    pub engine_connected: bool,
+    /// Whether what an engine says is up to date (1) or not (0); those that are not there left out.
+    pub engines: Vec<(&'static str, u64)>,
     /// Whether the kernel holds what it should.
     pub converged: bool,
     /// Entries of `status`' problems.
@@ -133,10 +133,11 @@ impl Collector for Metrics {
             "usable",
             &addresses,
         )?;
-        page.gauge(
+        page.gauges(
             "engine_connected",
-            "Whether the engine answers",
-            u64::from(sample.engine_connected),
+            "Whether an engine answers; one that this host does not have is left out",
+            "engine",
+            &sample.engines,
         )?;
         page.gauge(
             "converged",

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use sortie_api::config::AgentConfig;
-use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadKind};
+use sortie_api::workload::{
+    Endpoint, Engine, IfIndex, MacAddress, Network, Workload, WorkloadKind,
+};
 use sortie_plan::environment::Environment;
 use sortie_plan::planner::{Meanwhile, Planner};
 use sortie_workloads::docker::begun::Begun;
@@ -35,7 +37,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
     let config = config.and_then(|json| serde_json::from_slice(&json).ok());
     // Which one does not matter here.
     let bridge = IfIndex(0);
-    let noted = NetworkNotes::load(state).networks(|_| Some(bridge));
+    let noted = NetworkNotes::load(state, Engine::Docker).networks(|_| Some(bridge));
     let mut networks: BTreeMap<String, Network> = noted
         .into_iter()
         .map(|network| (network.name.clone(), network))
@@ -45,6 +47,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
             name: name.clone(),
             labels: BTreeMap::new(),
             bridge: (!WITHOUT_BRIDGE.contains(&name.as_str())).then_some(bridge),
+            bridge_name: None,
             subnets: Vec::new(),
         });
     }

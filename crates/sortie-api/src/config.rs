@@ -23,6 +23,7 @@ const CONFIG: Names = Names {
         "uplinks",
         "localRanges",
         "docker",
+        "podman",
         "metrics",
     ],
     later: &["inbound", "markMask"],
@@ -31,7 +32,7 @@ const UPLINK: Names = Names {
     known: &["interface", "gateway4", "gateway6"],
     later: &["table"],
 };
-const DOCKER: Names = Names {
+const ENGINE: Names = Names {
     known: &["socket"],
     later: &[],
 };
@@ -57,8 +58,11 @@ pub struct AgentConfig {
     pub uplinks: Vec<Uplink>,
     /// Local besides what the host is connected to: no policy without destinations means it.
     pub local_ranges: Vec<IpNet>,
-    /// The engine.
+    /// Docker.
     pub docker: Docker,
+    /// Podman.
+    #[serde(default)]
+    pub podman: Podman,
     /// For Prometheus.
     pub metrics: Metrics,
 }
@@ -103,6 +107,13 @@ pub struct Docker {
     pub socket: PathBuf,
 }
 
+/// `podman`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Podman {
+    /// The Unix socket of its API service.
+    pub socket: PathBuf,
+}
+
 /// `metrics`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -115,6 +126,14 @@ impl Default for Docker {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/var/run/docker.sock"),
+        }
+    }
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/podman/podman.sock"),
         }
     }
 }
@@ -182,12 +201,11 @@ impl AgentConfig {
         if let Some(entry) = fields.get("localRanges") {
             self.local_ranges = local_ranges(reader, entry);
         }
-        if let Some(entry) = fields.get("docker")
-            && let Some(fields) = reader.fields(&entry.value, Some(entry.key_span), DOCKER)
-            && let Some(entry) = fields.get("socket")
-            && let Some(socket) = socket(reader, entry)
-        {
+        if let Some(socket) = engine_socket(reader, fields.get("docker")) {
             self.docker.socket = socket;
+        }
+        if let Some(socket) = engine_socket(reader, fields.get("podman")) {
+            self.podman.socket = socket;
         }
         if let Some(entry) = fields.get("metrics")
             && let Some(fields) = reader.fields(&entry.value, Some(entry.key_span), METRICS)
@@ -196,6 +214,12 @@ impl AgentConfig {
             self.metrics.listen = listen(reader, entry);
         }
     }
+}
+
+fn engine_socket(reader: &mut Reader<'_>, entry: Option<&Entry>) -> Option<PathBuf> {
+    let entry = entry?;
+    let fields = reader.fields(&entry.value, Some(entry.key_span), ENGINE)?;
+    socket(reader, fields.get("socket")?)
 }
 
 fn uplinks(reader: &mut Reader<'_>, entry: &Entry) -> Vec<Uplink> {

@@ -1,6 +1,7 @@
 //! What may be the name of a policy, a container, a network and an interface.
 
 use crate::problem::{Fault, quoted};
+use crate::workload::Engine;
 
 /// Longest policy name, in bytes (RFC 1123 as Kubernetes reads it: a DNS subdomain).
 const POLICY_MAX: usize = 253;
@@ -74,16 +75,20 @@ pub(crate) fn container_glob(glob: &str) -> Result<(), Fault> {
 
 /// A network's name.
 pub(crate) fn network(name: &str) -> Result<(), Fault> {
-    if !name.is_empty() && name.chars().all(engine) {
+    let of_one = Engine::ALL
+        .iter()
+        .find_map(|of| name.strip_prefix(of.name())?.strip_prefix('/'));
+    let bare = of_one.unwrap_or(name);
+    if !bare.is_empty() && bare.chars().all(engine) {
         return Ok(());
     }
-    if name.is_empty() {
+    if bare.is_empty() {
         return Err(Fault::new("an empty name", "write a network's name"));
     }
     let help = if name.contains(['*', '?']) {
         "networks are written in full, without `*` or `?`"
     } else {
-        "a name has letters, digits, `_`, `.` and `-`"
+        "a name has letters, digits, `_`, `.` and `-`; `docker/` or `podman/` before it means that engine's only"
     };
     Err(Fault::new(
         format!("no network can be named {}", quoted(name)),

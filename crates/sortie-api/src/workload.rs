@@ -1,6 +1,7 @@
 //! Workloads and networks, as a source (an engine, `sortie run`) reports them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -70,20 +71,96 @@ pub struct Workload {
     pub unmanageable: Option<String>,
 }
 
+/// A container engine.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Docker.
+    #[default]
+    Docker,
+    /// Podman of the host's root; each user's own is another one, and not seen here.
+    Podman,
+}
+
+impl Engine {
+    /// All that are followed.
+    pub const ALL: [Self; 2] = [Self::Docker, Self::Podman];
+
+    /// As it begins ids, and as commands and files name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+
+    /// The id on this host of the workload that the engine calls `id`.
+    pub fn workload_id(self, id: &str) -> WorkloadId {
+        format!("{}/{id}", self.name()).into()
+    }
+
+    /// What a network of this engine is called here. Docker's have their own names; others begin
+    /// with the engine's, because both may have one of the same name. No engine takes a `/`.
+    pub fn network_name(self, name: &str) -> String {
+        match self {
+            Self::Docker => name.to_owned(),
+            Self::Podman => format!("{}/{name}", self.name()),
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Docker => "Docker",
+            Self::Podman => "Podman",
+        })
+    }
+}
+
 /// What kind of thing a workload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkloadKind {
     /// A container of Docker.
     Docker,
+    /// A container of Podman.
+    Podman,
     /// A process started by `sortie run`, or a container given an interface by `sortie attach`.
     Process,
+}
+
+impl WorkloadKind {
+    /// Its engine; none for a process.
+    pub fn engine(self) -> Option<Engine> {
+        match self {
+            Self::Docker => Some(Engine::Docker),
+            Self::Podman => Some(Engine::Podman),
+            Self::Process => None,
+        }
+    }
+
+    /// As commands show it.
+    pub fn name(self) -> &'static str {
+        self.engine().map_or("process", Engine::name)
+    }
+}
+
+impl From<Engine> for WorkloadKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Docker => Self::Docker,
+            Engine::Podman => Self::Podman,
+        }
+    }
 }
 
 /// One interface of a workload, as the host sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The network's name; empty for an interface made by `run` or `attach`.
+    /// The network's name ([`Network::name`]); empty for an interface made by `run` or `attach`.
     pub network: String,
     /// The host's end: a bridge port, or a veth of its own.
     pub port: IfIndex,
@@ -98,14 +175,34 @@ pub struct Endpoint {
 /// A network of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// The engine's name for it.
+    /// The engine's name for it, as [`Engine::network_name`] makes it unique on a host.
     pub name: String,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
-    /// The bridge's interface; none for drivers without one.
+    /// The bridge's interface; none for drivers without one, and while it is not there.
     pub bridge: Option<IfIndex>,
+    /// The bridge's name, also while it is not there: Podman makes it with the first container and
+    /// removes it with the last.
+    pub bridge_name: Option<String>,
     /// What it hands out.
     pub subnets: Vec<IpNet>,
+}
+
+impl Network {
+    /// Whether a policy or the configuration means this network by `wanted`: its own name, the
+    /// engine's for it, or the engine's after `docker/` or `podman/`.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        is_called(&self.name, wanted)
+    }
+}
+
+/// [`Network::is_called`] for a network of which only the name is known.
+pub fn is_called(name: &str, wanted: &str) -> bool {
+    wanted == name
+        || match name.split_once('/') {
+            Some((_, bare)) => wanted == bare,
+            None => wanted.strip_prefix("docker/") == Some(name),
+        }
 }
 
 /// All that one source knows.
@@ -132,4 +229,7 @@ pub enum Change {
     NetworkGone(String),
     /// The source cannot be reached: what it said stays valid. The reason is for people.
     Away(String),
+    /// There is no such engine on this host: nothing is where its socket would be. The reason is
+    /// for people.
+    Absent(String),
 }

@@ -4,15 +4,19 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sortie_api::workload::Engine;
+
 /// Each variant names the operation, the object, and where somebody can help, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Nothing at the socket's path.
     #[error(
-        "connect to the engine: there is no socket at {socket}; start Docker, or give the path of its socket"
+        "connect to the engine: there is no socket at {socket}; start {engine}, or give the path of its socket"
     )]
     NoSocket {
+        /// Whose it would be.
+        engine: Engine,
         /// The configured path.
         socket: PathBuf,
     },
@@ -25,14 +29,18 @@ pub enum Error {
         socket: PathBuf,
     },
     /// A socket without a listener, as an engine leaves it when it is killed.
-    #[error("connect to the engine: nobody listens at {socket}; start Docker")]
+    #[error("connect to the engine: nobody listens at {socket}; start {}", service(*engine))]
     Refused {
+        /// Whose it is.
+        engine: Engine,
         /// The configured path.
         socket: PathBuf,
     },
     /// Any other failure to connect: a plain file, a path too long, no descriptors left.
-    #[error("connect to the engine at {socket}: {source}; give the path of Docker's socket")]
+    #[error("connect to the engine at {socket}: {source}; give the path of {engine}'s socket")]
     Connect {
+        /// Whose it would be.
+        engine: Engine,
         /// The configured path.
         socket: PathBuf,
         /// What the kernel said.
@@ -40,13 +48,28 @@ pub enum Error {
     },
     /// Something answers, but not with the Docker API.
     #[error(
-        "ask {socket} for its version: {detail}; this does not look like a Docker engine, give the path of its socket"
+        "ask {socket} for its version: {detail}; this does not look like {engine}, give the path of its socket"
     )]
     NotAnEngine {
+        /// Whose it would be.
+        engine: Engine,
         /// The configured path.
         socket: PathBuf,
         /// What came back.
         detail: String,
+    },
+    /// Another engine answers there.
+    #[error(
+        "{found} answers at {socket}, where {wanted} was looked for; write `{}: {{socket: {socket}}}` into agent.yaml",
+        found.name()
+    )]
+    OtherEngine {
+        /// The configured path.
+        socket: PathBuf,
+        /// Who should answer.
+        wanted: Engine,
+        /// Who does.
+        found: Engine,
     },
     /// The engine did not answer in time.
     #[error(
@@ -115,4 +138,12 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// What has to be started: Podman's containers run without its service.
+fn service(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "Docker",
+        Engine::Podman => "Podman's API service (podman.socket)",
+    }
 }

@@ -58,6 +58,7 @@ fn network(bridge: u32) -> Network {
         name: format!("simulated-{bridge}"),
         labels: BTreeMap::new(),
         bridge: Some(IfIndex(FIRST_INDEX + bridge)),
+        bridge_name: None,
         subnets: [(IpAddr::V4(v4), 22), (IpAddr::V6(v6), 64)]
             .into_iter()
             .filter_map(|(address, length)| IpNet::new(address, length).ok())

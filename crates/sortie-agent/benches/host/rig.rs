@@ -207,6 +207,7 @@ impl Rig {
             name: "bench".to_owned(),
             labels: std::collections::BTreeMap::new(),
             bridge: self.bridge,
+            bridge_name: None,
             subnets: "172.17.0.0/16".parse().into_iter().collect(),
         }
     }

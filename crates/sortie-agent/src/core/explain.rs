@@ -60,7 +60,7 @@ fn way_out(
     let (source, input) =
         sources.find(|(address, _)| address.is_ipv6() == destination.is_ipv6())?;
     let mark = match tracked.workload.kind {
-        WorkloadKind::Docker => planner.mark(egress),
+        WorkloadKind::Docker | WorkloadKind::Podman => planner.mark(egress),
         // Its input interface is what it is routed by.
         WorkloadKind::Process => None,
     };

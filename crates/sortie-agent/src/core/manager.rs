@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Core;
+use crate::api::EngineState;
 use crate::systemd::{self, Notify};
 
 /// The manager, and what it was told.
@@ -47,17 +48,21 @@ impl Core {
     /// 3. How things are, when that has changed.
     pub(super) fn tell_manager(&mut self, now: Instant) {
         let failing = self.failing.is_some();
-        let engine = if self.engine.connected {
-            "connected"
-        } else {
-            "away"
+        let engines = self.engine_statuses();
+        let engines = engines.iter().filter(|it| it.state != EngineState::Absent);
+        let engines: Vec<String> = engines
+            .map(|it| format!("{} {}", it.name, it.state.name()))
+            .collect();
+        let engines = match engines.as_slice() {
+            [] => "none".to_owned(),
+            all => all.join(", "),
         };
         let kernel = if failing {
             "; the kernel does not hold what it should"
         } else {
             ""
         };
-        let containers = self.containers.len();
+        let containers: usize = self.engines.iter().map(|it| it.containers.len()).sum();
         let Some(manager) = &mut self.manager else {
             return;
         };
@@ -69,7 +74,7 @@ impl Core {
             manager.due = manager.beat.map(|beat| now + beat);
             manager.notify.say("WATCHDOG=1");
         }
-        let status = format!("STATUS=Engine {engine}, {containers} containers{kernel}");
+        let status = format!("STATUS=Engines: {engines}; {containers} containers{kernel}");
         if manager.said != status {
             manager.notify.say(&status);
             manager.said = status;

@@ -9,7 +9,7 @@ use sortie_plan::planner::Planner;
 use super::Core;
 use super::report::standing;
 use crate::Error;
-use crate::api::WorkloadState;
+use crate::api::{EngineState, WorkloadState};
 use crate::metrics::{Metrics, Sample};
 
 /// Between two samples. Scrapes are seldom closer, and one costs as much as a look at all workloads.
@@ -103,7 +103,18 @@ impl Core {
             workloads: workloads.to_vec(),
             addresses_usable: usable,
             addresses_unusable: unusable,
-            engine_connected: self.engine.connected,
+            engines: self
+                .engines
+                .iter()
+                .map(|it| {
+                    (
+                        it.engine.name(),
+                        it.status(self.planner.environment()).state,
+                    )
+                })
+                .filter(|(_, state)| *state != EngineState::Absent)
+                .map(|(name, state)| (name, u64::from(state == EngineState::Connected)))
+                .collect(),
             converged: self.failing.is_none(),
             problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
             dropped,

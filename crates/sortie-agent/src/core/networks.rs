@@ -1,4 +1,4 @@
-//! The engine's networks, remembered across boots: until the engine has told its own, they say
+//! The engines' networks, remembered across boots: until an engine has told its own, they say
 //! which bridges are guarded.
 
 use std::collections::BTreeMap;
@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use sortie_api::workload::{IfIndex, Network};
+use sortie_api::workload::{Engine, IfIndex, Network};
 use sortie_plan::op::Op;
 
 use super::Core;
 use crate::Error;
 use crate::policies::write_whole;
 
-/// The file in the state folder. It may be lost: then chosen networks are guarded from the
-/// engine's first word on.
-const FILE: &str = "networks.json";
+/// The engine's file in the state folder. It may be lost: then chosen networks are guarded from
+/// the engine's first word on.
+fn file(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "networks.json",
+        Engine::Podman => "networks-podman.json",
+    }
+}
 
-/// The networks with a bridge, as last told, by name.
+/// The networks of one engine with a bridge, as last told, by name.
 #[derive(Debug, Default)]
 pub struct NetworkNotes {
     file: PathBuf,
@@ -38,8 +43,8 @@ struct Noted {
 
 impl NetworkNotes {
     /// Those of a former agent, from the state folder.
-    pub fn load(state: &Path) -> Self {
-        let file = state.join(FILE);
+    pub fn load(state: &Path, engine: Engine) -> Self {
+        let file = state.join(file(engine));
         let (noted, problem) = match read(&file) {
             Ok(noted) => (noted, None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),
@@ -57,24 +62,18 @@ impl NetworkNotes {
             name: name.clone(),
             labels: noted.labels.clone(),
             bridge: index_of(&noted.bridge),
+            bridge_name: Some(noted.bridge.clone()),
             subnets: noted.subnets.clone(),
         };
         self.noted.iter().map(network).collect()
     }
 
-    /// Notes the networks as they are told. A bridge without a name is too new for the host's
-    /// facts, or gone: what was noted of it stays.
-    fn note<'a>(
-        &mut self,
-        networks: impl IntoIterator<Item = &'a Network>,
-        name_of: impl Fn(IfIndex) -> Option<String>,
-    ) {
+    /// Notes the networks as they are told.
+    fn note<'a>(&mut self, networks: impl IntoIterator<Item = &'a Network>) {
         let note = |network: &Network| {
-            let before = || Some(self.noted.get(&network.name)?.bridge.clone());
-            let bridge = network.bridge.and_then(&name_of).or_else(before)?;
             let noted = Noted {
                 labels: network.labels.clone(),
-                bridge,
+                bridge: network.bridge_name.clone()?,
                 subnets: network.subnets.clone(),
             };
             Some((network.name.clone(), noted))
@@ -104,29 +103,32 @@ fn read(file: &Path) -> Result<BTreeMap<String, Noted>, Error> {
 }
 
 impl Core {
-    /// Before the engine has told its networks: those remembered whose bridges are there by now.
-    pub(super) fn recall_networks(&mut self) -> Vec<Op> {
-        if self.told {
-            return Vec::new();
-        }
+    /// The networks of all engines, with the bridges that are there now.
+    pub(super) fn networks_now(&self) -> Vec<Network> {
         let environment = self.planner.environment();
-        let networks = self
-            .network_notes
-            .networks(|name| environment.interface_named(name));
+        let engines = self.engines.iter();
+        engines
+            .flat_map(|it| it.networks_now(environment))
+            .collect()
+    }
+
+    /// Bridges came or went, or an engine said something of a network.
+    pub(super) fn recall_networks(&mut self) -> Vec<Op> {
+        let networks = self.networks_now();
         self.planner.networks(networks)
     }
 
-    /// Once the engine has told its networks: they are remembered.
+    pub(super) fn networks_changed(&mut self) {
+        let ops = self.recall_networks();
+        self.apply(&ops);
+        self.note_networks();
+    }
+
+    /// Once an engine has told its networks they are remembered.
     pub(super) fn note_networks(&mut self) {
-        if !self.told {
-            return;
+        for it in self.engines.iter_mut().filter(|it| it.told) {
+            it.notes.note(it.networks.values());
         }
-        let interfaces = &self.planner.environment().interfaces;
-        self.network_notes.note(self.networks.values(), |index| {
-            interfaces
-                .get(&index)
-                .map(|interface| interface.name.clone())
-        });
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the agent tells of itself: status and policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use sortie_api::policy::{Action, EgressPolicy, Enforcement};
-use sortie_api::workload::WorkloadKind;
+use sortie_api::workload::{Workload, WorkloadKind};
 use sortie_plan::compile::treatment::Treatment;
 use sortie_plan::nft::Family;
 use sortie_plan::planner::{Planner, Tracked};
@@ -15,7 +15,7 @@ use sortie_plan::resolve::{Addresses, Refusal};
 use super::Core;
 use crate::Error;
 use crate::api::{
-    AddressStatus, Draining, DropCount, PolicyRecord, Problem, Status, WorkloadState,
+    AddressStatus, Draining, DropCount, EngineState, PolicyRecord, Problem, Status, WorkloadState,
     WorkloadStatus,
 };
 
@@ -38,7 +38,7 @@ impl Core {
                 "plain"
             }
             .to_owned(),
-            engine: self.engine.clone(),
+            engines: self.engine_statuses(),
             uplinks: self
                 .planner
                 .uplinks()
@@ -73,7 +73,8 @@ impl Core {
         files.chain(rest).collect()
     }
 
-    /// A workload by its name, its id, or the beginning of its id that only it has.
+    /// A workload by its name (after its engine's where two have one of that name), its id, or the
+    /// beginning of its id that only it has.
     pub fn find(&self, wanted: &str) -> Result<&Tracked, Error> {
         let all = || self.planner.workloads().values();
         let short = |tracked: &Tracked| {
@@ -86,8 +87,25 @@ impl Core {
                 .to_owned()
         };
         // A container without networks and the interface attached to it have one name.
-        let exact = all().filter(|t| t.workload.name == wanted || t.workload.id.as_str() == wanted);
-        if let Some(exact) = exact.max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
+        let exact = || {
+            all().filter(|tracked| {
+                let Workload { id, name, kind, .. } = &tracked.workload;
+                let of_engine = || wanted.strip_prefix(kind.name())?.strip_prefix('/');
+                name == wanted || id.as_str() == wanted || of_engine() == Some(name.as_str())
+            })
+        };
+        let engines: BTreeSet<_> = exact().filter_map(|t| t.workload.kind.engine()).collect();
+        if engines.len() > 1 {
+            let names = engines
+                .iter()
+                .map(|engine| format!("{}/{wanted}", engine.name()));
+            let names: Vec<String> = names.collect();
+            return Err(Error::Refused(format!(
+                "two engines have a container named {wanted:?}: write {}",
+                names.join(" or ")
+            )));
+        }
+        if let Some(exact) = exact().max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
             return Ok(exact);
         }
         let mut beginnings =
@@ -97,13 +115,27 @@ impl Core {
             (Some(_), Some(_)) => Err(Error::Refused(format!(
                 "several workloads' ids begin with {wanted:?}"
             ))),
-            (None, _) if self.engine.connected => Err(Error::Unknown(format!(
+            (None, _) => Err(self.unknown(wanted)),
+        }
+    }
+
+    fn unknown(&self, wanted: &str) -> Error {
+        let engines = self.engine_statuses();
+        let answers = engines.iter().any(|it| it.state == EngineState::Connected);
+        let mut silent = engines.iter().filter(|it| match it.state {
+            EngineState::Connected => false,
+            EngineState::Away => true,
+            EngineState::Absent => !answers,
+        });
+        match silent.next() {
+            None => Error::Unknown(format!(
                 "no running workload is named {wanted:?}; `sortie status --all` lists them"
-            ))),
-            (None, _) => Err(Error::Refused(format!(
-                "no workload named {wanted:?} is known, and the engine does not answer: {}",
-                self.engine.reason.as_deref().unwrap_or("no reason given")
-            ))),
+            )),
+            Some(engine) => Error::Refused(format!(
+                "no workload named {wanted:?} is known, and the engine {} does not answer: {}",
+                engine.name,
+                engine.reason.as_deref().unwrap_or("no reason given")
+            )),
         }
     }
 
@@ -129,11 +161,7 @@ impl Core {
         WorkloadStatus {
             id: workload.id.as_str().to_owned(),
             name: workload.name.clone(),
-            kind: match workload.kind {
-                WorkloadKind::Docker => "docker",
-                WorkloadKind::Process => "process",
-            }
-            .to_owned(),
+            kind: workload.kind.name().to_owned(),
             dropped: addresses
                 .iter()
                 .filter_map(|address| dropped.get(address))
@@ -194,10 +222,12 @@ impl Core {
                 format!("refused; what ran before keeps running:\n{problem}"),
             );
         }
-        for (what, problem) in [
-            ("the last good policies are", &self.policies.unkept),
-            ("networks are", &self.network_notes.problem),
-        ] {
+        let notes = self
+            .engines
+            .iter()
+            .map(|it| ("networks are", &it.notes.problem));
+        let policies = ("the last good policies are", &self.policies.unkept);
+        for (what, problem) in [policies].into_iter().chain(notes) {
             if let Some(problem) = problem {
                 add(
                     "state folder",
@@ -211,11 +241,19 @@ impl Core {
         for feature in &self.missing {
             add("kernel", format!("no {feature}: {}", feature.meaning()));
         }
-        if let Some(reason) = &self.engine.reason {
-            add(
-                "engine",
-                format!("it does not answer: {reason}; its containers' rules stay as they are"),
-            );
+        let engines = self.engine_statuses();
+        let nowhere = engines.iter().all(|it| it.state == EngineState::Absent);
+        for engine in &engines {
+            let message = match (engine.state, &engine.reason) {
+                (EngineState::Away, Some(reason)) => {
+                    format!("it does not answer: {reason}; its containers' rules stay as they are")
+                }
+                (EngineState::Absent, Some(reason)) if nowhere => {
+                    format!("there is no engine: {reason}")
+                }
+                _ => continue,
+            };
+            add(&format!("engine {}", engine.name), message);
         }
         for errors in self.planner.network_errors() {
             add("network label", errors.to_string());
@@ -356,7 +394,7 @@ pub(super) fn standing(
     if !tracked.placement.is_managed() {
         return (WorkloadState::Unmanaged, None, None);
     }
-    if workload.kind == WorkloadKind::Docker {
+    if workload.kind != WorkloadKind::Process {
         for address in egress(tracked) {
             if let Some(unusable) = planner.unusable(address) {
                 return (

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sortie_api::workload::{IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{Engine, IfIndex, Workload, WorkloadId, WorkloadKind};
 use sortie_plan::flow::Right;
 use sortie_plan::op::Op;
 use sortie_workloads::docker::begun::Place;
@@ -73,7 +73,9 @@ impl Core {
             None,
         );
         self.starting.insert(id.clone(), begins);
-        self.containers.insert(id.clone());
+        if let Some(followed) = self.followed(Engine::Docker) {
+            followed.containers.insert(id.clone());
+        }
         let (first, later) = answered_first(ops);
         self.apply(&first);
         self.after_answer = later;
@@ -125,9 +127,11 @@ impl Core {
         self.starting.get(id).is_some_and(Begins::lives)
     }
 
-    /// Those of which this can be said.
-    pub(super) fn all_starting(&self) -> Vec<WorkloadId> {
+    /// Those of an engine of which this can be said.
+    pub(super) fn all_starting(&self, engine: Engine) -> Vec<WorkloadId> {
+        let of_engine = engine.workload_id("");
         let all = self.starting.iter().filter(|(_, begins)| begins.lives());
+        let all = all.filter(|(id, _)| id.as_str().starts_with(of_engine.as_str()));
         all.map(|(id, _)| id.clone()).collect()
     }
 
@@ -154,7 +158,9 @@ impl Core {
             begins.due = now + VAIN;
         }
         for (id, _) in ended {
-            self.containers.remove(&id);
+            for followed in &mut self.engines {
+                followed.containers.remove(&id);
+            }
             let ops = self.planner.workload_gone(&id);
             self.apply(&ops);
         }

@@ -28,7 +28,7 @@ impl Core {
     /// Rules are not read back: what somebody else changed is taken for another version. While the
     /// containers are not known, what is left of it serves them still.
     pub(super) fn distrust(&self, observed: &mut Observed) {
-        if self.distrusted && self.told {
+        if self.distrusted && self.compared {
             for table in observed.tables.values_mut() {
                 table.tag.clear();
             }

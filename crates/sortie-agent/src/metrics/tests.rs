@@ -6,7 +6,7 @@ fn each_value_has_its_line_with_help_and_type() {
     metrics.tell(Sample {
         workloads: vec![("ready", 2), ("blocked", 0)],
         addresses_usable: 1,
-        engine_connected: true,
+        engines: vec![("docker", 1), ("podman", 0)],
         dropped: vec![("denied", 7)],
         leaks: 3,
         audits: vec![AuditStatus {
@@ -30,7 +30,8 @@ fn each_value_has_its_line_with_help_and_type() {
         "sortie_workloads{state=\"ready\"} 2",
         "sortie_workloads{state=\"blocked\"} 0",
         "sortie_egress_addresses{usable=\"true\"} 1",
-        "sortie_engine_connected 1",
+        "sortie_engine_connected{engine=\"docker\"} 1",
+        "sortie_engine_connected{engine=\"podman\"} 0",
         "sortie_converged 0",
         "# TYPE sortie_dropped_packets counter",
         "sortie_dropped_packets_total{reason=\"denied\"} 7",

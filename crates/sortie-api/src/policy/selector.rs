@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Selector;
-use crate::workload::{Network, Workload, WorkloadKind};
+use crate::workload::{Network, Workload, is_called};
 
 /// The name a network has in its compose file.
 const COMPOSE_NETWORK: &str = "com.docker.compose.network";
@@ -16,7 +16,7 @@ impl Selector {
     /// 3. the container is on one of the networks, if there are any. `networks` are the
     ///    engine's by name: a network that is not in it is known by its full name only.
     pub fn matches(&self, workload: &Workload, networks: &BTreeMap<String, Network>) -> bool {
-        workload.kind == WorkloadKind::Docker
+        workload.kind.engine().is_some()
             && self
                 .labels
                 .iter()
@@ -28,10 +28,13 @@ impl Selector {
                 }))
     }
 
-    /// Whether one of `networks` is this one, by its full name or the one in its compose file.
+    /// Whether one of `networks` is this one, by its full name, with or without
+    /// the engine's, or by the one in its compose file.
     pub fn names_network(&self, name: &str, network: Option<&Network>) -> bool {
         let short = network.and_then(|n| n.labels.get(COMPOSE_NETWORK));
-        self.networks.iter().any(|n| n == name || Some(n) == short)
+        self.networks
+            .iter()
+            .any(|n| is_called(name, n) || Some(n) == short)
     }
 }
 

@@ -248,10 +248,10 @@ impl Planner {
             return guard;
         }
         match config.guard {
-            Guard::All => !config.guard_exceptions.contains(&network.name),
+            Guard::All => !called(network, &config.guard_exceptions),
             Guard::Networks => {
                 let mut selectors = self.policies.values().flat_map(|policy| &policy.workloads);
-                config.guarded_networks.contains(&network.name)
+                called(network, &config.guarded_networks)
                     || labels.is_some_and(|labels| labels.policy.is_some())
                     || selectors
                         .any(|selector| selector.names_network(&network.name, Some(network)))
@@ -335,6 +335,10 @@ impl Addresses for Planner {
     fn uplink(&self, address: IpAddr) -> Option<IfIndex> {
         self.uplink_of(address)
     }
+}
+
+fn called(network: &Network, names: &BTreeSet<String>) -> bool {
+    names.iter().any(|name| network.is_called(name))
 }
 
 fn sets(placement: &Placement) -> impl Iterator<Item = &Arc<PolicySet>> {

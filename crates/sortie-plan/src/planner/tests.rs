@@ -138,6 +138,7 @@ fn network(name: &str, bridge: IfIndex, guard: bool) -> Network {
         name: name.into(),
         labels,
         bridge: Some(bridge),
+        bridge_name: None,
         subnets: Vec::new(),
     }
 }

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sortie_api::workload::{Endpoint, WorkloadId};
+use sortie_api::workload::{Endpoint, Engine, WorkloadId};
 
-use super::describe::{below_the_host, uses_the_host, workload_id};
+use super::describe::{below_the_host, uses_the_host};
 use crate::Error;
 use crate::interfaces::{Found, look};
 use crate::netns::Namespace;
@@ -90,7 +90,7 @@ impl Begun {
 
     /// Its id as a workload.
     pub fn workload_id(&self) -> WorkloadId {
-        workload_id(&self.id)
+        Engine::Docker.workload_id(&self.id)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use sortie_api::workload::{Change, Network, Snapshot, Workload, WorkloadId};
+use sortie_api::workload::{Change, Engine, Network, Snapshot, Workload, WorkloadId};
 
-use super::describe::{Seen, describe, workload_id};
+use super::describe::{Seen, describe};
 use super::network::EngineNetwork;
 
 /// Turns what is learned into the changes that it makes for those who listen.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
+    engine: Engine,
     /// By the engine's id.
     seen: BTreeMap<String, Seen>,
     /// By the engine's id.
@@ -19,6 +20,14 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    /// With nothing in it.
+    pub(crate) fn of(engine: Engine) -> Self {
+        Self {
+            engine,
+            ..Self::default()
+        }
+    }
+
     /// The running container with this id.
     pub(crate) fn container(&self, id: &str) -> Option<&Seen> {
         self.seen.get(id)
@@ -82,7 +91,8 @@ impl Book {
         let workloads: BTreeMap<WorkloadId, Workload> = self
             .seen
             .values()
-            .map(|seen| (seen.workload_id(), self.workload(seen)))
+            .map(|seen| self.workload(seen))
+            .map(|workload| (workload.id.clone(), workload))
             .collect();
         let networks = self.networks_now();
         let same = workloads == self.said_workloads && networks == self.said_networks;
@@ -112,7 +122,7 @@ impl Book {
 
     fn say(&mut self, id: &str) -> Option<Change> {
         let Some(seen) = self.seen.get(id) else {
-            let id = workload_id(id);
+            let id = self.engine.workload_id(id);
             return self
                 .said_workloads
                 .remove(&id)
@@ -127,7 +137,7 @@ impl Book {
 
     fn workload(&self, seen: &Seen) -> Workload {
         let owner = seen.shares().and_then(|id| self.seen.get(id));
-        describe(seen, &self.networks, owner)
+        describe(self.engine, seen, &self.networks, owner)
     }
 
     fn networks_now(&self) -> BTreeMap<String, Network> {

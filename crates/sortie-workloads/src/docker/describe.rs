@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sortie_api::workload::{Endpoint, IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{Endpoint, Engine, IfIndex, Workload};
 
 use super::container::{Attachment, Container, Mode};
 use super::network::EngineNetwork;
@@ -22,11 +22,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The workload's id on this host.
-    pub(crate) fn workload_id(&self) -> WorkloadId {
-        workload_id(&self.container.face.id)
-    }
-
     /// Whether one of its interfaces is behind this port.
     pub(crate) fn is_behind(&self, index: IfIndex) -> bool {
         let Ok(Found::Own { interfaces, .. }) = &self.found else {
@@ -45,11 +40,6 @@ impl Seen {
     }
 }
 
-/// `docker/` and the engine's full id.
-pub(crate) fn workload_id(id: &str) -> WorkloadId {
-    format!("docker/{id}").into()
-}
-
 /// 1. A container in another one's namespace has no endpoints: they are the owner's.
 /// 2. Nor has one whose namespace cannot be read, or is the host's.
 /// 3. Interfaces that put packets on the wire below the host are named.
@@ -62,6 +52,7 @@ pub(crate) fn workload_id(id: &str) -> WorkloadId {
 /// `networks` is by id; `owner` is the container that this one shares a namespace with, if that
 /// one runs.
 pub(crate) fn describe(
+    engine: Engine,
     seen: &Seen,
     networks: &BTreeMap<String, EngineNetwork>,
     owner: Option<&Seen>,
@@ -86,9 +77,9 @@ pub(crate) fn describe(
     }
     endpoints.sort();
     Workload {
-        id: seen.workload_id(),
+        id: engine.workload_id(&face.id),
         name: face.name.clone(),
-        kind: WorkloadKind::Docker,
+        kind: engine.into(),
         labels: face.labels.clone().into(),
         pid: seen.container.pid,
         started: seen.container.started,
@@ -224,7 +215,7 @@ fn endpoint(
         )));
     }
     Ok(Endpoint {
-        network: on.clone(),
+        network: network.map_or(on, |it| &it.network.name).clone(),
         port: port.index,
         bridge: port.bridge,
         mac: interface.mac,

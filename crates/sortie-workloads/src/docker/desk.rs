@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_api::workload::Change;
+use sortie_api::workload::{Change, Engine};
 
 use super::book::Book;
 use super::container::{Container, Face};
@@ -12,6 +12,7 @@ use super::event::Action;
 use super::network::EngineNetwork;
 use super::starting::Starting;
 use crate::Error;
+use crate::interfaces::Found;
 use crate::ports::PortNews;
 
 /// Something to ask the engine and the kernel; each is answered once.
@@ -78,6 +79,14 @@ struct Touched {
 }
 
 impl Desk {
+    /// For one connection to this engine.
+    pub(crate) fn of(engine: Engine) -> Self {
+        Self {
+            book: Book::of(engine),
+            ..Self::default()
+        }
+    }
+
     /// Whether the connection has come to its first snapshot.
     pub(crate) fn has_spoken(&self) -> bool {
         self.spoken
@@ -179,7 +188,8 @@ impl Desk {
             Ok(Some(seen)) => {
                 let attachments = &seen.container.face.attachments;
                 let networks: Vec<&str> = attachments.iter().map(|it| &*it.network_id).collect();
-                if self.misses(&networks) && self.listing.is_none() {
+                let missing = self.misses(&networks) || self.misses_bridge(&seen);
+                if missing && self.listing.is_none() {
                     self.list_networks();
                 }
                 if self.listing.is_some() {
@@ -296,6 +306,17 @@ impl Desk {
         networks
             .iter()
             .any(|id| !id.is_empty() && !known.contains_key(*id))
+    }
+
+    /// Whether a port is in a bridge that was made after its network was listed.
+    fn misses_bridge(&self, seen: &Seen) -> bool {
+        let Ok(Found::Own { interfaces, .. }) = &seen.found else {
+            return false;
+        };
+        let known = self.book.networks().values();
+        let known: BTreeSet<_> = known.filter_map(|it| it.network.bridge).collect();
+        let mut bridges = interfaces.iter().filter_map(|it| it.port?.bridge);
+        bridges.any(|bridge| !known.contains(&bridge))
     }
 
     fn find_ports(&mut self) {

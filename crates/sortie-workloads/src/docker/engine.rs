@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error as ApiError;
-use bollard::models::{EventMessage, SystemInfo};
+use bollard::models::{EventMessage, SystemInfo, SystemVersion};
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, ListContainersOptions,
     ListContainersOptionsBuilder, ListNetworksOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
+use sortie_api::workload::Engine as EngineKind;
 use tokio::net::UnixStream;
 
+use super::EngineConfig;
 use super::container::{Container, Face};
+use super::libpod;
 use super::network::EngineNetwork;
 use crate::Error;
 use crate::interfaces::indexes;
@@ -31,6 +34,7 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// A connection's worth of questions.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
+    kind: EngineKind,
     api: Docker,
     socket: PathBuf,
 }
@@ -45,11 +49,13 @@ pub(crate) struct Listed {
 
 impl Engine {
     /// Finds out whether an engine answers there, and agrees on a version of its API.
-    pub(crate) async fn connect(socket: &Path) -> Result<Self, Error> {
+    pub(crate) async fn connect(config: &EngineConfig) -> Result<Self, Error> {
+        let (socket, kind) = (config.socket.as_path(), config.engine);
         let reached = within("connect to the engine", UnixStream::connect(socket)).await?;
-        reached.map_err(|source| unreachable_socket(socket, source))?;
+        reached.map_err(|source| unreachable_socket(kind, socket, source))?;
 
         let not_an_engine = |error: &ApiError| Error::NotAnEngine {
+            engine: kind,
             socket: socket.to_owned(),
             detail: words(error),
         };
@@ -59,10 +65,27 @@ impl Engine {
         let api = within("ask the engine for its version", api.negotiate_version())
             .await?
             .map_err(|error| not_an_engine(&error))?;
+        let version = within("ask the engine for its version", api.version())
+            .await?
+            .map_err(|error| not_an_engine(&error))?;
+        let found = kind_of(&version);
+        if found != kind {
+            return Err(Error::OtherEngine {
+                socket: socket.to_owned(),
+                wanted: kind,
+                found,
+            });
+        }
         Ok(Self {
+            kind,
             api,
             socket: socket.to_owned(),
         })
+    }
+
+    /// Which engine answers.
+    pub(crate) fn kind(&self) -> EngineKind {
+        self.kind
     }
 
     /// Events from a second ago on, until the connection ends.
@@ -72,7 +95,12 @@ impl Engine {
             .unwrap_or_default()
             .saturating_sub(OVERLAP);
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
-        let options = EventsOptionsBuilder::default().since(&since).build();
+        let mut options = EventsOptionsBuilder::default().since(&since);
+        if self.kind == EngineKind::Podman {
+            // It has types (`system`, `pod`) that Docker's clients take for a broken stream.
+            options = options.filters(&HashMap::from([("type", vec!["container", "network"])]));
+        }
+        let options = options.build();
         let socket = self.socket.clone();
         self.api.events(Some(options)).map(move |event| {
             event.map_err(|error| match error {
@@ -194,6 +222,16 @@ impl Engine {
     /// All networks, with their bridges' indexes in `home`.
     pub(crate) async fn networks(&self, home: &Namespace) -> Result<Vec<EngineNetwork>, Error> {
         let operation = "list networks";
+        if self.kind == EngineKind::Podman {
+            let listed = within(operation, libpod::networks(&self.socket)).await?;
+            let listed = listed.map_err(|detail| Error::Engine {
+                operation: operation.to_owned(),
+                detail,
+            })?;
+            let indexes = indexes(home.clone()).await?;
+            let known = |it: libpod::Listed| it.known(|name| indexes.get(name).copied());
+            return Ok(listed.into_iter().map(known).collect());
+        }
         let asked = self.api.list_networks(None::<ListNetworksOptions>);
         let networks = answer(operation, within(operation, asked).await?)?;
         let indexes = indexes(home.clone()).await?;
@@ -226,13 +264,27 @@ fn answer<T>(operation: &str, outcome: Result<T, ApiError>) -> Result<T, Error> 
     })
 }
 
-fn unreachable_socket(socket: &Path, source: io::Error) -> Error {
+/// Podman names itself among its components; Docker's API has no field for it.
+fn kind_of(version: &SystemVersion) -> EngineKind {
+    let mut components = version.components.iter().flatten();
+    if components.any(|component| component.name.starts_with("Podman")) {
+        EngineKind::Podman
+    } else {
+        EngineKind::Docker
+    }
+}
+
+fn unreachable_socket(engine: EngineKind, socket: &Path, source: io::Error) -> Error {
     let socket = socket.to_owned();
     match source.kind() {
-        io::ErrorKind::NotFound => Error::NoSocket { socket },
+        io::ErrorKind::NotFound => Error::NoSocket { engine, socket },
         io::ErrorKind::PermissionDenied => Error::Denied { socket },
-        io::ErrorKind::ConnectionRefused => Error::Refused { socket },
-        _ => Error::Connect { socket, source },
+        io::ErrorKind::ConnectionRefused => Error::Refused { engine, socket },
+        _ => Error::Connect {
+            engine,
+            socket,
+            source,
+        },
     }
 }
 

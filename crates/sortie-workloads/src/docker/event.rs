@@ -1,7 +1,8 @@
-//! What an engine's event means for us. Filtered here and not by the engine: Podman's filters
-//! name some events differently than the events themselves.
+//! What an engine's event means for us. Actions are filtered here and not by the engine:
+//! Podman's filters name some differently than the events themselves.
 
 use bollard::models::{EventMessage, EventMessageTypeEnum};
+use sortie_api::workload::Engine;
 
 /// What to do about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,11 @@ pub(crate) enum Action {
 }
 
 /// None for what does not matter: health checks, `exec`, pauses, images, volumes, …
-pub(crate) fn action(event: EventMessage) -> Option<Action> {
+///
+/// Podman says nothing of networks that come and go, and makes a bridge for the first container of
+/// a network. So networks are listed when a container is made, and when it has its interfaces but
+/// does not run yet (`init`). The container of a connection is the event's own object there.
+pub(crate) fn action(event: EventMessage, engine: Engine) -> Option<Action> {
     let actor = event.actor.unwrap_or_default();
     let name = event.action.unwrap_or_default();
     match event.typ? {
@@ -37,6 +42,7 @@ pub(crate) fn action(event: EventMessage) -> Option<Action> {
             match name.as_str() {
                 "start" => Some(Action::Started(id)),
                 "rename" => Some(Action::Changed(id)),
+                "create" | "init" if engine == Engine::Podman => Some(Action::Networks),
                 "die" | "died" | "destroy" | "remove" => {
                     Some(Action::Ended(id, event.time_nano.unwrap_or(i64::MAX)))
                 }
@@ -44,6 +50,9 @@ pub(crate) fn action(event: EventMessage) -> Option<Action> {
             }
         }
         EventMessageTypeEnum::NETWORK => match name.as_str() {
+            "connect" | "disconnect" if engine == Engine::Podman => {
+                actor.id.filter(|id| !id.is_empty()).map(Action::Changed)
+            }
             "connect" | "disconnect" => {
                 let id = actor.attributes.unwrap_or_default().remove("container")?;
                 Some(if name == "connect" {

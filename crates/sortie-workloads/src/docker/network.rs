@@ -28,7 +28,8 @@ impl EngineNetwork {
             network: Network {
                 name: answer.name?,
                 labels: answer.labels.unwrap_or_default().into_iter().collect(),
-                bridge: bridge.and_then(|name| index_of(&name)),
+                bridge: bridge.as_deref().and_then(index_of),
+                bridge_name: bridge,
                 subnets: configured
                     .into_iter()
                     .filter_map(|config| config.subnet?.parse().ok())

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::EngineConfig;
 use super::engine::Engine;
 use crate::Error;
 use daemon::Daemon;
@@ -113,7 +114,7 @@ impl Installation {
     /// 3. The daemon reads the file again, and must say that it did; else all is put back.
     /// 4. Containers of another runtime are named: they keep it.
     pub async fn install(&self) -> Result<Report, Error> {
-        let engine = Engine::connect(&self.docker).await?;
+        let engine = Engine::connect(&EngineConfig::docker(&self.docker)).await?;
         let daemon = Daemon::find(&self.docker).await?;
         daemon.refuse_flags(&["default-runtime", "add-runtime"])?;
         let info = engine.info().await?;
@@ -140,7 +141,7 @@ impl Installation {
     ///    name it could not be started, and without the link a running one could not be stopped.
     /// 2. Else nothing of it stays.
     pub async fn uninstall(&self) -> Result<Report, Error> {
-        let engine = Engine::connect(&self.docker).await?;
+        let engine = Engine::connect(&EngineConfig::docker(&self.docker)).await?;
         let daemon = Daemon::find(&self.docker).await?;
         let mut file = DaemonJson::read(&daemon.config_file()?)?;
         let all = engine.runtimes().await?;

@@ -79,6 +79,7 @@ pub(super) fn network(name: &str, driver: &str) -> EngineNetwork {
             name: name.to_owned(),
             labels: BTreeMap::new(),
             bridge: (driver == "bridge").then_some(BRIDGE),
+            bridge_name: (driver == "bridge").then(|| "bridge0".to_owned()),
             subnets: Vec::new(),
         },
     }

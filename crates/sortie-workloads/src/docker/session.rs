@@ -55,10 +55,10 @@ impl Session {
     /// Nothing is asked before [`run`](Self::run).
     pub(crate) fn new(engine: Engine, home: Namespace, sender: mpsc::Sender<Change>) -> Self {
         Self {
+            desk: Desk::of(engine.kind()),
             engine,
             home,
             sender,
-            desk: Desk::default(),
             tasks: JoinSet::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             events: None,
@@ -81,11 +81,12 @@ impl Session {
         };
         self.begin_survey();
         let sender = self.sender.clone();
+        let kind = self.engine.kind();
         loop {
             let survey_at = self.survey_at();
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(event)) => if let Some(action) = action(event) {
+                    Some(Ok(event)) => if let Some(action) = action(event, kind) {
                         let now = Instant::now();
                         self.events = Some((self.events.map_or(now, |(first, _)| first), now));
                         self.desk.act(action);

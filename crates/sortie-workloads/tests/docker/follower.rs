@@ -14,11 +14,13 @@ use bollard::query_parameters::{
 use serde_json::{Value, json};
 use sortie_api::workload::{Change, Network, Snapshot, Workload, WorkloadId};
 use sortie_lab::{Engine, Host, Process, SOON, eventually};
-use sortie_workloads::docker::{DockerConfig, watch};
+use sortie_workloads::docker::{EngineConfig, watch};
 use tokio::runtime::Builder;
 
 /// Names the socket for the follower's process.
 const SOCKET: &str = "SORTIE_TEST_SOCKET";
+/// Set to anything where the engine is Podman.
+const PODMAN: &str = "SORTIE_TEST_PODMAN";
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -92,6 +94,7 @@ impl Follower {
             "workload-gone" => Change::WorkloadGone(serde_json::from_value(value)?),
             "network" => Change::Network(serde_json::from_value(value)?),
             "network-gone" => Change::NetworkGone(serde_json::from_value(value)?),
+            "absent" => Change::Absent(serde_json::from_value(value)?),
             _ => Change::Away(serde_json::from_value(value)?),
         })
     }
@@ -150,6 +153,10 @@ impl Follower {
                 self.connected = false;
                 self.away = Some(reason);
             }
+            Change::Absent(reason) => {
+                self.connected = false;
+                self.away = Some(reason);
+            }
             _ if !self.connected => return Err(format!("before a snapshot: {change:?}").into()),
             Change::Workload(workload) => {
                 for endpoint in &workload.endpoints {
@@ -185,8 +192,16 @@ pub(crate) fn print_changes() -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let socket = socket.into();
-        let (mut changes, _task) = watch(DockerConfig { socket })?;
+        let engine = match std::env::var_os(PODMAN) {
+            Some(_) => sortie_api::workload::Engine::Podman,
+            None => sortie_api::workload::Engine::Docker,
+        };
+        let config = EngineConfig {
+            engine,
+            socket: socket.into(),
+            others: Vec::new(),
+        };
+        let (mut changes, _task) = watch(config)?;
         let mut output = std::io::stdout();
         while let Some(change) = changes.recv().await {
             let line = match change {
@@ -196,6 +211,7 @@ pub(crate) fn print_changes() -> Result<()> {
                 Change::Network(it) => json!(["network", it]),
                 Change::NetworkGone(it) => json!(["network-gone", it]),
                 Change::Away(it) => json!(["away", it]),
+                Change::Absent(it) => json!(["absent", it]),
             };
             writeln!(output, "{line}")?;
         }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use sortie_agent::api::{
-    AddressStatus, AuditCount, AuditStatus, Status, WorkloadState, WorkloadStatus,
+    AddressStatus, AuditCount, AuditStatus, EngineState, EngineStatus, Status, WorkloadState,
+    WorkloadStatus,
 };
 use sortie_agent::client::Client;
 
@@ -33,7 +34,7 @@ pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliErr
 /// Whether nothing needs attention. Drops alone do not: a guard that works drops.
 fn is_right(status: &Status) -> bool {
     let workloads = status.workloads.iter();
-    status.engine.connected
+    status.engines_answer()
         && status.problems.is_empty()
         && status.leaks == 0
         && status.addresses.iter().all(|address| address.usable)
@@ -184,19 +185,25 @@ fn why(workload: &WorkloadStatus) -> Option<String> {
 }
 
 fn agent(status: &Status) -> String {
-    let engine = &status.engine;
-    let state = if engine.connected {
-        "connected".to_owned()
-    } else {
-        format!("not connected: {}", dash(engine.reason.as_ref()))
-    };
+    let engines = status.engines.iter().map(|engine| {
+        let EngineStatus { name, socket, .. } = engine;
+        match engine.state {
+            EngineState::Connected => format!("Engine {name} {socket}: connected\n"),
+            EngineState::Away => {
+                let reason = dash(engine.reason.as_ref());
+                format!("Engine {name} {socket}: not connected: {reason}\n")
+            }
+            EngineState::Absent => format!("Engine {name} {socket}: not there\n"),
+        }
+    });
+    let engines: Vec<String> = engines.collect();
     format!(
-        "Agent {} (process {}), tables {}, uplinks {}, leaks {}\nEngine {}: {state}\n",
+        "Agent {} (process {}), tables {}, uplinks {}, leaks {}\n{}",
         status.version,
         status.pid,
         status.tables,
         list(&status.uplinks),
         status.leaks,
-        engine.socket
+        engines.concat()
     )
 }

@@ -9,7 +9,11 @@ fn status(right: bool) -> String {
     let fix = "ip addr add 203.0.113.12/32 dev eth0";
     let mut status = json!({
         "version": "0.1.0", "pid": 4711, "tables": "owned",
-        "engine": {"socket": "/run/docker.sock", "connected": true},
+        "engines": [
+            {"name": "docker", "socket": "/run/docker.sock", "state": "Connected"},
+            {"name": "podman", "socket": "/run/podman/podman.sock", "state": "Absent",
+             "reason": "there is no socket"},
+        ],
         "uplinks": ["eth0", "eth1"],
         "workloads": [
             {"id": "docker/0123456789ab", "name": "web", "kind": "docker",
@@ -22,8 +26,8 @@ fn status(right: bool) -> String {
         "problems": [], "drops": [], "leaks": 0,
     });
     if !right {
-        status["engine"] = json!({"socket": "/run/docker.sock", "connected": false,
-            "reason": "connection refused; `systemctl start docker`"});
+        status["engines"][0] = json!({"name": "docker", "socket": "/run/docker.sock",
+            "state": "Away", "reason": "connection refused; `systemctl start docker`"});
         let workloads = status["workloads"].as_array_mut().unwrap();
         workloads.push(
             json!({"id": "docker/abcdef012345", "name": "database", "kind": "docker",

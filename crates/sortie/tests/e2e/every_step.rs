@@ -74,7 +74,8 @@ impl Scene {
                     .any(|workload| workload["name"] == *name && workload["state"] == *state)
             };
             let failing = status["problems"].to_string().contains("\"kernel\"");
-            if status["engine"]["connected"] == true && !failing && wanted.iter().all(is_so) {
+            if status["engines"][0]["state"] == "Connected" && !failing && wanted.iter().all(is_so)
+            {
                 Ok(())
             } else {
                 Err(outcome.stdout)

@@ -114,3 +114,29 @@ on_every_engine!(
     engine_restart,
     engine_killed,
 );
+
+mod podman {
+    use sortie_lab::Result;
+
+    use crate::stage::PODMAN;
+
+    #[test]
+    fn restart() -> Result<()> {
+        super::restart(PODMAN)
+    }
+
+    #[test]
+    fn stop_and_start_with_a_new_ip() -> Result<()> {
+        super::stop_and_start_with_a_new_ip(PODMAN)
+    }
+
+    #[test]
+    fn connect_and_disconnect() -> Result<()> {
+        super::connect_and_disconnect(PODMAN)
+    }
+
+    #[test]
+    fn engine_killed() -> Result<()> {
+        super::engine_killed(PODMAN)
+    }
+}

@@ -42,7 +42,7 @@ fn a_scrape_follows_what_happens() -> Result<()> {
         .lab
         .expect_source(&web, Traffic::Udp(7), to, ip(EGRESS))?;
     for line in [
-        "sortie_engine_connected 1",
+        "sortie_engine_connected{engine=\"docker\"} 1",
         "sortie_converged 1",
         "sortie_workloads{state=\"ready\"} 1",
         "sortie_egress_addresses{usable=\"true\"} 1",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sortie_lab::{
-    Container, ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab,
-    NetworkSpec, Outcome, Place, Process, Result, Snapshot, UplinkSpec, eventually,
+    Container, ContainerSpec, DOCKER_SOCKET, Engine, EngineKind, EngineSpec, Firewall, Host,
+    HostSpec, Lab, NetworkSpec, Outcome, Place, Process, Result, Snapshot, UplinkSpec, eventually,
     eventually_true,
 };
 
@@ -30,6 +30,9 @@ pub(crate) const DOCKER_20: EngineKind = EngineKind::Docker20;
 pub(crate) const DOCKER_29_NFTABLES: EngineKind = EngineKind::Docker29(Firewall::Nftables);
 /// Docker 29 with its iptables rules.
 pub(crate) const DOCKER_29_IPTABLES: EngineKind = EngineKind::Docker29(Firewall::Iptables);
+
+/// Podman, with its iptables rules.
+pub(crate) const PODMAN: EngineKind = EngineKind::Podman;
 
 /// Makes a test on each engine of a function that takes one.
 macro_rules! on_every_engine {
@@ -53,6 +56,20 @@ macro_rules! on_every_engine {
             }
         }
     )+};
+}
+
+/// The same for each engine and Podman.
+macro_rules! on_every_engine_and_podman {
+    ($($name:ident),+ $(,)?) => {
+        on_every_engine!($($name),+);
+
+        mod podman {$(
+            #[test]
+            fn $name() -> sortie_lab::Result<()> {
+                super::$name(crate::stage::PODMAN)
+            }
+        )+}
+    };
 }
 
 /// A lab with one host, an engine in it, and an agent.
@@ -136,8 +153,12 @@ impl Stage {
 
     /// Starts an agent with more arguments, and waits for nothing.
     pub(crate) fn spawn_agent(&mut self, config: &str, more: &[&str]) -> Result<()> {
-        let engine = self.engine.socket();
-        self.spawn_agent_for(&engine, config, more)
+        // Podman is found where it is by default.
+        let docker = match self.engine.kind() {
+            EngineKind::Podman => PathBuf::from(DOCKER_SOCKET),
+            _ => self.engine.socket(),
+        };
+        self.spawn_agent_for(&docker, config, more)
     }
 
     /// The same with another socket for the engine's.
@@ -182,7 +203,11 @@ impl Stage {
                 .map_err(|error| error.to_string())?;
             let answer: serde_json::Value = serde_json::from_str(&status.stdout)
                 .map_err(|_| format!("{}{}", status.stderr, self.agent().tail()))?;
-            if answer["engine"]["connected"] == true {
+            let engines = answer["engines"].as_array().into_iter().flatten();
+            let found: Vec<_> = engines.map(|engine| &engine["state"]).collect();
+            let is = |wanted: &'static str| move |state: &&serde_json::Value| *state == wanted;
+            // Of the engine that this host does not have, too, the agent knows by then.
+            if found.iter().any(is("Connected")) && !found.iter().any(is("Away")) {
                 Ok(())
             } else {
                 Err(status.stdout)

@@ -42,6 +42,7 @@ fn networks() -> BTreeMap<String, Network> {
         name: name.to_owned(),
         labels,
         bridge: None,
+        bridge_name: None,
         subnets: Vec::new(),
     };
     let compose = pairs(&[

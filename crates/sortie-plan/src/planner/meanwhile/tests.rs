@@ -60,6 +60,7 @@ fn meanwhile(
         name: "shop".to_owned(),
         labels: map(network),
         bridge: Some(BRIDGE),
+        bridge_name: None,
         subnets: Vec::new(),
     }]);
     planner.policies_changed(policies);

@@ -11,7 +11,7 @@ fn ids(changes: &[Change]) -> Vec<String> {
             Change::WorkloadGone(id) => format!("-{}", id.as_str()),
             Change::Network(network) => format!("+{}", network.name),
             Change::NetworkGone(name) => format!("-{name}"),
-            Change::Away(reason) => reason.clone(),
+            Change::Away(reason) | Change::Absent(reason) => reason.clone(),
         })
         .collect()
 }

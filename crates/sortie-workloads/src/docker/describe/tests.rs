@@ -16,7 +16,7 @@ fn networks() -> BTreeMap<String, EngineNetwork> {
 }
 
 fn alone(seen: &Seen) -> Workload {
-    describe(seen, &networks(), None)
+    describe(Engine::Docker, seen, &networks(), None)
 }
 
 fn reason(workload: &Workload) -> &str {
@@ -29,7 +29,7 @@ fn an_endpoint_has_network_port_bridge_mac_and_assigned_addresses() {
     let labels = &mut container.container.face.labels;
     labels.insert("sortie.egress".to_owned(), "203.0.113.11".to_owned());
     let workload = alone(&container);
-    assert_eq!(workload.id, WorkloadId::from("docker/web"));
+    assert_eq!(workload.id, Engine::Docker.workload_id("web"));
     assert_eq!(workload.name, "web-name");
     assert_eq!(workload.labels.get("sortie.egress"), Some("203.0.113.11"));
     assert_eq!((workload.pid, workload.started), (1007, 7));
@@ -96,13 +96,13 @@ fn swapped_macs_do_not_move_an_address_to_another_networks_port() {
         port.bridge = Some(IfIndex(3));
     }
     container.found = Ok(own(vec![eth0.clone(), eth1.clone()]));
-    let honest = describe(&container, &networks, None);
+    let honest = describe(Engine::Docker, &container, &networks, None);
     assert_eq!(honest.endpoints.len(), 2);
     assert_eq!(honest.unmanageable, None);
 
     std::mem::swap(&mut eth0.mac, &mut eth1.mac);
     container.found = Ok(own(vec![eth0, eth1]));
-    let workload = describe(&container, &networks, None);
+    let workload = describe(Engine::Docker, &container, &networks, None);
     assert_eq!(workload.endpoints, []);
     assert!(reason(&workload).contains("not in that network's bridge"));
 }
@@ -177,7 +177,8 @@ fn a_shared_namespace_is_the_owners() {
     let mut owner = seen("web", 7);
     let mut sharer = seen("sidecar", 7);
     sharer.container.face.mode = Mode::Container("web".to_owned());
-    let described = |sharer: &Seen, owner: Option<&Seen>| describe(sharer, &networks(), owner);
+    let described =
+        |sharer: &Seen, owner: Option<&Seen>| describe(Engine::Docker, sharer, &networks(), owner);
 
     let plain = described(&sharer, Some(&owner));
     assert_eq!(plain.endpoints, []);

@@ -88,7 +88,7 @@ fn said(desk: &mut Desk) -> Vec<String> {
             Change::WorkloadGone(id) => format!("-{}", bare(id.as_str())),
             Change::Network(network) => format!("+{}", network.name),
             Change::NetworkGone(name) => format!("-{name}"),
-            Change::Away(reason) => reason,
+            Change::Away(reason) | Change::Absent(reason) => reason,
         })
         .collect()
 }

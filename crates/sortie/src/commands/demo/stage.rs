@@ -108,7 +108,7 @@ impl Stage {
         let name = format!("agent-{}", self.agents);
         self.agent = Some(self.host.spawn(&name, command)?);
         self.wait("the agent knows the engine", |status| {
-            status.engine.connected
+            status.engines_answer()
         })
     }
 
