@@ -15,7 +15,7 @@ pub struct Labels {
     /// Name, value, name, value, …
     text: Box<str>,
     /// Where each name and each value ends in `text`.
-    ends: Box<[usize]>,
+    ends: Box<[u32]>,
 }
 
 impl Labels {
@@ -28,7 +28,8 @@ impl Labels {
     /// Ascending by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut begin = 0;
-        let mut part = move |end: usize| {
+        let mut part = move |end: u32| {
+            let end = end as usize;
             let part = self.text.get(begin..end).unwrap_or_default();
             begin = end;
             part
@@ -55,7 +56,8 @@ impl From<BTreeMap<String, String>> for Labels {
         let mut ends = Vec::with_capacity(2 * labels.len());
         for part in labels.iter().flat_map(|(name, value)| [name, value]) {
             text.push_str(part);
-            ends.push(text.len());
+            // An engine's answer with labels of 4 GiB would not have come so far.
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
         }
         Self {
             text: text.into(),

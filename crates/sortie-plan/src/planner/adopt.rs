@@ -7,11 +7,11 @@ use super::{Planner, Tracked};
 use crate::compile::policy_set::leaves_as;
 use crate::compile::shared;
 use crate::compile::workload::{Element, Placement};
-use crate::diff::{Steps, diff_keeping, holds_nothing_else, missing};
+use crate::diff::{diff_keeping, holds_nothing_else, missing};
 use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
-use crate::op::Op;
+use crate::op::{NftOp, Op};
 use crate::state::{HostState, Observed};
 
 /// Workloads that come in one transaction, where none was there before.
@@ -67,13 +67,11 @@ impl Planner {
                 .take(still_to_come)
         };
         let come = in_parts(workloads(), TOGETHER, |workloads| {
-            let mut steps = Steps::default();
-            for tracked in workloads {
-                steps.add_elements(tracked.placement.elements());
-            }
-            let mut ops = steps.into_ops();
-            ops.retain(|op| !matches!(op, Op::ForgetFlows { .. }));
-            ops
+            let placements = workloads.iter().map(|tracked| &tracked.placement);
+            let elements = gathered(placements.flat_map(Placement::elements));
+            let add =
+                |((family, set), elements)| Op::Nft(family, NftOp::AddElements(set, elements));
+            elements.into_iter().map(add).collect()
         });
         let forget = in_parts(workloads(), WALKED_FOR, |workloads| {
             let placements = workloads.iter().map(|tracked| &tracked.placement);
@@ -110,14 +108,19 @@ fn in_parts<'w>(
 /// Puts elements into their sets.
 fn fill(state: &mut HostState, elements: impl Iterator<Item = Element>) {
     // Set by set: a map made of many at once is sorted once.
-    let mut gathered: BTreeMap<(Family, Name), Vec<(Key, Data)>> = BTreeMap::new();
-    for (family, set, key, data) in elements {
-        gathered.entry((family, set)).or_default().push((key, data));
-    }
-    for ((family, name), elements) in gathered {
+    for ((family, name), elements) in gathered(elements) {
         let table = state.tables.get_mut(&family);
         if let Some(set) = table.and_then(|table| table.sets.get_mut(&name)) {
             set.elements.append(&mut elements.into_iter().collect());
         }
     }
+}
+
+/// Elements by their sets.
+fn gathered(elements: impl Iterator<Item = Element>) -> BTreeMap<(Family, Name), Vec<(Key, Data)>> {
+    let mut gathered: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (family, set, key, data) in elements {
+        gathered.entry((family, set)).or_default().push((key, data));
+    }
+    gathered
 }

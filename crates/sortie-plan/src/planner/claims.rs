@@ -1,6 +1,6 @@
 //! Who claims an address: of several, the one that started last has it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use sortie_api::workload::WorkloadId;
@@ -10,15 +10,15 @@ type Claim = (i64, WorkloadId);
 
 /// All claims.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Claims(BTreeMap<IpAddr, Claimed>);
+pub(super) struct Claims(HashMap<IpAddr, Claimed>);
 
 /// One address.
 #[derive(Debug, Clone)]
 struct Claimed {
-    /// Who has it: the last to start.
+    /// Who has it: the greatest claim.
     holder: Claim,
-    /// The others. Nearly every address has none: an empty list costs no memory of its own.
-    others: Vec<Claim>,
+    /// The others. Nearly every address has none, and then this costs no memory of its own.
+    others: Box<[Claim]>,
 }
 
 impl Claims {
@@ -29,41 +29,25 @@ impl Claims {
 
     /// One claim more.
     pub(super) fn add(&mut self, address: IpAddr, claim: Claim) {
-        let Some(claimed) = self.0.get_mut(&address) else {
-            let others = Vec::new();
-            let holder = claim;
-            self.0.insert(address, Claimed { holder, others });
-            return;
-        };
-        if claim == claimed.holder || claimed.others.contains(&claim) {
-            return;
-        }
-        claimed.others.push(claim);
-        claimed.elect();
+        self.change(address, |claims| claims.push(claim));
     }
 
     /// One claim less.
     pub(super) fn remove(&mut self, address: IpAddr, claim: &Claim) {
-        let Some(claimed) = self.0.get_mut(&address) else {
-            return;
-        };
-        if claimed.holder != *claim {
-            claimed.others.retain(|other| other != claim);
-        } else if let Some(other) = claimed.others.pop() {
-            claimed.holder = other;
-            claimed.elect();
-        } else {
-            self.0.remove(&address);
-        }
+        self.change(address, |claims| claims.retain(|other| other != claim));
     }
-}
 
-impl Claimed {
-    fn elect(&mut self) {
-        for other in &mut self.others {
-            if *other > self.holder {
-                std::mem::swap(other, &mut self.holder);
-            }
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Vec<Claim>)) {
+        let mut claims = match self.0.remove(&address) {
+            Some(Claimed { holder, others }) => [others.into_vec(), vec![holder]].concat(),
+            None => Vec::with_capacity(1),
+        };
+        change(&mut claims);
+        claims.sort_unstable();
+        claims.dedup();
+        if let Some(holder) = claims.pop() {
+            let others = claims.into();
+            self.0.insert(address, Claimed { holder, others });
         }
     }
 }
