@@ -8,6 +8,7 @@ mod builder;
 mod cmp;
 mod counter;
 mod ct;
+mod dynset;
 mod fib;
 mod immediate;
 mod limit;
@@ -27,6 +28,7 @@ pub use builder::Exprs;
 pub use cmp::{Cmp, CmpOp, Range};
 pub use counter::{Counter, Objref, ObjrefMap};
 pub use ct::{Ct, CtKey, Direction, state};
+pub use dynset::Dynset;
 pub use fib::{Fib, FibFlags, FibResult, addr_type};
 pub use immediate::Immediate;
 pub use limit::Limit;
@@ -114,6 +116,8 @@ macro_rules! expressions {
 }
 
 expressions! {
+    /// Puts an element into a set.
+    Dynset(Dynset),
     /// Loads or writes bytes of the packet.
     Payload(Payload),
     /// Loads or sets what the kernel knows about the packet: devices, mark, protocol, user.

@@ -11,7 +11,7 @@ pub(crate) use element::{elements, lift};
 use nfnetlink::chain::{ChainType, HookPoint as Point};
 use nfnetlink::datatype::{DataType, Type};
 use nfnetlink::{Batch, NamedCounter};
-use sortie_plan::nft::set::{DataType as Yield, KeyType, Set};
+use sortie_plan::nft::set::{COUNTED, DataType as Yield, KeyType, Set};
 use sortie_plan::nft::{Chain, Family, HookKind, HookPoint};
 use sortie_plan::op::NftOp;
 
@@ -119,8 +119,11 @@ fn lower_set(on: Family, name: &str, set: &Set) -> Result<nfnetlink::Set, Error>
     if set.interval {
         lowered = lowered.interval();
     }
-    if set.counter {
-        lowered = lowered.counter();
+    if set.counts {
+        lowered = lowered
+            .counter()
+            .size(COUNTED)
+            .flags(nfnetlink::set::Flags::EVAL);
     }
     if set.expiring {
         lowered = lowered.flags(nfnetlink::set::Flags::TIMEOUT);

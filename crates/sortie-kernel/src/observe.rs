@@ -89,7 +89,12 @@ impl Kernel {
             .collect();
         let mut sets = BTreeMap::new();
         for set in self.nft.sets(on, TABLE).map_err(failed)? {
-            let elements = self.list(family, &set.name)?;
+            // What rules have put in is nothing that anybody wants.
+            let elements = if set.flags.contains(set::Flags::EVAL) {
+                Vec::new()
+            } else {
+                self.list(family, &set.name)?
+            };
             let interval = set.flags.contains(set::Flags::INTERVAL);
             sets.insert(Name::from(set.name), lower::lift(elements, interval));
         }

@@ -384,6 +384,7 @@ impl Steps {
         let released = self.take_released();
         let before = self.forget_before(&released);
         let after = self.forget_after();
+        let counted = self.count_anew();
 
         let mut ops = delete_elements(released);
         ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
@@ -406,6 +407,7 @@ impl Steps {
                 .into_iter()
                 .map(|((family, name), chain)| nft(family, NftOp::AddRules(name, chain))),
         );
+        ops.append(&mut delete_elements(counted));
         ops.append(&mut delete_elements(self.remove));
         for ((family, set), elements) in self
             .add
@@ -434,6 +436,22 @@ impl Steps {
         ops.extend(after);
         ops.append(&mut self.network);
         ops
+    }
+
+    /// What was counted for addresses that no workload has any more goes: another one may get them.
+    fn count_anew(&self) -> BTreeMap<Place, Elements> {
+        let mut gone: BTreeMap<Place, Elements> = BTreeMap::new();
+        for ((family, set), elements) in &self.remove {
+            let Some((_, counts)) = COUNTS.iter().find(|(of, _)| of == set) else {
+                continue;
+            };
+            let added = self.add.get(&(*family, set.clone()));
+            let keys = elements.keys();
+            let left = keys.filter(|key| added.is_none_or(|added| !added.contains_key(*key)));
+            let counts = gone.entry((*family, Name::Borrowed(counts))).or_default();
+            counts.extend(left.map(|key| (*key, Data::None)));
+        }
+        gone
     }
 
     /// Step 1: translations that go without another in their place.
@@ -518,6 +536,13 @@ impl Steps {
 /// The sets in which each workload is that any rule is about, by its own address.
 const WORKLOADS: [&str; 8] = [
     "known4", "known6", "managed4", "managed6", "plain4", "plain6", "own4", "own6",
+];
+/// In which set rules count for the addresses of a set.
+const COUNTS: [(&str, &str); 4] = [
+    ("known4", "dropped4"),
+    ("known6", "dropped6"),
+    ("managed4", "dropped4"),
+    ("managed6", "dropped6"),
 ];
 /// Sets of ranges, which may not overlap.
 const RANGES: [&str; 2] = ["local4", "local6"];

@@ -289,10 +289,10 @@ impl Core {
     fn dropped_by_address(&mut self) -> Result<BTreeMap<IpAddr, u64>, Error> {
         let mut dropped = BTreeMap::new();
         for (family, set) in [
-            (Family::Inet, "managed4"),
-            (Family::Inet, "managed6"),
-            (Family::Bridge, "known4"),
-            (Family::Bridge, "known6"),
+            (Family::Inet, "dropped4"),
+            (Family::Inet, "dropped6"),
+            (Family::Bridge, "dropped4"),
+            (Family::Bridge, "dropped6"),
         ] {
             for (key, count) in self.kernel.element_counts(family, set)? {
                 if let Some(address) = key.as_ip() {

@@ -1,7 +1,7 @@
 //! A rule's statements as expressions, with the checks of the protocol that they presume.
 
 use nfnetlink::expr::{
-    Bitwise, Cmp, CmpOp, Expr, Exprs, Lookup, Range, Reg, Selector, addr_type, selectors,
+    Bitwise, Cmp, CmpOp, Dynset, Expr, Exprs, Lookup, Range, Reg, Selector, addr_type, selectors,
 };
 use nfnetlink::{Data, Verdict as Lowered};
 use sortie_plan::mark::MASK;
@@ -77,6 +77,13 @@ impl Lowering {
                 self.compare(CmpOp::EQ, Data::from(network.network()));
             }
             Statement::Lookup { fields, set, not } => self.lookup(fields, set, None, *not),
+            Statement::Count { field, set } => {
+                self.load(&[*field]);
+                self.push(Dynset {
+                    set: set.to_string(),
+                    sreg: Reg::R0,
+                });
+            }
             Statement::VerdictMap { fields, map } => {
                 self.lookup(fields, map, Some(Reg::VERDICT), false);
             }

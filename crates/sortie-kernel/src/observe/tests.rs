@@ -7,7 +7,7 @@ use sortie_api::workload::{IfIndex, MacAddress};
 use sortie_plan::diff::diff;
 use sortie_plan::mark::Mark;
 use sortie_plan::nft::rule::{Field, Statement, Verdict};
-use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
+use sortie_plan::nft::set::{COUNTED, Data, DataType, KeyType, Set};
 use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
 use sortie_plan::op::{NftOp, Op};
 use sortie_plan::state::{HostState, ProxyNeighbour, Route, RoutingRule, RuleBy, Sysctl};
@@ -31,7 +31,7 @@ fn plain() -> impl Strategy<Value = Set> {
     let parts = [KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv6Addr];
     vec((1_u32..9, any::<[u8; 6]>(), v6()), 0..20).prop_map(move |keys| Set {
         elements: keys.into_iter().map(key).collect(),
-        ..Set::of(&parts).counting()
+        ..Set::of(&parts)
     })
 }
 
@@ -265,7 +265,7 @@ fn a_chain_whose_interface_is_gone_is_missing_until_it_is_back() {
 }
 
 #[test]
-fn counters_are_read() {
+fn what_rules_count_is_read_and_is_no_state() {
     in_namespace(|| {
         let (mut kernel, _state) = open_kernel();
         let source = Key::from(IpAddr::from([127, 0, 0, 1]));
@@ -276,25 +276,20 @@ fn counters_are_read() {
                 priority: 0,
                 device: None,
             }),
-            rules: vec![vec![
-                Statement::Lookup {
-                    fields: vec![Field::IpSaddr],
+            rules: vec![
+                vec![Statement::Count {
+                    field: Field::IpSaddr,
                     set: "seen".into(),
-                    not: false,
-                },
-                Statement::Counter("all".into()),
-            ]],
-        };
-        let set = Set {
-            elements: Elements::from([(source, Data::None)]),
-            ..Set::of(&[KeyType::Ipv4Addr]).counting()
+                }],
+                vec![Statement::Counter("all".into())],
+            ],
         };
         let wanted = HostState {
             tables: [(
                 Family::Inet,
                 Table {
                     tag: "t".to_owned(),
-                    sets: [("seen".into(), set)].into(),
+                    sets: [("seen".into(), Set::of(&[KeyType::Ipv4Addr]).counting())].into(),
                     chains: [("guard".into(), chain)].into(),
                     counters: vec!["all".into()],
                 },
@@ -306,17 +301,37 @@ fn counters_are_read() {
             .apply(&diff(&Observed::default(), wanted.clone()))
             .unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..3 {
-            socket.send_to(b"12345678", "127.0.0.1:9").unwrap();
-        }
-        let elements = kernel.element_counts(Family::Inet, "seen").unwrap();
-        let [(key, count)] = elements.as_slice() else {
-            panic!("{elements:?}");
+        let send = || {
+            for _ in 0..3 {
+                socket.send_to(b"12345678", "127.0.0.1:9").unwrap();
+            }
         };
-        assert_eq!(*key, source);
+        send();
+        let [(key, count)] = kernel.element_counts(Family::Inet, "seen").unwrap()[..] else {
+            panic!("one source sends");
+        };
+        assert_eq!(key, source);
         // The answers, port unreachable, have the same source.
         assert!(count.packets >= 3, "{count:?}");
-        assert_eq!(kernel.named_counts(Family::Inet).unwrap()["all"], *count);
+        assert_eq!(kernel.named_counts(Family::Inet).unwrap()["all"], count);
+        assert_eq!(kernel.observe().unwrap(), Observed::from(wanted));
+
+        // Full of others: the rules behind go on.
+        let elements =
+            |op: fn(_, _) -> _, elements| Op::Nft(Family::Inet, op("seen".into(), elements));
+        let others = (0..COUNTED).map(|number| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number)));
+        let others = others.map(|other| (Key::from(other), Data::None)).collect();
+        kernel
+            .apply(&[
+                elements(NftOp::DeleteElements, vec![(source, Data::None)]),
+                elements(NftOp::AddElements, others),
+            ])
+            .unwrap();
+        send();
+        let seen = kernel.element_counts(Family::Inet, "seen").unwrap();
+        assert!(seen.iter().all(|(key, _)| *key != source));
+        let all = kernel.named_counts(Family::Inet).unwrap()["all"];
+        assert!(all.packets >= 2 * 3, "{all:?}");
     });
 }
 

@@ -15,7 +15,7 @@ use crate::nft::rule::Field::{
     L4Proto, Oif,
 };
 use crate::nft::rule::Statement::{
-    self, Answered, Compare, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal,
+    self, Answered, Compare, Count, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal,
     VerdictMap,
 };
 use crate::nft::rule::Value::{Byte, Interface, Kind};
@@ -108,8 +108,8 @@ fn bridge(environment: &Environment) -> Table {
             vec![
                 lookup(&[Icmpv6Taddr], "known6"),
                 lookup_not(&[Iif, EtherSaddr, Icmpv6Taddr], "bound6"),
+                Goto("announced".into()).into(),
             ],
-            refuse(Reason::Identity),
         ]
         .concat(),
         on(
@@ -117,9 +117,9 @@ fn bridge(environment: &Environment) -> Table {
             vec![Accept.into()],
         ),
         on(lookup(&[Iif], "ports"), vec![Goto("port".into()).into()]),
-        on(lookup(&[IpSaddr], "known4"), refuse(Reason::Identity)),
-        on(lookup(&[Ip6Saddr], "known6"), refuse(Reason::Identity)),
-        on(lookup(&[ArpSaddrIp], "known4"), refuse(Reason::Identity)),
+        on(lookup(&[IpSaddr], "known4"), claimed()),
+        on(lookup(&[Ip6Saddr], "known6"), claimed()),
+        on(lookup(&[ArpSaddrIp], "known4"), claimed()),
     ];
     // What a bound port may say besides: ARP for its own address, and what cannot be routed.
     let port = vec![
@@ -143,8 +143,10 @@ fn bridge(environment: &Environment) -> Table {
                 "bound6".into(),
                 Set::of(&[KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv6Addr]),
             ),
-            ("known4".into(), Set::of(&[KeyType::Ipv4Addr]).counting()),
-            ("known6".into(), Set::of(&[KeyType::Ipv6Addr]).counting()),
+            ("known4".into(), Set::of(&[KeyType::Ipv4Addr])),
+            ("known6".into(), Set::of(&[KeyType::Ipv6Addr])),
+            ("dropped4".into(), Set::of(&[KeyType::Ipv4Addr]).counting()),
+            ("dropped6".into(), Set::of(&[KeyType::Ipv6Addr]).counting()),
             ("ports".into(), Set::of(&[KeyType::Interface])),
         ]),
         chains: BTreeMap::from([
@@ -158,6 +160,21 @@ fn bridge(environment: &Environment) -> Table {
                 ),
             ),
             ("port".into(), plain(port)),
+            (
+                "claimed".into(),
+                plain(drop_counting(
+                    Reason::Identity,
+                    &[
+                        (IpSaddr, "known4"),
+                        (Ip6Saddr, "known6"),
+                        (ArpSaddrIp, "known4"),
+                    ],
+                )),
+            ),
+            (
+                "announced".into(),
+                plain(drop_counting(Reason::Identity, &[(Icmpv6Taddr, "known6")])),
+            ),
         ]),
         counters: vec![Reason::Identity.name().into()],
         ..Table::default()
@@ -202,6 +219,13 @@ fn inet(environment: &Environment) -> Table {
             "refused6".into(),
             plain(refused(CtOriginalIp6Saddr, Ip6Saddr, true)),
         ),
+        (
+            "claimed".into(),
+            plain(drop_counting(
+                Reason::Identity,
+                &[(IpSaddr, "managed4"), (Ip6Saddr, "managed6")],
+            )),
+        ),
         ("unmanaged".into(), plain(unmanaged(environment))),
         ("guarded".into(), plain(guarded(environment))),
     ]);
@@ -210,7 +234,11 @@ fn inet(environment: &Environment) -> Table {
         .filter(|reason| *reason != Reason::LastLine)
         .collect();
     for reason in &reasons {
-        chains.insert(drop_chain(*reason), plain(drop_counting(*reason)));
+        let of = [
+            (CtOriginalIpSaddr, "managed4"),
+            (CtOriginalIp6Saddr, "managed6"),
+        ];
+        chains.insert(drop_chain(*reason), plain(drop_counting(*reason, &of)));
     }
     Table {
         sets: inet_sets(),
@@ -239,7 +267,8 @@ fn inet_sets() -> BTreeMap<Name, Set> {
             "bound",
             Set::of(&[KeyType::Interface, KeyType::EtherAddr, ip]),
         );
-        add("managed", Set::of(&[ip]).counting());
+        add("managed", Set::of(&[ip]));
+        add("dropped", Set::of(&[ip]).counting());
         add("plain", Set::of(&[ip]));
         add("route", Set::of(&[ip]).to(DataType::Verdict));
         add("snat", Set::of(&[ip]).to(data));
@@ -267,8 +296,8 @@ fn identify() -> Vec<Rule> {
             fields: vec![Iif],
             map: "ingress".into(),
         }],
-        on(lookup(&[IpSaddr], "managed4"), refuse(Reason::Identity)),
-        on(lookup(&[Ip6Saddr], "managed6"), refuse(Reason::Identity)),
+        on(lookup(&[IpSaddr], "managed4"), claimed()),
+        on(lookup(&[Ip6Saddr], "managed6"), claimed()),
     ]
 }
 
@@ -443,13 +472,22 @@ fn guarded(environment: &Environment) -> Vec<Rule> {
     rules
 }
 
-/// Drops, and counts the drop at the workload's element too.
-fn drop_counting(reason: Reason) -> Vec<Rule> {
-    vec![
-        on(lookup(&[CtOriginalIpSaddr], "managed4"), refuse(reason)),
-        on(lookup(&[CtOriginalIp6Saddr], "managed6"), refuse(reason)),
-        refuse(reason),
-    ]
+/// Drops what claims to be somebody else.
+fn claimed() -> Vec<Statement> {
+    vec![Goto("claimed".into()).into()]
+}
+
+/// Drops, and counts the drop for the workload too. That is a rule of its own: the set may be full.
+fn drop_counting(reason: Reason, of: &[(Field, &'static str)]) -> Vec<Rule> {
+    let count = |(field, workloads): &(Field, &'static str)| {
+        let v6 = field.key_type() == Some(KeyType::Ipv6Addr);
+        let set = if v6 { "dropped6" } else { "dropped4" };
+        let (field, set) = (*field, set.into());
+        on(lookup(&[field], workloads), vec![Count { field, set }])
+    };
+    let mut rules: Vec<Rule> = of.iter().map(count).collect();
+    rules.push(refuse(reason));
+    rules
 }
 
 fn netdev() -> Table {

@@ -46,6 +46,13 @@ pub enum Statement {
         /// Match when it is absent.
         not: bool,
     },
+    /// `update @SET { FIELD }`: the element counts. Where the set is full the rule ends.
+    Count {
+        /// The key.
+        field: Field,
+        /// A set of the same table that counts.
+        set: Name,
+    },
     /// `FIELD vmap @MAP`: goes on with the next rule where there is no element.
     VerdictMap {
         /// The key's parts.
@@ -214,7 +221,7 @@ impl Statement {
     /// The set or map that it asks.
     pub fn set(&self) -> Option<&Name> {
         match self {
-            Self::Lookup { set, .. } => Some(set),
+            Self::Lookup { set, .. } | Self::Count { set, .. } => Some(set),
             Self::VerdictMap { map, .. } | Self::SnatMap { map, .. } => Some(map),
             _ => None,
         }

@@ -6,6 +6,9 @@ use super::key::Key;
 use super::rule::Verdict;
 use super::{Elements, Name};
 
+/// The most elements of a set that counts: the kernel makes room for all at once, 16 bytes each.
+pub const COUNTED: u32 = 1 << 15;
+
 /// A set (`data` is [`DataType::None`]), map or verdict map, with its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
@@ -15,8 +18,9 @@ pub struct Set {
     pub data: DataType,
     /// Elements are ranges (`flags interval`); keys then have one part.
     pub interval: bool,
-    /// Each element counts its matches.
-    pub counter: bool,
+    /// Rules put elements in, each with a counter (`flags dynamic`), and nobody else but to take
+    /// them out: none is ever wanted.
+    pub counts: bool,
     /// Elements stay for a time of their own (`flags timeout`).
     pub expiring: bool,
     /// By first key.
@@ -73,16 +77,16 @@ impl Set {
             key: key.to_vec(),
             data: DataType::None,
             interval: false,
-            counter: false,
+            counts: false,
             expiring: false,
             elements: Elements::new(),
         }
     }
 
-    /// The same with elements that count.
+    /// The same with counting elements that rules put in.
     #[must_use]
     pub fn counting(mut self) -> Self {
-        self.counter = true;
+        self.counts = true;
         self
     }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::key::Key;
 use super::rule::{Field, Rule, Statement, Value, Verdict};
-use super::set::{Data, DataType, KeyType, Set};
+use super::set::{COUNTED, Data, DataType, KeyType, Set};
 use super::{Chain, Family, Hook, HookKind, HookPoint, Table};
 use crate::mark::MASK;
 
@@ -78,8 +78,8 @@ fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
     if set.expiring {
         write!(out, " flags timeout;")?;
     }
-    if set.counter {
-        write!(out, " counter;")?;
+    if set.counts {
+        write!(out, " size {COUNTED}; flags dynamic; counter;")?;
     }
     if set.elements.is_empty() {
         return writeln!(out, " }}");
@@ -177,6 +177,7 @@ impl fmt::Display for Statement {
                     if *not { "!= " } else { "" }
                 )
             }
+            Self::Count { field, set } => write!(f, "update @{set} {{ {field} }}"),
             Self::VerdictMap { fields, map } => write!(f, "{} vmap @{map}", Fields(fields)),
             Self::SnatMap { field, map } => {
                 let family = if field.ethertype() == Some(0x0800) {
