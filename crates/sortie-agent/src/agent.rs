@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::api::Removed;
-use crate::core::{Attachments, Core, Event, Followed, Handle, NetworkNotes};
+use crate::core::{Attachments, Bypasses, Core, Event, Followed, Handle, NetworkNotes};
 use crate::metrics::{self, Metrics};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, lock, proof, server, standing};
@@ -175,6 +175,7 @@ fn agent(
         engines.into(),
     )?;
     core.missing = missing;
+    core.remember_bypasses(Bypasses::load(&options.state));
     if let Some(address) = listen {
         let metrics = Metrics::default();
         let listener = runtime.block_on(metrics::bind(address))?;

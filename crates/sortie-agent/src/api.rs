@@ -12,6 +12,9 @@
 //! | `POST /v1/verify` | [`VerifyRequest`] → [`Vec<Verification>`] |
 //! | `POST /v1/attachments` | [`AttachRequest`] → [`Attachment`] |
 //! | `DELETE /v1/attachments/{owner}` | → `{}` |
+//! | `GET /v1/bypasses` | → [`Vec<Bypass>`] |
+//! | `POST /v1/bypasses` | [`BypassRequest`] → [`Bypass`] |
+//! | `DELETE /v1/bypasses/{workload}` | → [`Bypass`] |
 //! | `POST /v1/starting` | [`StartingRequest`] → [`Starting`] |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
@@ -173,6 +176,9 @@ pub struct WorkloadStatus {
     /// What answered flows from before a change still leave with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Draining>,
+    /// While it leaves as without Sortie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass: Option<Bypass>,
     /// How it stands.
     pub state: WorkloadState,
     /// Why, where `state` is not `Ready` or `Unmanaged`.
@@ -194,6 +200,8 @@ pub enum WorkloadState {
     Blocked,
     /// It is selected but cannot be managed, or its label is wrong.
     Error,
+    /// It leaves as without Sortie for a while, because somebody said so.
+    Bypassed,
     /// No policy concerns it.
     Unmanaged,
 }
@@ -370,7 +378,7 @@ pub struct Flow {
     /// What it left with.
     pub actual: IpAddr,
     /// `right`; `leak`; `any` where nothing is expected; `drain` with a former address that old
-    /// flows may still have; `changed` at the end of a flow that began under other policies.
+    /// flows may still have; `bypass` while it leaves as without Sortie; `changed` at the end of a flow that began under other policies.
     pub verdict: String,
     /// At its beginning: what the policies with `enforcement: Audit` would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -491,6 +499,41 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// The uplink.
     pub uplink: String,
+}
+
+/// `sortie bypass WORKLOAD`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BypassRequest {
+    /// A name or id, or the beginning of an id.
+    pub workload: String,
+    /// For how long, in seconds: 1 to 86,400.
+    pub seconds: u64,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// A workload that leaves as without Sortie for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bypass {
+    /// Its name.
+    pub workload: String,
+    /// `ENGINE/ID`.
+    pub id: String,
+    /// For how long still; what is less than a second counts as one.
+    pub seconds_left: u64,
+    /// RFC 3339.
+    pub since: String,
+    /// RFC 3339, by the clock as it was when it began.
+    pub until: String,
+    /// The user who asked for it.
+    pub uid: u32,
+    /// The process that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Why.
+    pub reason: String,
 }
 
 /// The runtime is about to start a container.

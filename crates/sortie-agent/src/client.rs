@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    AttachRequest, Attachment, Change, Drop, ErrorBody, Explanation, Files, Flow, PolicyRecord,
-    Question, Removed, Starting, StartingRequest, Status, Verification, VerifyRequest,
+    AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
+    Flow, PolicyRecord, Question, Removed, Starting, StartingRequest, Status, Verification,
+    VerifyRequest,
 };
 use lines::Lines;
 
@@ -163,6 +164,22 @@ impl Client {
         let path = format!("/v1/attachments/{}", segment(owner));
         let _: serde_json::Value = self.ask(Method::DELETE, &path, None::<&()>).await?;
         Ok(())
+    }
+
+    /// `GET /v1/bypasses`.
+    pub async fn bypasses(&self) -> Result<Vec<Bypass>, ClientError> {
+        self.ask(Method::GET, "/v1/bypasses", None::<&()>).await
+    }
+
+    /// `POST /v1/bypasses`.
+    pub async fn bypass(&self, request: &BypassRequest) -> Result<Bypass, ClientError> {
+        self.ask(Method::POST, "/v1/bypasses", Some(request)).await
+    }
+
+    /// `DELETE /v1/bypasses/{workload}`.
+    pub async fn end_bypass(&self, workload: &str) -> Result<Bypass, ClientError> {
+        let path = format!("/v1/bypasses/{}", segment(workload));
+        self.ask(Method::DELETE, &path, None::<&()>).await
     }
 
     /// `POST /v1/starting`.

@@ -3,6 +3,7 @@
 
 mod attach;
 mod audit;
+mod bypass;
 mod engine;
 mod explain;
 mod manager;
@@ -42,6 +43,7 @@ use manager::Manager;
 use metrics::{Counts, Telling};
 
 pub use attach::{Attachments, remove_everything};
+pub use bypass::{Bypasses, Caller};
 pub use engine::Followed;
 pub use networks::NetworkNotes;
 use starting::Begins;
@@ -166,6 +168,7 @@ pub struct Core {
     drops: VecDeque<api::Drop>,
     counts: Counts,
     audits: Audits,
+    bypasses: Bypasses,
     telling: Option<Telling>,
     /// Source ports that flows use.
     ports: SourcePorts,
@@ -225,6 +228,7 @@ impl Core {
             drops: VecDeque::new(),
             counts: Counts::default(),
             audits,
+            bypasses: Bypasses::default(),
             telling: None,
             ports: SourcePorts::default(),
             foreign_changes: 0,
@@ -280,7 +284,7 @@ impl Core {
     fn next_due(&self) -> Instant {
         let failing = self.failing.as_ref().map(|failing| failing.due);
         let manager = self.manager.as_ref().and_then(Manager::due);
-        let drain = self.planner.next_drain_end();
+        let drain = self.planner.next_end();
         let drain = drain.map(|end| self.started + end);
         let starting = self.starting_due();
         [
@@ -334,6 +338,7 @@ impl Core {
         {
             self.converge();
         }
+        self.note_ended_bypasses();
         self.end_vain_starts(now);
         if self.drift_due <= now {
             self.drift_due = now + DRIFT_CHECK;
@@ -377,6 +382,7 @@ impl Core {
         };
         self.distrust(&mut observed);
         if self.compared {
+            self.recall_bypasses();
             self.planner.inherit(&observed);
         }
         let compared = self.compared;

@@ -174,6 +174,8 @@ impl Core {
             "drain"
         } else if event == "end" {
             "changed"
+        } else if self.was_bypassed(&tracked.workload.id) {
+            "bypass"
         } else {
             "leak"
         };
@@ -182,6 +184,7 @@ impl Core {
             Expected::Source(source) => (Some(source), wrong),
             // An entry is only made for a packet that the guard let pass.
             Expected::Nothing => (None, wrong),
+            Expected::Any if self.was_bypassed(&tracked.workload.id) => (None, "bypass"),
             Expected::Any => (None, "any"),
         };
         let bytes = entry

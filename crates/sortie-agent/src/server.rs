@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use crate::Error;
 use crate::api::{self, ErrorBody};
-use crate::core::Handle;
+use crate::core::{Caller, Handle};
 use crate::verify;
 
 /// Owner may read and write, nobody else anything.
@@ -59,13 +61,18 @@ pub async fn serve(
         .route("/v1/verify", post(verify_workloads))
         .route("/v1/attachments", post(attach))
         .route("/v1/attachments/{*owner}", delete(detach))
+        .route("/v1/bypasses", get(bypasses).post(bypass))
+        .route("/v1/bypasses/{*workload}", delete(end_bypass))
         .route("/v1/starting", post(starting))
         .route("/v1/down", post(down))
         .with_state(handle);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(ended)
-        .await
-        .map_err(Error::system("serve the admin API"))
+    axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(ended)
+    .await
+    .map_err(Error::system("serve the admin API"))
 }
 
 /// `docker run` may return before the engine's event is here: how long `attach` waits for it.
@@ -176,6 +183,56 @@ async fn detach(
 ) -> Answer<serde_json::Value> {
     handle.call(move |core| core.detach(&owner)).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+/// Who is at the other end of the socket, as the kernel tells; nobody where it does not.
+#[derive(Debug, Clone, Copy)]
+struct Peer(Option<Caller>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let peer = stream.io().peer_cred().ok();
+        Self(peer.map(|peer| Caller {
+            uid: peer.uid(),
+            pid: peer.pid(),
+        }))
+    }
+}
+
+impl Peer {
+    /// What is answered for must have somebody who answers.
+    fn caller(self) -> Result<Caller, Error> {
+        let nobody = "the kernel does not tell who asks, so nobody would answer for it";
+        self.0.ok_or_else(|| Error::Refused(nobody.to_owned()))
+    }
+}
+
+async fn bypasses(State(handle): State<Handle>) -> Answer<Vec<api::Bypass>> {
+    handle.call(|core| Ok(core.bypass_list())).await.map(Json)
+}
+
+async fn bypass(
+    State(handle): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(body): Json<api::BypassRequest>,
+) -> Answer<api::Bypass> {
+    let caller = peer.caller()?;
+    handle
+        .call(move |core| core.bypass(&body, caller))
+        .await
+        .map(Json)
+}
+
+async fn end_bypass(
+    State(handle): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(workload): UrlPath<String>,
+) -> Answer<api::Bypass> {
+    let caller = peer.caller()?;
+    handle
+        .call(move |core| core.end_bypass(&workload, caller))
+        .await
+        .map(Json)
 }
 
 /// The namespace is read here, and not in the core: others need not wait for it.

@@ -43,7 +43,8 @@ pub fn diff_keeping(
 ) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.tables(&observed.tables, desired.tables);
-    for (source, _) in drained(&steps.remove).collect::<Vec<_>>() {
+    let drained = drained(&steps.remove).map(|(source, _)| source);
+    for source in drained.chain(bypassed(&steps.remove)).collect::<Vec<_>>() {
         steps.keep(source, keep(source));
     }
     steps.network(&observed.network, &desired.network);
@@ -487,8 +488,8 @@ impl Steps {
         released.chain(bound(&self.remove)).collect()
     }
 
-    /// Step 4: sources that are newly bound, newly managed, or get another treatment; and of the
-    /// others, flows with a former address whose drain is over.
+    /// Step 4: sources that are newly bound, newly managed, get another treatment, or are let by
+    /// from now on or no more; and of the others, flows with a former address whose drain is over.
     fn forget_after(&self) -> Vec<Op> {
         let mut kept = BTreeMap::new();
         for (key, data) in in_sets(&self.add, &["snat4", "snat6"]) {
@@ -512,6 +513,8 @@ impl Steps {
         let sources: BTreeSet<IpAddr> = treated
             .filter_map(|(key, _)| key.as_ip())
             .chain(bound(&self.add))
+            .chain(bypassed(&self.add))
+            .chain(bypassed(&self.remove))
             .collect();
         let over = drained(&self.remove)
             .filter(|(source, _)| !sources.contains(source))
@@ -556,6 +559,11 @@ fn drained(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = (IpAddr,
     in_sets(changes, &["drains4", "drains6"])
         .filter_map(|(key, _)| key.drain_parts())
         .map(|(source, address, _)| (source, address))
+}
+
+/// The addresses among these elements of workloads that are let by.
+fn bypassed(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = IpAddr> {
+    in_sets(changes, &["bypassed4", "bypassed6"]).filter_map(|(key, _)| key.as_ip())
 }
 
 const TRANSLATIONS: [&str; 4] = ["snat4", "snat6", "translate4", "translate6"];

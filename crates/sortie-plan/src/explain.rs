@@ -98,9 +98,14 @@ impl Draining {
     pub fn new(address: IpAddr, left: Duration) -> Self {
         Self {
             address,
-            seconds_left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+            seconds_left: whole_seconds(left),
         }
     }
+}
+
+/// What is less than a second counts as one.
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// What becomes of a packet.
@@ -253,6 +258,15 @@ impl Planner {
         }
         if let (Err(errors), Verdict::Drop) = (&tracked.label, answer.verdict) {
             answer.reason = format!("its label is wrong: {errors}");
+        }
+        if let Some(left) = self.bypassed(&tracked.workload.id)
+            && answer.verdict != Verdict::AsWithoutSortie
+        {
+            answer.verdict = Verdict::AsWithoutSortie;
+            answer.source = None;
+            answer.uplink = None;
+            answer.fix = None;
+            answer.reason = format!("it is bypassed for {} s still", whole_seconds(left));
         }
         let now = match (answer.verdict, answer.source) {
             (Verdict::Egress, Some(source)) => Now::With(source),
@@ -409,7 +423,7 @@ impl Planner {
                 .next()
                 .unwrap_or(Expected::Nothing);
         }
-        if self.stays_inside(target.ip).is_some() {
+        if self.stays_inside(target.ip).is_some() || self.bypassed(&tracked.workload.id).is_some() {
             return Expected::Any;
         }
         let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));

@@ -6,6 +6,7 @@
 
 mod adopt;
 pub mod audit;
+mod bypass;
 mod claims;
 mod drains;
 mod facts;
@@ -34,6 +35,7 @@ use crate::environment::Environment;
 use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::state::{HostState, Observed};
+use bypass::Bypass;
 use drains::{Drain, Former};
 
 /// All facts about one host, and what follows from them.
@@ -63,6 +65,8 @@ pub struct Planner {
     /// Egress addresses that policy sets lead to.
     leaves_as: Counted<Leads>,
     drains: BTreeMap<Former, Drain>,
+    /// Let by for a while.
+    bypasses: BTreeMap<WorkloadId, Bypass>,
     /// What [`Planner::at`] was told last.
     now: Duration,
     topology: Topology,
@@ -210,6 +214,7 @@ impl Planner {
             );
         }
         self.drop_foreign_drains(&mut steps);
+        self.follow_bypasses(&mut steps);
         self.topology = self.topology_now();
         if compiled_from == self.topology {
             return steps.into_ops();

@@ -4,6 +4,7 @@ mod addresses;
 mod agent;
 mod apply;
 mod attach;
+mod bypass;
 mod completion;
 mod delete;
 mod demo;
@@ -83,6 +84,8 @@ enum Command {
     Validate(validate::Args),
     /// Find what on this host is in the way (exit code 1 if anything but notes)
     Doctor(doctor::Args),
+    /// Let a workload leave as without Sortie for a while, or list who does
+    Bypass(bypass::Args),
     /// Connect from inside workloads, and compare the source that an observer sees
     Verify(verify::Args),
     /// Show the flows of managed workloads, with expected and actual source
@@ -123,6 +126,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Delete(args) => block_on(delete::run(&args, &socket.client())),
         Command::Validate(args) => validate::run(&args),
         Command::Doctor(args) => block_on(doctor::run(&args, &socket.client())),
+        Command::Bypass(args) => block_on(bypass::run(&args, &socket.client())),
         Command::Verify(args) => block_on(verify::run(&args, &socket.client())),
         Command::Flows(args) => block_on(flows::run(&args, &socket.client())),
         Command::Drops(args) => block_on(drops::run(&args, &socket.client())),

@@ -158,6 +158,7 @@ impl Core {
             let networks = self.networks_now();
             self.planner.networks(networks);
             self.planner.learn(snapshot.workloads, &gone);
+            self.recall_bypasses();
             self.note_networks();
             self.compared = self.is_settled();
             self.converge();

@@ -81,6 +81,7 @@ impl Core {
             ("ready", WorkloadState::Ready),
             ("blocked", WorkloadState::Blocked),
             ("error", WorkloadState::Error),
+            ("bypassed", WorkloadState::Bypassed),
             ("unmanaged", WorkloadState::Unmanaged),
         ];
         let mut workloads = states.map(|(name, _)| (name, 0));

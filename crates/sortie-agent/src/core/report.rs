@@ -157,7 +157,18 @@ impl Core {
                 policies.push(candidate.policy.name.0.clone());
             }
         }
-        let (state, reason, fix) = standing(&self.planner, tracked);
+        let (state, mut reason, fix) = standing(&self.planner, tracked);
+        let bypass = self.bypass_of(&workload.id);
+        if let Some(bypass) = &bypass {
+            let pid = bypass.pid.map(|pid| format!(" (process {pid})"));
+            reason = Some(format!(
+                "until {} by uid {}{}: {}",
+                bypass.until,
+                bypass.uid,
+                pid.unwrap_or_default(),
+                bypass.reason
+            ));
+        }
         WorkloadStatus {
             id: workload.id.as_str().to_owned(),
             name: workload.name.clone(),
@@ -179,6 +190,7 @@ impl Core {
                 .auditing(tracked)
                 .map(|policy| policy.name.0.clone())
                 .collect(),
+            bypass,
             state,
             reason,
             fix,
@@ -353,7 +365,7 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
     let (state, reason, _) = standing(planner, tracked);
     let egress: Vec<String> = egress(tracked).iter().map(ToString::to_string).collect();
     match (state, reason) {
-        (WorkloadState::Unmanaged, _) => "as without Sortie".to_owned(),
+        (WorkloadState::Unmanaged | WorkloadState::Bypassed, _) => "as without Sortie".to_owned(),
         (_, Some(reason)) => {
             format!(
                 "{} ({reason})",
@@ -369,14 +381,19 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
 }
 
 /// Steps, in order:
-/// 1. What cannot be managed is an error only where somebody wants it managed.
-/// 2. A label that is wrong is an error; nothing leaves.
-/// 3. An egress address that cannot be used blocks; a family without one is told.
+/// 1. Who is bypassed leaves, whatever is wrong.
+/// 2. What cannot be managed is an error only where somebody wants it managed.
+/// 3. A label that is wrong is an error; nothing leaves.
+/// 4. An egress address that cannot be used blocks; a family without one is told.
 pub(super) fn standing(
     planner: &Planner,
     tracked: &Tracked,
 ) -> (WorkloadState, Option<String>, Option<String>) {
     let workload = &tracked.workload;
+    if planner.bypassed(&workload.id).is_some() {
+        let fix = format!("sortie bypass {} --end", workload.name);
+        return (WorkloadState::Bypassed, None, Some(fix));
+    }
     if let Err(errors) = &tracked.label {
         return (WorkloadState::Error, Some(errors.to_string()), None);
     }

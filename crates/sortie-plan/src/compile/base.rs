@@ -280,6 +280,9 @@ fn inet_sets() -> BTreeMap<Name, Set> {
             "draining",
             Set::of(&[ip, ip, KeyType::Interface]).expiring(),
         );
+        // Let by for a while: whose flows end when the time is over, and what passes until then.
+        add("bypassed", Set::of(&[ip]));
+        add("bypass", Set::of(&[ip]).expiring());
         add("check", Set::of(&[ip]).to(DataType::Verdict));
         add("direct", Set::of(&[ip, KeyType::Interface]));
         add("egress", Set::of(&[ip]));
@@ -322,6 +325,8 @@ fn translate() -> Vec<Rule> {
         on(lookup(&[Oif], "inside"), vec![Accept.into()]),
         on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
         on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        on(lookup(&[IpSaddr], "bypass4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Saddr], "bypass6"), vec![Accept.into()]),
         vec![SnatMap {
             field: IpSaddr,
             map: "snat4".into(),
@@ -362,6 +367,11 @@ fn guard(environment: &Environment) -> Vec<Rule> {
         on(lookup(&[Ip6Saddr, Oif], "direct6"), pass()),
         on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
         on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        on(lookup(&[CtOriginalIpSaddr], "bypass4"), vec![Accept.into()]),
+        on(
+            lookup(&[CtOriginalIp6Saddr], "bypass6"),
+            vec![Accept.into()],
+        ),
         vec![VerdictMap {
             fields: vec![CtOriginalIpSaddr],
             map: "check4".into(),

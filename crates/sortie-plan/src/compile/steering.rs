@@ -101,11 +101,14 @@ pub fn steer(mark: Mark) -> Name {
     format!("steer-{:#x}", mark.value()).into()
 }
 
-/// Local ranges are left to the host's routes; networks inside are in the uplink's table too.
+/// Local ranges and who is let by are left to the host's routes; networks inside are in the
+/// uplink's table too.
 fn by_mark(mark: Mark) -> Chain {
     plain(vec![
         on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
         on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
+        on(lookup(&[IpSaddr], "bypass4"), vec![Accept.into()]),
+        on(lookup(&[Ip6Saddr], "bypass6"), vec![Accept.into()]),
         vec![SetMark(mark), Accept.into()],
     ])
 }

@@ -41,7 +41,12 @@ impl Planner {
         }
         let uplinks = self.uplinks.iter();
         let addresses = uplinks.flat_map(|(address, uplink)| shared::address(*address, *uplink));
-        fill(&mut state, addresses.chain(self.drain_elements()));
+        fill(
+            &mut state,
+            addresses
+                .chain(self.drain_elements())
+                .chain(self.bypass_elements()),
+        );
         state
     }
 

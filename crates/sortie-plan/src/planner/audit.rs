@@ -90,7 +90,7 @@ impl Outcome {
 impl Planner {
     /// The policies that only audit, and select this workload.
     pub fn auditing(&self, tracked: &Tracked) -> impl Iterator<Item = &EgressPolicy> {
-        let may = tracked.workload.kind == WorkloadKind::Docker
+        let may = tracked.workload.kind != WorkloadKind::Process
             && tracked.workload.unmanageable.is_none();
         let audits = self.audits.values().filter(move |_| may);
         audits.map(AsRef::as_ref).filter(|policy| {

@@ -37,21 +37,23 @@ pub(super) struct Drain {
 }
 
 impl Planner {
-    /// Time passes: drains end. `now` counts from any point and never goes back.
+    /// Time passes: drains and bypasses end. `now` counts from any point and never goes back.
     pub fn at(&mut self, now: Duration) -> Vec<Op> {
         self.now = self.now.max(now);
-        if self.next_drain_end().is_none_or(|end| end > self.now) {
+        if self.next_end().is_none_or(|end| end > self.now) {
             return Vec::new();
         }
         let mut steps = Steps::default();
         let now = self.now;
         self.drop_drains(&mut steps, |_, drain| drain.until <= now);
+        self.end_bypasses(&mut steps);
         steps.into_ops()
     }
 
-    /// When the next drain ends, on the clock of [`Planner::at`].
-    pub fn next_drain_end(&self) -> Option<Duration> {
-        self.drains.values().map(|drain| drain.until).min()
+    /// When the next drain or bypass ends, on the clock of [`Planner::at`].
+    pub fn next_end(&self) -> Option<Duration> {
+        let drains = self.drains.values().map(|drain| drain.until);
+        drains.chain(self.next_bypass_end()).min()
     }
 
     /// The former addresses that flows from one of a workload's addresses go on with, each with

@@ -40,6 +40,8 @@ enum Fact {
     Policies(Vec<EgressPolicy>),
     Environment(Environment),
     Passed(u64),
+    Bypass(WorkloadId, u64),
+    Bypassed(WorkloadId),
 }
 
 fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
@@ -51,6 +53,8 @@ fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
         Fact::Policies(policies) => planner.policies_changed(policies),
         Fact::Environment(environment) => planner.environment_changed(environment),
         Fact::Passed(seconds) => planner.at(planner.now + Duration::from_secs(seconds)),
+        Fact::Bypass(id, seconds) => planner.bypass(&id, Duration::from_secs(seconds)),
+        Fact::Bypassed(id) => planner.end_bypass(&id),
     }
 }
 
@@ -315,20 +319,23 @@ fn any_fact() -> impl Strategy<Value = Fact> {
         ]
     });
     let ids = vec!["docker/web", "docker/mail", "process/batch"];
-    let gone = prop::sample::select(ids.clone());
+    let known = ids.clone();
+    let id = || prop::sample::select(known.clone()).prop_map(WorkloadId::from);
     let several = (
         prop::collection::vec(any_workload(), 0..4),
         prop::sample::subsequence(ids, 0..=2),
     );
     prop_oneof![
         4 => any_workload().prop_map(Fact::Workload),
-        2 => gone.prop_map(|id| Fact::Gone(id.into())),
+        2 => id().prop_map(Fact::Gone),
         2 => several.prop_map(|(there, gone)| Fact::Containers(there, gone.into_iter().map(Into::into).collect())),
         1 => networks.prop_map(Fact::Networks),
         2 => prop::collection::btree_map(0u8..3, any_policy(), 0..3)
             .prop_map(|policies| Fact::Policies(policies.into_iter().map(|(i, p)| EgressPolicy { name: PolicyName(format!("p{i}")), ..p }).collect())),
         1 => any_environment().prop_map(Fact::Environment),
         1 => (1u64..15).prop_map(Fact::Passed),
+        1 => (id(), 1u64..15).prop_map(|(id, seconds)| Fact::Bypass(id, seconds)),
+        1 => id().prop_map(Fact::Bypassed),
     ]
 }
 

@@ -145,6 +145,24 @@ fn explain() {
 }
 
 #[test]
+fn bypass() {
+    let web = json!({"workload": "web", "id": "docker/0123456789ab", "secondsLeft": 540,
+        "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:10:00Z", "uid": 0, "pid": 4711,
+        "reason": "ticket 4711"});
+    let agent = Agent::start(&[
+        ("GET /v1/bypasses", json!([web]).to_string()),
+        ("POST /v1/bypasses", web.to_string()),
+        ("DELETE /v1/bypasses/web", web.to_string()),
+    ]);
+    assert_snapshot!("bypass_list", agent.shown(&["bypass"]));
+    let begin = ["bypass", "web", "--for", "10m", "--reason", "ticket 4711"];
+    assert_snapshot!("bypass_begin", agent.shown(&begin));
+    assert_snapshot!("bypass_end", agent.shown(&["bypass", "web", "--end"]));
+    let request = json!({"workload": "web", "seconds": 600, "reason": "ticket 4711"});
+    assert_eq!(agent.asked()[1].body, request);
+}
+
+#[test]
 fn verify() {
     let row = |workload: &str, seen: Option<&str>, verdict: &str| {
         json!({"workload": workload, "policy": "all", "observer": "udp://198.51.100.1:8080",

@@ -10,6 +10,7 @@ mod alone;
 mod article;
 mod audit;
 mod boot;
+mod bypass;
 mod change;
 mod containers;
 mod destinations;

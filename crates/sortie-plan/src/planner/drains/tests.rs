@@ -55,7 +55,7 @@ fn two_changes_drain_each_for_its_own_time() {
         drains(&planner),
         [("203.0.113.11".into(), 10), ("203.0.113.12".into(), 30)]
     );
-    assert_eq!(planner.next_drain_end(), Some(seconds(30)));
+    assert_eq!(planner.next_end(), Some(seconds(30)));
     assert_eq!(planner.at(seconds(29)), []);
     let ops = planner.at(seconds(30));
     assert_eq!(
@@ -166,7 +166,7 @@ fn a_new_agent_goes_on_with_drains() {
 
     let planner = new(&kernel, 20);
     assert_eq!(planner.adopt(&kernel).next(), None);
-    assert_eq!(planner.next_drain_end(), Some(seconds(25)));
+    assert_eq!(planner.next_end(), Some(seconds(25)));
 
     let mut over = kernel.clone();
     let inet = over.tables.get_mut(&Family::Inet).unwrap();
