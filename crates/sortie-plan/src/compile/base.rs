@@ -88,6 +88,18 @@ pub fn last_line(device: &str) -> (Name, Chain) {
     )
 }
 
+/// For a neighbour advertisement of a bound address that does not come from its port.
+fn on_announcement(then: Vec<Statement>) -> Rule {
+    let mut rule = vec![
+        is(L4Proto, Byte(IPPROTO_ICMPV6)),
+        is(Icmpv6Type, Byte(NEIGHBOUR_ADVERTISEMENT)),
+        lookup(&[Icmpv6Taddr], "known6"),
+        lookup_not(&[Iif, EtherSaddr, Icmpv6Taddr], "bound6"),
+    ];
+    rule.extend(then);
+    rule
+}
+
 /// The name of the chain that drops for a reason.
 pub fn drop_chain(reason: Reason) -> Name {
     format!("drop-{}", reason.name()).into()
@@ -100,18 +112,11 @@ fn bridge(environment: &Environment) -> Table {
             vec![Accept.into()],
         ),
         // A neighbour may not announce a bound address as its own.
-        [
-            vec![
-                is(L4Proto, Byte(IPPROTO_ICMPV6)),
-                is(Icmpv6Type, Byte(NEIGHBOUR_ADVERTISEMENT)),
-            ],
-            vec![
-                lookup(&[Icmpv6Taddr], "known6"),
-                lookup_not(&[Iif, EtherSaddr, Icmpv6Taddr], "bound6"),
-                Goto("announced".into()).into(),
-            ],
-        ]
-        .concat(),
+        on_announcement(vec![Count {
+            field: Icmpv6Taddr,
+            set: "dropped6".into(),
+        }]),
+        on_announcement(refuse(Reason::Identity)),
         on(
             lookup(&[Iif, EtherSaddr, Ip6Saddr], "bound6"),
             vec![Accept.into()],
@@ -170,10 +175,6 @@ fn bridge(environment: &Environment) -> Table {
                         (ArpSaddrIp, "known4"),
                     ],
                 )),
-            ),
-            (
-                "announced".into(),
-                plain(drop_counting(Reason::Identity, &[(Icmpv6Taddr, "known6")])),
             ),
         ]),
         counters: vec![Reason::Identity.name().into()],
