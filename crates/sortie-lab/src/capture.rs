@@ -223,10 +223,11 @@ fn open(device: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends a whole Ethernet frame on a device of the thread's namespace.
-pub(crate) fn send_frame(device: &str, frame: &[u8]) -> io::Result<()> {
-    nix::unistd::write(bound(device, 0)?, frame)?;
-    Ok(())
+/// A socket that sends whole Ethernet frames on a device of the thread's namespace. One is for many
+/// frames: the kernel takes tens of milliseconds to close it (`synchronize_net` in
+/// net/packet/af_packet.c).
+pub(crate) fn sending(device: &str) -> io::Result<OwnedFd> {
+    bound(device, 0)
 }
 
 /// One frame as the socket gave it.

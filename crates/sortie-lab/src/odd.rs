@@ -2,14 +2,16 @@
 //!
 //! A container with `CAP_NET_RAW`, which Docker gives, can send each of them.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
+use nix::unistd::write;
 use serde_json::Value;
 
-use crate::capture::send_frame;
+use crate::capture::sending;
 use crate::checksum::internet_checksum;
 use crate::error::{Doing, LabError, Result};
 use crate::frame::Mac;
@@ -62,6 +64,16 @@ impl OddPackets {
         })
     }
 
+    /// The same packets from another source of the same family too.
+    ///
+    /// # Errors
+    /// When the address is of the other family.
+    pub fn and_from(mut self, source: IpAddr) -> Result<Self> {
+        self.packets
+            .extend(Self::new(source, self.destination)?.packets);
+        Ok(self)
+    }
+
     /// What each of them is called, and its bytes from the IP header on.
     pub fn packets(&self) -> &[(&'static str, Vec<u8>)] {
         &self.packets
@@ -94,9 +106,12 @@ impl OddPackets {
             [0x86, 0xdd]
         };
         netns.run(|| {
+            let socket = sending(&device).doing("send odd packets on", &device)?;
             for (name, packet) in &self.packets {
                 let frame = [&router.0[..], &mac.0, &ethertype, packet].concat();
-                send_frame(&device, &frame).doing("send odd packet", name)?;
+                write(&socket, &frame)
+                    .map_err(io::Error::from)
+                    .doing("send odd packet", name)?;
             }
             Ok(())
         })?
@@ -104,7 +119,7 @@ impl OddPackets {
 }
 
 /// Sends a packet that has its IP header already (raw(7), `IPPROTO_RAW`).
-fn send_packet(packet: &[u8], destination: IpAddr) -> std::io::Result<()> {
+fn send_packet(packet: &[u8], destination: IpAddr) -> io::Result<()> {
     let family = if destination.is_ipv4() {
         AddressFamily::Inet
     } else {

@@ -34,4 +34,5 @@ mod source_ports;
 mod systemd;
 mod upgrade;
 mod uplinks;
+mod wire;
 mod wrapper;

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::poll::{PollTimeout, poll};
@@ -14,6 +13,7 @@ use sortie_lab::{
 
 use crate::sender::Sender;
 use crate::stage::{DOCKER_20, HOST_V4, HOST_V6, LIMIT, Stage, ip};
+use crate::wire;
 
 fn on_shop(name: &str) -> ContainerSpec {
     ContainerSpec::new(name).network("shop")
@@ -78,39 +78,19 @@ fn while_the_agent_looks_on(engine: EngineKind) -> Result<()> {
 const IPS: [&str; 2] = ["10.77.1.50", "fd77:1::50"];
 const MAC: &str = "02:42:0a:4d:01:32";
 
-/// A namespace with these on its interface, at a port `heir0` that is in no bridge yet; it knows the
-/// routers of the bridge with this MAC.
+/// A container with these on its interface, at a port `heir0` that is in no bridge yet; it knows
+/// the routers of the bridge with this MAC.
 fn heir(stage: &Stage, bridge: &str) -> Result<Container> {
+    const ROUTERS: [&str; 2] = ["10.77.1.1", "fd77:1::1"];
     let heir = ContainerSpec::new("heir").network("none");
     let heir = stage.engine.run(&heir)?;
-    let pid = heir.pid()?;
-    for line in [
-        "link add heir0 type veth peer name heir1",
-        &format!("link set heir1 netns {pid}"),
-        "link set heir0 up",
-    ] {
-        // In the host, whose process ids they are.
-        let mut command = Command::new("ip");
-        command.args(line.split(' '));
-        let outcome = stage.host.run(LIMIT, command)?;
-        assert_eq!(outcome.code(), 0, "{line}: {}", outcome.stderr);
-    }
-    let inside = heir.netns()?;
-    // Docker turns it off where a network has none.
-    inside.set_sysctl("net.ipv6.conf.heir1.disable_ipv6", "0")?;
-    for line in [
-        format!("link set heir1 address {MAC}"),
-        format!("addr add {}/24 dev heir1", IPS[0]),
-        format!("addr add {}/64 dev heir1 nodad", IPS[1]),
-        "link set heir1 up".to_owned(),
-    ] {
-        inside.ip(&line)?;
-    }
-    for router in ["10.77.1.1", "fd77:1::1"] {
+    let inside = wire::connect(stage, &heir, "heir0", IPS, ROUTERS)?;
+    let inner = wire::INNER;
+    inside.ip(&format!("link set {inner} address {MAC}"))?;
+    for router in ROUTERS {
         inside.ip(&format!(
-            "neigh add {router} lladdr {bridge} dev heir1 nud permanent"
+            "neigh replace {router} lladdr {bridge} dev {inner} nud permanent"
         ))?;
-        inside.ip(&format!("route add default via {router} dev heir1"))?;
     }
     Ok(heir)
 }
