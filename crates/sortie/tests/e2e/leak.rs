@@ -100,7 +100,7 @@ fn run_lab(
     }
     stage.lab.fence()?;
     Claims::new(&stage, &mut tally)?.ask(&stage, &mut tally)?;
-    result.add(&tally, &faults, &stage)
+    result.add(containers, &tally, &faults, &stage)
 }
 
 /// A small run on one engine, for every day.
@@ -135,9 +135,9 @@ fn nothing_leaves_wrongly_docker_29() -> Result<()> {
 fn a_weakened_guard_is_noticed() -> Result<()> {
     let some = |rule: &Rule| {
         let is = |chain, end| rule.chain == chain && rule.text.ends_with(end);
-        is("port", "drop") && rule.family == "bridge"
-            || is("guard", "goto refused4")
-            || is("guard", "goto unmanaged")
+        is("refused4", "goto drop-wrong-source")
+            || rule.family == "bridge" && is("port", "drop")
+            || is("guarded", "goto drop-unidentified")
     };
     weakened::each_leaks(&some)
 }

@@ -44,14 +44,7 @@ impl Claims {
     /// whose policy names destinations; an attached container; somebody unknown on the guarded
     /// bridge, and on a wire of its own; the host.
     pub(super) fn new(stage: &Stage, tally: &mut Tally) -> Result<Self> {
-        for (name, number, guard) in [("open", 2, "false"), ("shut", 3, "true")] {
-            let spec = NetworkSpec::new(name)
-                .subnet(&format!("10.77.{number}.0/24"))
-                .subnet(&format!("fd77:{number}::/64"))
-                .option("com.docker.network.bridge.name", &format!("br-{name}"))
-                .label("sortie.guard", guard);
-            stage.engine.network(&spec)?;
-        }
+        networks(stage)?;
         let applied = stage.apply(&format!(
             "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: claims}}\nspec:\n  workloads: [{{containers: {{names: [open-bank]}}}}]\n  destinations: [{{cidrs: [198.51.100.0/24, \"2001:db8:51::/64\"]}}]\n  action: Egress\n  egress: {{addresses: [203.0.113.{EGRESS}, \"2001:db8:113::{EGRESS}\"]}}\n"
         ))?;
@@ -75,32 +68,8 @@ impl Claims {
         let plains = [plain("open-plain")?, plain("shut-plain")?];
         let none = |name: &str| stage.engine.run(&ContainerSpec::new(name).network("none"));
         let attached = none("attached")?;
-        let stranger = none("stranger")?;
-        wire::connect(
-            stage,
-            &stranger,
-            "strange0",
-            STRANGER,
-            ["10.77.3.1", "fd77:3::1"],
-        )?;
-        stage.host.ip("link set strange0 master br-shut")?;
-        let wired = none("wired")?;
-        let routers = ["10.88.0.1", "fd88::1"];
-        wire::connect(stage, &wired, "wired0", ["10.88.0.2", "fd88::2"], routers)?;
-        stage.host.ip("addr add 10.88.0.1/24 dev wired0")?;
-        stage.host.ip("addr add fd88::1/64 dev wired0 nodad")?;
-        // Neither the kernel nor the engine is to be what stops a claim.
-        for device in ["all", "wired0"] {
-            let name = format!("net.ipv4.conf.{device}.rp_filter");
-            stage.host.netns().set_sysctl(&name, "0")?;
-        }
-        if stage.engine.kind() == EngineKind::Docker20 {
-            for family in ["", "6"] {
-                let mut command = Command::new(format!("ip{family}tables"));
-                command.args(["-P", "FORWARD", "ACCEPT"]);
-                stage.host.netns().output(command)?;
-            }
-        }
+        let (stranger, wired) = (none("stranger")?, none("wired")?);
+        connect(stage, &stranger, &wired)?;
 
         let mut own = Vec::new();
         let mut sources = addresses(&[EGRESS]);
@@ -201,13 +170,16 @@ impl Claims {
     /// Waits until the agent knows all of the engine's, and the managed ones are in this state.
     fn settles(&self, stage: &Stage, managed: &str) -> Result<()> {
         for (name, is_managed) in &self.known {
-            let state = if *is_managed { managed } else { "Unmanaged" };
-            stage.wait_for(name, state)?;
+            stage.wait_for(name, if *is_managed { managed } else { "Unmanaged" })?;
         }
         Ok(())
     }
 
     fn everybody(&self, stage: &Stage) -> Result<()> {
+        // The same packets again must be new flows.
+        let mut forget = Command::new("conntrack");
+        forget.arg("-F");
+        stage.host.netns().output(forget)?;
         for claimant in &self.claimants {
             let place = claimant.place.as_ref();
             for (v6, to) in [(false, claimant.to.v4), (true, claimant.to.v6)] {
@@ -226,4 +198,46 @@ impl Claims {
         }
         stage.lab.fence()
     }
+}
+
+/// One that is guarded, whatever the agent's file says, and one that is not.
+fn networks(stage: &Stage) -> Result<()> {
+    for (name, number, guard) in [("open", 2, "false"), ("shut", 3, "true")] {
+        let spec = NetworkSpec::new(name)
+            .subnet(&format!("10.77.{number}.0/24"))
+            .subnet(&format!("fd77:{number}::/64"))
+            .option("com.docker.network.bridge.name", &format!("br-{name}"))
+            .label("sortie.guard", guard);
+        stage.engine.network(&spec)?;
+    }
+    Ok(())
+}
+
+/// One whom no engine knows on the guarded bridge, and one on a wire of its own.
+fn connect(stage: &Stage, stranger: &Container, wired: &Container) -> Result<()> {
+    wire::connect(
+        stage,
+        stranger,
+        "strange0",
+        STRANGER,
+        ["10.77.3.1", "fd77:3::1"],
+    )?;
+    stage.host.ip("link set strange0 master br-shut")?;
+    let routers = ["10.88.0.1", "fd88::1"];
+    wire::connect(stage, wired, "wired0", ["10.88.0.2", "fd88::2"], routers)?;
+    stage.host.ip("addr add 10.88.0.1/24 dev wired0")?;
+    stage.host.ip("addr add fd88::1/64 dev wired0 nodad")?;
+    // Neither the kernel nor the engine is to be what stops a claim.
+    for device in ["all", "wired0"] {
+        let name = format!("net.ipv4.conf.{device}.rp_filter");
+        stage.host.netns().set_sysctl(&name, "0")?;
+    }
+    if stage.engine.kind() == EngineKind::Docker20 {
+        for family in ["", "6"] {
+            let mut command = Command::new(format!("ip{family}tables"));
+            command.args(["-P", "FORWARD", "ACCEPT"]);
+            stage.host.netns().output(command)?;
+        }
+    }
+    Ok(())
 }

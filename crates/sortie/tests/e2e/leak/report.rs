@@ -50,9 +50,15 @@ impl Run {
         println!("  {containers} containers, {packets} packets, {leaked} leaked");
     }
 
-    /// Adds what happened in one lab.
-    pub(super) fn add(&mut self, lab: &Tally, faults: &Faults, stage: &Stage) -> Result<()> {
-        self.containers += lab.containers();
+    /// Adds what happened in one lab with so many containers.
+    pub(super) fn add(
+        &mut self,
+        containers: usize,
+        lab: &Tally,
+        faults: &Faults,
+        stage: &Stage,
+    ) -> Result<()> {
+        self.containers += containers;
         self.packets += lab.packets;
         self.leaked += lab.leaked;
         self.examples.extend(lab.examples.iter().cloned());

@@ -64,6 +64,9 @@ impl Rule {
             _ if !matches!(reason, None | Some("borrowed" | "unidentified")) => Some(For(
                 "what comes to this chain is a managed one's, whom the rules before drop",
             )),
+            (_, "guard") if has("ct direction original goto unmanaged") => {
+                Some(For("more would be dropped: it is before rules that drop"))
+            }
             _ if has("goto drop-address-lost") || has("goto drop-wrong-uplink") => {
                 Some(For("a reason: the rule behind it drops too"))
             }
