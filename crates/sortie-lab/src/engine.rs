@@ -96,6 +96,26 @@ impl EngineKind {
         })
     }
 
+    /// The Docker Compose that goes with it: Debian's on PATH for Docker 20.10, else the one in the
+    /// cache.
+    ///
+    /// # Errors
+    /// [`LabError::EngineMissing`].
+    pub fn compose(self) -> Result<PathBuf> {
+        if self == Self::Docker20 {
+            return Ok("docker-compose".into());
+        }
+        let path = cache().join("compose/bin/docker-compose");
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(LabError::EngineMissing {
+            engine: "Docker Compose".into(),
+            path: path.display().to_string(),
+            goal: "test",
+        })
+    }
+
     /// What only this engine's daemon.json says.
     fn settings(self) -> Value {
         match self {

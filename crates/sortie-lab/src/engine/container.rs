@@ -217,6 +217,23 @@ impl Engine {
         })
     }
 
+    /// A container that somebody else made.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn container(&self, name: &str) -> Result<Container> {
+        let found = self.ask("inspect", name, async |docker: Docker| {
+            docker
+                .inspect_container(name, None::<InspectContainerOptions>)
+                .await
+        })?;
+        Ok(Container {
+            engine: self.clone(),
+            id: found.id.unwrap_or_default(),
+            name: name.to_owned(),
+        })
+    }
+
     /// Makes and starts a container.
     ///
     /// # Errors

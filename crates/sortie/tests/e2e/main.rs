@@ -12,6 +12,7 @@ mod audit;
 mod boot;
 mod bypass;
 mod change;
+mod compose;
 mod containers;
 mod destinations;
 mod doctor;
