@@ -215,6 +215,9 @@ pub struct AddressStatus {
     /// The interface that holds it; none while it is not on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// The container that has it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// The interface it leaves through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,

@@ -28,6 +28,7 @@ use sortie_kernel::facts;
 use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::probe::Feature;
 use sortie_kernel::tables::Foreign;
+use sortie_plan::diff;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
 use tokio::sync::{broadcast, oneshot};
@@ -416,13 +417,21 @@ impl Core {
         }
     }
 
-    /// What is outside nftables can be changed by others.
+    /// What is outside nftables can be changed by others. Before the engine has told its containers,
+    /// what is there for them stays.
     fn repair_network(&mut self) {
         let wanted = self.planner.desired_network();
         match self.kernel.observe_network() {
             Ok(found) if found == *wanted => {}
             Ok(found) => {
-                let ops = sortie_plan::diff::network(&found, wanted);
+                let ops = if self.compared {
+                    diff::network(&found, wanted)
+                } else {
+                    diff::network(&found, &diff::sparing(&found, wanted))
+                };
+                if ops.is_empty() {
+                    return;
+                }
                 tracing::warn!(
                     steps = ops.len(),
                     "routes, rules or settings of ours were changed; repairing"

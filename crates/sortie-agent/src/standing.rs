@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::{
-    Endpoint, Engine, IfIndex, MacAddress, Network, Workload, WorkloadKind,
+    Endpoint, Engine, Families, IfIndex, MacAddress, Network, Workload, WorkloadKind,
 };
 use sortie_plan::environment::Environment;
 use sortie_plan::planner::{Meanwhile, Planner};
@@ -57,6 +57,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
         bridge: networks.get(name).and_then(|network| network.bridge),
         mac: MacAddress([0; 6]),
         addresses: Vec::new(),
+        default_route: Families::default(),
     };
     let workload = Workload {
         id: container.workload_id(),
@@ -66,6 +67,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
         pid: 0,
         started: 0,
         endpoints: container.networks.iter().map(endpoint).collect(),
+        published_udp: [].into(),
         unmanageable: None,
     };
     let mut planner = Planner::new(Environment {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::address::{add_egress, egress_address};
 use crate::labels::Labels;
 use crate::policy::{
-    Action, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName,
+    Action, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner, PolicyName,
 };
 use crate::problem::{Fault, quoted};
 use crate::reader::{list, not_in_this_version};
@@ -97,7 +97,7 @@ pub fn from_network_labels(
 ) -> Result<NetworkLabels, LabelErrors> {
     let labels = labels.iter().map(|(label, value)| (&**label, &**value));
     let mut reader = LabelReader::new(Labelled::Network, name, labels);
-    let guard = reader.word(GUARD, &[("true", true), ("false", false)], &[]);
+    let guard = reader.word(GUARD, &[("true", true), ("false", false)]);
     let policy = reader.policy(format!("network-label:{name}"), Owner::Network);
     reader.finish(NetworkLabels { guard, policy })
 }
@@ -170,11 +170,18 @@ impl<'l> LabelReader<'l> {
             ("drop", OnUnavailable::Drop),
             ("node-address", OnUnavailable::NodeAddress),
         ];
-        let on_unavailable = self.word(ON_UNAVAILABLE, &choices, &[]);
-        // On a bridge both mean translate.
-        self.word(MODE, &[("auto", ()), ("translate", ())], &["direct"]);
+        let on_unavailable = self.word(ON_UNAVAILABLE, &choices);
+        let modes = [
+            ("auto", Mode::Auto),
+            ("translate", Mode::Translate),
+            ("direct", Mode::Direct),
+        ];
+        let mode = self.word(MODE, &modes).unwrap_or_default();
+        if mode == Mode::Direct {
+            self.refuse_with_direct(on_unavailable);
+        }
         let value = self.labels.get(EGRESS).map(|value| value.trim());
-        let action = value.and_then(|value| self.action(value));
+        let action = value.and_then(|value| self.action(value, mode));
         if value.is_none() || value == Some("bypass") {
             for label in [ON_UNAVAILABLE, MODE] {
                 if self.labels.contains_key(label) {
@@ -197,7 +204,22 @@ impl<'l> LabelReader<'l> {
         })
     }
 
-    fn action(&mut self, value: &str) -> Option<Action> {
+    /// What cannot be said of a container that has its address itself.
+    fn refuse_with_direct(&mut self, on_unavailable: Option<OnUnavailable>) {
+        if self.on == Labelled::Network {
+            let message = "an address can be one container's own, not a network's";
+            let help = "write it on the container, or write `translate`";
+            self.report(MODE, Fault::new(message, help));
+        }
+        if on_unavailable == Some(OnUnavailable::NodeAddress) {
+            let message =
+                format!("with `{MODE}=direct` nothing but the container's own address leaves");
+            let help = format!("remove it, or write `{MODE}=translate`");
+            self.report(ON_UNAVAILABLE, Fault::new(message, help));
+        }
+    }
+
+    fn action(&mut self, value: &str, mode: Mode) -> Option<Action> {
         if value == "bypass" {
             return Some(Action::Bypass);
         }
@@ -216,7 +238,10 @@ impl<'l> LabelReader<'l> {
             self.report(EGRESS, fault);
             return None;
         }
-        let mut egress = Egress { v4: None, v6: None };
+        let mut egress = Egress {
+            mode,
+            ..Egress::without_address()
+        };
         for text in value.split(',').map(str::trim) {
             let added = egress_address(text).and_then(|address| add_egress(&mut egress, address));
             if let Err(fault) = added {
@@ -226,22 +251,18 @@ impl<'l> LabelReader<'l> {
         Some(Action::Egress(egress))
     }
 
-    fn word<T: Copy>(&mut self, label: &str, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
+    fn word<T: Copy>(&mut self, label: &str, choices: &[(&str, T)]) -> Option<T> {
         let value = self.labels.get(label)?.trim();
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == value) {
             return Some(*choice);
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let all = format!("write {}", list(&words, "or"));
-        let fault = if later.contains(&value) {
-            not_in_this_version(&quoted(value), &all)
-        } else {
-            let help = match nearest(value, words.iter().copied()) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => all,
-            };
-            Fault::new(format!("it cannot be {}", quoted(value)), help)
+        let help = match nearest(value, words.iter().copied()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => all,
         };
+        let fault = Fault::new(format!("it cannot be {}", quoted(value)), help);
         self.report(label, fault);
         None
     }

@@ -136,6 +136,22 @@ pub struct Egress {
     pub v4: Option<Ipv4Addr>,
     /// The IPv6 egress address.
     pub v6: Option<Ipv6Addr>,
+    /// How packets get it.
+    pub mode: Mode,
+}
+
+/// `egress.mode`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub enum Mode {
+    /// As the workload's network makes it best: on an engine's bridge, [`Mode::Translate`].
+    #[default]
+    Auto,
+    /// The host has the address, and translates.
+    Translate,
+    /// The workload has the address itself.
+    Direct,
 }
 
 /// `onUnavailable`.
@@ -182,6 +198,16 @@ impl OnChange {
     }
 }
 
+impl EgressPolicy {
+    /// The address of a family that it gives workloads as their own.
+    pub fn direct(&self, v6: bool) -> Option<IpAddr> {
+        match &self.action {
+            Action::Egress(egress) if egress.mode == Mode::Direct => egress.of_family(v6),
+            _ => None,
+        }
+    }
+}
+
 impl PortRange {
     /// Whether a packet to this port is meant.
     pub fn contains(&self, (protocol, port): (Protocol, u16)) -> bool {
@@ -190,6 +216,15 @@ impl PortRange {
 }
 
 impl Egress {
+    /// Without an address yet.
+    pub(crate) fn without_address() -> Self {
+        Self {
+            v4: None,
+            v6: None,
+            mode: Mode::Auto,
+        }
+    }
+
     /// The egress address of a family.
     pub fn of_family(&self, v6: bool) -> Option<IpAddr> {
         if v6 {

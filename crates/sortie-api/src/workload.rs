@@ -1,6 +1,6 @@
 //! Workloads and networks, as a source (an engine, `sortie run`) reports them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub struct Workload {
     pub started: i64,
     /// One per interface that crosses the host.
     pub endpoints: Vec<Endpoint>,
+    /// Its own UDP ports that the engine publishes on the host.
+    pub published_udp: BTreeSet<u16>,
     /// Why it cannot be managed although it may be selected (host network, macvlan, …).
     pub unmanageable: Option<String>,
 }
@@ -170,6 +172,26 @@ pub struct Endpoint {
     pub mac: MacAddress,
     /// The workload's addresses on this interface, link-local ones left out.
     pub addresses: Vec<IpAddr>,
+    /// The families whose default route, inside, is by this interface.
+    pub default_route: Families,
+}
+
+/// IP families.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Whether a family is among them.
+    pub fn has(self, v6: bool) -> bool {
+        if v6 { self.v6 } else { self.v4 }
+    }
 }
 
 /// A network of an engine.

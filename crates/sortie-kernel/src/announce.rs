@@ -34,7 +34,7 @@ impl Kernel {
     }
 }
 
-fn announce(rtnl: &mut Rtnetlink, uplink: &str, address: IpAddr) -> Result<(), Error> {
+pub(crate) fn announce(rtnl: &mut Rtnetlink, uplink: &str, address: IpAddr) -> Result<(), Error> {
     let missing = || Error::NoInterface {
         operation: format!("announce {address}"),
         name: uplink.to_owned(),

@@ -100,6 +100,10 @@ steps! {
     AddForwarded = "add-forwarded",
     /// Those rules gone.
     DeleteForwarded = "delete-forwarded",
+    /// A container given an address of its own.
+    AddOwn = "add-own-address",
+    /// That address taken back.
+    DeleteOwn = "delete-own-address",
     /// A veth pair of `run` or `attach` made.
     CreateLink = "create-link",
     /// Its inner end given its address and routes.

@@ -16,10 +16,11 @@ use sortie_plan::state::Sysctl;
 use crate::error::{Error, netfilter};
 use crate::failpoint::{Failpoints, Step};
 use crate::lower::{self, TABLE};
+use crate::own::OwnAddresses;
 use crate::probe::{self, Feature};
 use crate::rtnl::Rtnetlink;
 use crate::sysctl::Changes;
-use crate::{facts, flows, forwarded, network};
+use crate::{announce, facts, flows, forwarded, network};
 
 /// How a [`Kernel`] is opened.
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ pub struct Kernel {
     pub(crate) flags: table::Flags,
     pub(crate) failpoints: Failpoints,
     pub(crate) sysctls: Changes,
+    pub(crate) own: OwnAddresses,
     /// Interfaces that this process was asked to let through.
     pub(crate) forwarded: BTreeSet<String>,
     /// Settings that were not put back.
@@ -108,6 +110,7 @@ impl Kernel {
             flags,
             failpoints: options.failpoints,
             sysctls: Changes::load(&options.state)?,
+            own: OwnAddresses::load(&options.state)?,
             forwarded: BTreeSet::new(),
             left: Vec::new(),
             destroy,
@@ -199,6 +202,9 @@ impl Kernel {
                 self.forwarded.remove(interface);
                 forwarded::delete(&mut self.nft, interface)
             }
+            Op::AddOwn(own) => self.own.add(own),
+            Op::DeleteOwn(own) => self.own.delete(own),
+            Op::Announce(entry) => announce::announce(&mut self.rtnl, &entry.device, entry.address),
         }
     }
 
@@ -323,5 +329,8 @@ fn step(op: &Op) -> Step {
         Op::RestoreSysctl(_) => Step::RestoreSysctl,
         Op::AddForwarded(_) => Step::AddForwarded,
         Op::DeleteForwarded(_) => Step::DeleteForwarded,
+        Op::AddOwn(_) => Step::AddOwn,
+        Op::DeleteOwn(_) => Step::DeleteOwn,
+        Op::Announce(_) => Step::Announce,
     }
 }

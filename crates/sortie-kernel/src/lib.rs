@@ -5,6 +5,7 @@
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
 //! - [`tables`]: what others do to our tables, where they can.
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
+//! - `own`: addresses that containers have themselves; `notes`: files that say what was changed.
 //! - [`survey`]: what `sortie doctor` looks at, read and never changed.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
 //!
@@ -26,7 +27,9 @@ pub mod link;
 pub mod lower;
 pub mod netns;
 mod network;
+mod notes;
 pub mod observe;
+mod own;
 pub mod probe;
 pub mod rtnl;
 pub mod survey;

@@ -51,6 +51,7 @@ impl Kernel {
             neighbours: network::neighbours(&mut self.rtnl, &names)?,
             sysctls: self.sysctls.observe()?,
             forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
+            own: self.own.observe()?,
         })
     }
 

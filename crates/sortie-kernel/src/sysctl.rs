@@ -5,13 +5,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sortie_plan::state::Sysctl;
 
 use crate::error::Error;
+use crate::notes;
 
 /// The file's name in the state folder.
 const FILE: &str = "sysctls.json";
@@ -65,20 +65,7 @@ impl Changes {
     /// Those noted in a state folder; none when there is no file, or one that cannot be understood.
     pub(crate) fn load(state: &Path) -> Result<Self, Error> {
         let file = state.join(FILE);
-        let changes = match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(file = %file.display(), %error, "the notes of changed settings are damaged: those settings stay as they are");
-                BTreeMap::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(source) => {
-                return Err(Error::State {
-                    operation: "read",
-                    path: file,
-                    source,
-                });
-            }
-        };
+        let changes = notes::load(&file, "changed settings stay as they are")?;
         Ok(Self { file, changes })
     }
 
@@ -152,22 +139,7 @@ impl Changes {
         Ok(found)
     }
 
-    /// Replaces the file as a whole, so that a crash leaves the old or the new one.
     fn save(&self) -> Result<(), Error> {
-        let failed = |source| Error::State {
-            operation: "write",
-            path: self.file.clone(),
-            source,
-        };
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        let bytes =
-            serde_json::to_vec_pretty(&self.changes).map_err(|error| failed(error.into()))?;
-        fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&self.file)
-            .map_err(|error| failed(error.error))?;
-        Ok(())
+        notes::save(&self.file, &self.changes)
     }
 }

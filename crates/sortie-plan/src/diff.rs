@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::compile::shared::MAIN_TABLE;
 use crate::compile::workload::{Element, Placement};
 use crate::flow::Keep;
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
 use crate::op::{NftOp, Op};
-use crate::state::{HostState, Network, Observed, ObservedTable};
+use crate::state::{HostState, Network, Observed, ObservedTable, OwnAddress};
 
 /// Where elements are: a family's set.
 type Place = (Family, Name);
@@ -28,6 +29,8 @@ pub struct Steps {
     /// Which flows of a source stay, where that is known better than elements tell.
     keep: BTreeMap<IpAddr, Keep>,
     network: Vec<Op>,
+    /// Addresses that workloads have themselves no longer.
+    gone_own: Vec<OwnAddress>,
 }
 
 /// All steps from what was observed to what is wanted.
@@ -74,7 +77,8 @@ pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
         steps.tables(&observed.tables, wanted);
     }
     steps.spare();
-    steps.network(&observed.network, &desired.network);
+    let network = sparing(&observed.network, &desired.network);
+    steps.network(&observed.network, &network);
     steps.into_ops()
 }
 
@@ -105,6 +109,27 @@ pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.network(observed, desired);
     steps.into_ops()
+}
+
+/// What must be there outside nftables while it is not known yet whose the rest is: what serves
+/// containers with an address of their own stays.
+pub fn sparing(observed: &Network, desired: &Network) -> Network {
+    let mut spared = desired.clone();
+    let routes = observed.routes.iter();
+    let routes = routes.filter(|route| route.table == MAIN_TABLE);
+    spared.routes.extend(routes.cloned());
+    spared
+        .neighbours
+        .extend(observed.neighbours.iter().cloned());
+    spared.forwarded.extend(observed.forwarded.iter().cloned());
+    for (sysctl, value) in &observed.sysctls {
+        let entry = spared.sysctls.entry(sysctl.clone());
+        entry.or_insert_with(|| value.clone());
+    }
+    for (own, held) in &observed.own {
+        spared.own.entry(own.clone()).or_insert(*held);
+    }
+    spared
 }
 
 impl Steps {
@@ -309,85 +334,57 @@ impl Steps {
                 network.push(Op::SetSysctl(sysctl.clone(), value.clone()));
             }
         }
-        network.extend(
-            desired
-                .routes
-                .difference(&observed.routes)
-                .cloned()
-                .map(Op::AddRoute),
-        );
-        network.extend(
-            desired
-                .rules
-                .difference(&observed.rules)
-                .cloned()
-                .map(Op::AddRule),
-        );
-        network.extend(
-            desired
-                .neighbours
-                .difference(&observed.neighbours)
-                .cloned()
-                .map(Op::AddNeighbour),
-        );
-        network.extend(
-            desired
-                .forwarded
-                .difference(&observed.forwarded)
-                .cloned()
-                .map(Op::AddForwarded),
-        );
-        network.extend(
-            observed
-                .forwarded
-                .difference(&desired.forwarded)
-                .cloned()
-                .map(Op::DeleteForwarded),
-        );
-        network.extend(
-            observed
-                .neighbours
-                .difference(&desired.neighbours)
-                .cloned()
-                .map(Op::DeleteNeighbour),
-        );
-        network.extend(
-            observed
-                .rules
-                .difference(&desired.rules)
-                .cloned()
-                .map(Op::DeleteRule),
-        );
-        network.extend(
-            observed
-                .routes
-                .difference(&desired.routes)
-                .cloned()
-                .map(Op::DeleteRoute),
-        );
-        let gone = observed
-            .sysctls
-            .keys()
-            .filter(|sysctl| !desired.sysctls.contains_key(*sysctl));
+        let routes = desired.routes.difference(&observed.routes).cloned();
+        network.extend(routes.map(Op::AddRoute));
+        let rules = desired.rules.difference(&observed.rules).cloned();
+        network.extend(rules.map(Op::AddRule));
+        let neighbours = desired.neighbours.difference(&observed.neighbours);
+        network.extend(neighbours.cloned().map(Op::AddNeighbour));
+        let forwarded = desired.forwarded.difference(&observed.forwarded);
+        network.extend(forwarded.cloned().map(Op::AddForwarded));
+        for (own, held) in &desired.own {
+            if observed.own.get(own) == Some(held) {
+                continue;
+            }
+            network.push(Op::AddOwn(own.clone()));
+            let answered = desired.neighbours.iter();
+            let answered = answered.filter(|entry| entry.address == own.address);
+            network.extend(answered.cloned().map(Op::Announce));
+        }
+        let forwarded = observed.forwarded.difference(&desired.forwarded);
+        network.extend(forwarded.cloned().map(Op::DeleteForwarded));
+        let neighbours = observed.neighbours.difference(&desired.neighbours);
+        network.extend(neighbours.cloned().map(Op::DeleteNeighbour));
+        let rules = observed.rules.difference(&desired.rules).cloned();
+        network.extend(rules.map(Op::DeleteRule));
+        let routes = observed.routes.difference(&desired.routes).cloned();
+        network.extend(routes.map(Op::DeleteRoute));
+        let gone = observed.sysctls.keys();
+        let gone = gone.filter(|sysctl| !desired.sysctls.contains_key(*sysctl));
         network.extend(gone.cloned().map(Op::RestoreSysctl));
+        let gone = observed.own.keys();
+        let gone = gone.filter(|own| !desired.own.contains_key(*own));
+        self.gone_own.extend(gone.cloned());
     }
 
     /// Steps, in order:
-    /// 1. What translates sources that lose their translation goes, alone: the guard still holds
+    /// 1. Addresses go that workloads have themselves no longer, while the rules still know them.
+    /// 2. What translates sources that lose their translation goes, alone: the guard still holds
     ///    them, so from here on they can only be dropped.
-    /// 2. Flows end whose source loses its binding or translation.
-    /// 3. One transaction: tables, new chains and sets, elements that go, elements that come, chains
+    /// 3. Flows end whose source loses its binding or translation.
+    /// 4. One transaction: tables, new chains and sets, elements that go, elements that come, chains
     ///    and sets that nothing names any more.
-    /// 4. Flows end that were decided under the old state, but for those already translated right
+    /// 5. Flows end that were decided under the old state, but for those already translated right
     ///    and those that drain; those whose drain is over.
-    /// 5. Sysctls, routes and the like.
+    /// 6. Sysctls, routes and the like.
     pub fn into_ops(mut self) -> Vec<Op> {
         let released = self.take_released();
         let before = self.forget_before(&released);
         let after = self.forget_after();
         let counted = self.count_anew();
 
-        let mut ops = delete_elements(released);
+        let mut ops: Vec<Op> = self.gone_own.into_iter().map(Op::DeleteOwn).collect();
+        ops.extend(delete_elements(released));
         ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
             source,
             translated: None,
@@ -455,7 +452,7 @@ impl Steps {
         gone
     }
 
-    /// Step 1: translations that go without another in their place.
+    /// Step 2: translations that go without another in their place.
     fn take_released(&mut self) -> BTreeMap<Place, Elements> {
         let mut released = BTreeMap::new();
         for (place, elements) in self
@@ -479,7 +476,7 @@ impl Steps {
         released
     }
 
-    /// Step 2: released sources, and those whose binding goes.
+    /// Step 3: released sources, and those whose binding goes.
     fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<IpAddr> {
         let released = released
             .values()
@@ -488,7 +485,7 @@ impl Steps {
         released.chain(bound(&self.remove)).collect()
     }
 
-    /// Step 4: sources that are newly bound, newly managed, get another treatment, or are let by
+    /// Step 5: sources that are newly bound, newly managed, get another treatment, or are let by
     /// from now on or no more; and of the others, flows with a former address whose drain is over.
     fn forget_after(&self) -> Vec<Op> {
         let mut kept = BTreeMap::new();

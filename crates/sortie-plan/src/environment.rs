@@ -113,9 +113,19 @@ impl Environment {
     }
 
     /// The interface that packets with this source leave through: the one that holds the address,
-    /// unless nothing leaves through that one; else that of the family's best default route.
+    /// or, where none does, whose subnet it is in, unless nothing leaves through that one; else that
+    /// of the family's best default route.
     pub fn uplink_of(&self, address: IpAddr, inside: &impl Fn(IfIndex) -> bool) -> Option<IfIndex> {
-        let holder = self.addresses.get(&address).copied();
+        let near = || {
+            let near = |interface: &Interface| {
+                let mut subnets = interface.subnets.iter();
+                subnets.any(|subnet| subnet.contains(&address))
+            };
+            let mut interfaces = self.interfaces.iter();
+            let found = interfaces.find(|(index, i)| !inside(**index) && !i.loopback && near(i));
+            found.map(|(index, _)| *index)
+        };
+        let holder = self.addresses.get(&address).copied().or_else(near);
         holder
             .filter(|index| {
                 !inside(*index) && self.interfaces.get(index).is_some_and(|i| !i.loopback)

@@ -144,10 +144,18 @@ impl Planner {
     pub fn unusable(&self, address: IpAddr) -> Option<Unusable> {
         let environment = self.environment();
         let v6 = address.is_ipv6();
-        let flag = if v6 { "-6 " } else { "" };
         let default_uplink = environment
             .default_route(v6)
             .map(|route| environment.name_of(route.device));
+        if let Some(owner) = self.owner(address) {
+            return Some(Unusable {
+                reason: format!(
+                    "{address} is {}'s own (`mode: Direct`), and not on this host",
+                    owner.workload.name
+                ),
+                fix: "give one of both another address".to_owned(),
+            });
+        }
         if !environment.addresses.contains_key(&address) {
             let device = default_uplink.unwrap_or_else(|| "UPLINK".to_owned());
             let fix = if v6 {
@@ -160,6 +168,14 @@ impl Planner {
                 fix,
             });
         }
+        self.no_way_out(address)
+    }
+
+    /// Why packets with this source find no way out, whoever has the address.
+    pub fn no_way_out(&self, address: IpAddr) -> Option<Unusable> {
+        let environment = self.environment();
+        let v6 = address.is_ipv6();
+        let flag = if v6 { "-6 " } else { "" };
         let Some(uplink) = self.uplink(address) else {
             let reason = format!("{address} has no way out: no default route");
             return Some(Unusable {
@@ -242,6 +258,7 @@ impl Planner {
             Decision::Decided { policy, exit } => {
                 answer.policy = Some(policy.0);
                 self.explain_exit(exit, &mut answer);
+                self.explain_own(tracked, target, &mut answer);
             }
         }
         answer.draining = self.old_flows(tracked, target);
@@ -371,6 +388,30 @@ impl Planner {
         }
     }
 
+    /// The policy says that it has the address itself.
+    fn explain_own(&self, tracked: &Tracked, target: Target, answer: &mut Explanation) {
+        let v6 = target.ip.is_ipv6();
+        let (verdict, told) = match tracked.placement.of_family(v6) {
+            Treatment::Own { address, .. } => match self.no_way_out(*address) {
+                None => {
+                    let reason = "the policy says that it has the address itself".to_owned();
+                    (Verdict::Egress, (reason, None))
+                }
+                Some(unusable) => (Verdict::Drop, (unusable.reason, Some(unusable.fix))),
+            },
+            Treatment::Blocked(Refusal::NotDirect) => {
+                answer.source = None;
+                answer.uplink = None;
+                let told = self.not_direct(tracked, v6);
+                let told = told.map(|unusable| (unusable.reason, Some(unusable.fix)));
+                (Verdict::Drop, told.unwrap_or_default())
+            }
+            _ => return,
+        };
+        answer.verdict = verdict;
+        (answer.reason, answer.fix) = told;
+    }
+
     fn explain_exit(&self, exit: Exit, answer: &mut Explanation) {
         match exit {
             Exit::Bypass => answer.reason = "the policy says Bypass".to_owned(),
@@ -386,6 +427,7 @@ impl Planner {
                     Refusal::NoAddressOfFamily => {
                         "the policy has no egress address of this family".to_owned()
                     }
+                    Refusal::NotDirect => String::new(),
                 };
             }
             Exit::Egress(address) => {
@@ -443,6 +485,12 @@ impl Planner {
                 exit: Exit::Drop(_),
                 ..
             } => Expected::Nothing,
+            Decision::Decided { .. }
+                if *tracked.placement.of_family(target.ip.is_ipv6())
+                    == Treatment::Blocked(Refusal::NotDirect) =>
+            {
+                Expected::Nothing
+            }
             Decision::Decided {
                 exit: Exit::Egress(address),
                 ..

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::nft::{Elements, Family};
 use crate::op::{NftOp, Op};
-use crate::state::{Observed, ObservedTable};
+use crate::state::{Held, Observed, ObservedTable};
 
 /// Does what the steps say, and panics where the kernel would refuse.
 pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
@@ -12,7 +12,7 @@ pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
         let network = &mut observed.network;
         match op.clone() {
             Op::Nft(family, op) => nft(&mut observed.tables, family, op),
-            Op::ForgetFlows { .. } => {}
+            Op::ForgetFlows { .. } | Op::Announce(_) => {}
             Op::AddRoute(route) => drop(network.routes.insert(route)),
             Op::DeleteRoute(route) => drop(network.routes.remove(&route)),
             Op::AddRule(rule) => drop(network.rules.insert(rule)),
@@ -23,6 +23,8 @@ pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
             Op::RestoreSysctl(sysctl) => drop(network.sysctls.remove(&sysctl)),
             Op::AddForwarded(name) => drop(network.forwarded.insert(name)),
             Op::DeleteForwarded(name) => drop(network.forwarded.remove(&name)),
+            Op::AddOwn(own) => drop(network.own.insert(own, Held::Whole)),
+            Op::DeleteOwn(own) => drop(network.own.remove(&own)),
         }
     }
 }

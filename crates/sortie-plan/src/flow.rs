@@ -53,7 +53,9 @@ impl Keep {
     /// Those that a treatment would translate just so.
     pub fn treated(treatment: &Treatment) -> Self {
         let right = match treatment {
-            Treatment::Translate { address, .. } => Right::Address(*address),
+            Treatment::Translate { address, .. } | Treatment::Own { address, .. } => {
+                Right::Address(*address)
+            }
             Treatment::Set(set) => Right::Set(Arc::clone(set)),
             Treatment::Unmanaged | Treatment::Blocked(_) | Treatment::Direct { .. } => {
                 Right::Nothing

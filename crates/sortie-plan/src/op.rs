@@ -8,7 +8,7 @@ use crate::flow::Keep;
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Family, Name, text};
-use crate::state::{ProxyNeighbour, Route, RoutingRule, Sysctl};
+use crate::state::{OwnAddress, ProxyNeighbour, Route, RoutingRule, Sysctl};
 
 /// One step. Doing it twice does no harm, and each has an inverse. Neighbouring [`Op::Nft`] steps
 /// are one transaction.
@@ -45,6 +45,12 @@ pub enum Op {
     AddForwarded(String),
     /// Takes that back.
     DeleteForwarded(String),
+    /// Gives a workload an address of its own, and its default routes that source.
+    AddOwn(OwnAddress),
+    /// Takes it back, if its namespace is still there.
+    DeleteOwn(OwnAddress),
+    /// Tells the neighbours of an interface that it answers for an address.
+    Announce(ProxyNeighbour),
 }
 
 /// A change in one table named `sortie`.
@@ -122,6 +128,9 @@ impl fmt::Display for Op {
             Self::DeleteForwarded(interface) => {
                 write!(f, "take back what lets {interface} through")
             }
+            Self::AddOwn(own) => write!(f, "ip addr add {own}, as source of its default routes"),
+            Self::DeleteOwn(own) => write!(f, "ip addr del {own}"),
+            Self::Announce(entry) => write!(f, "announce {} dev {}", entry.address, entry.device),
         }
     }
 }

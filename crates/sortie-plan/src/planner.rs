@@ -11,6 +11,7 @@ mod claims;
 mod drains;
 mod facts;
 mod meanwhile;
+mod own;
 mod place;
 
 pub use meanwhile::Meanwhile;
@@ -53,6 +54,10 @@ pub struct Planner {
     /// Those that have their address themselves.
     processes: BTreeSet<WorkloadId>,
     claims: Claims,
+    /// Egress addresses that containers shall have themselves: the first has it.
+    owners: Claims,
+    /// The same by container.
+    own_claims: BTreeMap<WorkloadId, Vec<IpAddr>>,
     /// Bridges that workloads are on, known networks or not.
     bridges: Counted<IfIndex>,
     /// Egress addresses that policies name.
@@ -177,7 +182,9 @@ impl Planner {
 
     /// Who has this address on an interface of its own.
     pub fn holder(&self, address: IpAddr) -> Option<&Tracked> {
-        Some(self.workloads.get(self.claims.holder(address)?)?)
+        let holder = self.claims.holder(address);
+        let holder = holder.and_then(|holder| self.workloads.get(holder).map(AsRef::as_ref));
+        holder.or_else(|| self.owner(address))
     }
 
     /// Who sends through this port of the host.

@@ -27,6 +27,8 @@ pub enum Reason {
     NoAddress,
     /// The policy says Deny, or its text cannot be read.
     Denied,
+    /// The workload shall have its address itself, and cannot.
+    NotDirect,
     /// An egress address that the sender has no right to.
     Borrowed,
     /// A workload's own address on an uplink.
@@ -35,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Identity,
         Self::Unidentified,
         Self::Untracked,
@@ -44,6 +46,7 @@ impl Reason {
         Self::AddressLost,
         Self::NoAddress,
         Self::Denied,
+        Self::NotDirect,
         Self::Borrowed,
         Self::LastLine,
     ];
@@ -59,6 +62,7 @@ impl Reason {
             Self::AddressLost => "address-lost",
             Self::NoAddress => "no-address",
             Self::Denied => "denied",
+            Self::NotDirect => "not-direct",
             Self::Borrowed => "borrowed",
             Self::LastLine => "last-line",
         }
@@ -84,6 +88,9 @@ impl Reason {
             Self::AddressLost => "the egress address is not on this host",
             Self::NoAddress => "the policy has no egress address of this IP family",
             Self::Denied => "the policy denies this destination, or the label is wrong",
+            Self::NotDirect => {
+                "the container shall have its address itself, and cannot: `sortie status` says why"
+            }
             Self::Borrowed => "it claimed an egress address that it has no right to",
             Self::LastLine => "it reached the uplink with the workload's own address",
         }
@@ -95,6 +102,7 @@ impl From<Refusal> for Reason {
         match refusal {
             Refusal::Denied => Self::Denied,
             Refusal::NoAddressOfFamily => Self::NoAddress,
+            Refusal::NotDirect => Self::NotDirect,
         }
     }
 }

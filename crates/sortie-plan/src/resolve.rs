@@ -45,6 +45,8 @@ pub enum Refusal {
     Denied,
     /// The policy has no address of this family.
     NoAddressOfFamily,
+    /// The workload shall have the address itself, and cannot.
+    NotDirect,
 }
 
 /// What `resolve` must know of egress addresses.

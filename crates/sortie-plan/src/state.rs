@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sortie_api::workload::MacAddress;
 
 use crate::mark::Mark;
 use crate::nft::{Elements, Family, Name, Table};
@@ -35,6 +36,29 @@ pub struct Network {
     /// Interfaces whose forwarded packets other programs' chains must let through: a tagged accept
     /// goes into each forward chain whose policy is drop.
     pub forwarded: BTreeSet<String>,
+    /// Egress addresses that containers on an engine's bridge have themselves.
+    pub own: BTreeMap<OwnAddress, Held>,
+}
+
+/// `ip addr add ADDRESS dev DEVICE` and `ip route replace default … src ADDRESS`, in a workload's
+/// network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnAddress {
+    /// A process in the namespace.
+    pub pid: u32,
+    /// The interface that gets it. Its default routes of the address's family get it as source.
+    pub mac: MacAddress,
+    /// Added as /32 or /128.
+    pub address: IpAddr,
+}
+
+/// How much of an [`OwnAddress`] is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The address, and as source of every default route by its interface.
+    Whole,
+    /// Somebody has changed it, or nobody finished.
+    Partly,
 }
 
 /// `ip route DESTINATION [via GATEWAY] dev DEVICE table TABLE proto sortie`.
@@ -143,6 +167,17 @@ impl fmt::Display for Route {
             " dev {} table {} proto {ROUTE_PROTOCOL}",
             self.device, self.table
         )
+    }
+}
+
+impl fmt::Display for OwnAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of process {}, at ", self.address, self.pid)?;
+        let separators = [""].into_iter().chain(std::iter::repeat(":"));
+        for (byte, separator) in self.mac.0.iter().zip(separators) {
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 

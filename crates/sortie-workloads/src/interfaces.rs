@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use sortie_api::workload::{IfIndex, MacAddress};
+use sortie_api::workload::{Families, IfIndex, MacAddress};
 
 use crate::Error;
 use crate::netns::{Namespace, NamespaceId, on_thread};
@@ -32,6 +32,8 @@ pub(crate) struct Interface {
     pub(crate) kind: Option<String>,
     pub(crate) mac: MacAddress,
     pub(crate) addresses: Vec<IpAddr>,
+    /// The families whose best default route is by it.
+    pub(crate) default_route: Families,
     /// Its other end in the host's namespace; none if there is none that both sides agree on.
     pub(crate) port: Option<Port>,
 }
@@ -102,6 +104,9 @@ fn read(
     let addresses = inner
         .addresses()
         .map_err(|error| inside.failed("list addresses", error))?;
+    let defaults = inner
+        .default_routes()
+        .map_err(|error| inside.failed("list routes", error))?;
     // Asked after the dump, which gives a number to each namespace that a link leads to.
     let home_number = inner
         .namespace_number(home.file().as_fd())
@@ -133,6 +138,10 @@ fn read(
                 .filter(|(index, _)| *index == link.index)
                 .map(|(_, address)| *address)
                 .collect(),
+            default_route: Families {
+                v4: defaults.0 == Some(link.index),
+                v6: defaults.1 == Some(link.index),
+            },
             name: link.name,
             kind: link.kind,
             mac,

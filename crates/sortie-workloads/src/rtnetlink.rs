@@ -11,6 +11,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -111,6 +112,24 @@ impl Connection {
             }
         })?;
         Ok(addresses)
+    }
+
+    /// The links of the best default routes, of IPv4 and of IPv6.
+    pub(crate) fn default_routes(&self) -> io::Result<(Option<u32>, Option<u32>)> {
+        let mut best: [Option<(u32, u32)>; 2] = [None; 2];
+        let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        self.ask(request, NLM_F_DUMP, |answer| {
+            if let RouteNetlinkMessage::NewRoute(message) = answer
+                && let Some(found) = default_route(&message)
+            {
+                let v6 = message.header.address_family == AddressFamily::Inet6;
+                let best = &mut best[usize::from(v6)];
+                if best.is_none_or(|(metric, _)| found.0 < metric) {
+                    *best = Some(found);
+                }
+            }
+        })?;
+        Ok((best[0].map(|(_, link)| link), best[1].map(|(_, link)| link)))
     }
 
     /// How this socket's namespace numbers another one; none while it has no number for it,
@@ -274,6 +293,26 @@ fn link(message: LinkMessage) -> Link {
         }
     }
     link
+}
+
+/// Metric and link of a default route of the main table.
+fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
+    let header = &message.header;
+    if header.destination_prefix_length != 0
+        || header.table != RouteHeader::RT_TABLE_MAIN
+        || header.kind != RouteType::Unicast
+    {
+        return None;
+    }
+    let (mut metric, mut link) = (0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Oif(index) => link = Some(*index),
+            _ => {}
+        }
+    }
+    Some((metric, link?))
 }
 
 fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use sortie_api::workload::{
-    Endpoint, IfIndex, MacAddress, Network, Snapshot, Workload, WorkloadKind,
+    Endpoint, Families, IfIndex, MacAddress, Network, Snapshot, Workload, WorkloadKind,
 };
 
 /// Containers on each simulated bridge, as many as a Linux bridge has ports (`BR_MAX_PORTS`).
@@ -47,7 +47,9 @@ pub fn workload(number: u32) -> Workload {
             bridge: Some(IfIndex(FIRST_INDEX + bridge)),
             mac: MacAddress([0x02, 0x42, 0, mac[0], mac[1], mac[2]]),
             addresses: vec![IpAddr::V4(v4), IpAddr::V6(v6)],
+            default_route: Families::default(),
         }],
+        published_udp: [].into(),
         unmanageable: None,
     }
 }

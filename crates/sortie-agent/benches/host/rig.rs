@@ -15,7 +15,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use sortie_agent::host::environment;
 use sortie_api::config::{AgentConfig, Guard};
-use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadKind};
+use sortie_api::workload::{
+    Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadKind,
+};
 use sortie_kernel::facts;
 use sortie_kernel::kernel::{Kernel, Options};
 use sortie_kernel::netns::Namespace;
@@ -197,7 +199,9 @@ impl Rig {
                 bridge: self.bridge,
                 mac: CONTAINER_MAC,
                 addresses: vec![address.into()],
+                default_route: Families::default(),
             }],
+            published_udp: [].into(),
             unmanageable: None,
         }
     }

@@ -89,7 +89,7 @@ impl Variant {
 }
 
 pub(crate) fn run() -> Result<Vec<Record>, Failure> {
-    let mut variants = [
+    let mut variants = vec![
         ("routing", Variant::routing()?),
         ("routing-tracked", Variant::tracked()?),
         ("direct", Variant::direct()?),

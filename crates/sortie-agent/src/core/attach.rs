@@ -10,7 +10,9 @@ use std::thread;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use sortie_api::labels::Labels;
-use sortie_api::workload::{Endpoint, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{
+    Endpoint, Families, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind,
+};
 use sortie_kernel::Kernel;
 use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::netns::Namespace;
@@ -312,6 +314,7 @@ impl Core {
             bridge: None,
             mac: entry.mac,
             addresses: entry.addresses.clone(),
+            default_route: Families::default(),
         };
         let workload = Workload {
             id: owner.clone(),
@@ -321,6 +324,7 @@ impl Core {
             pid: entry.pid,
             started: i64::try_from(entry.since).unwrap_or_default(),
             endpoints: vec![endpoint],
+            published_udp: [].into(),
             unmanageable: None,
         };
         let via = entry

@@ -96,8 +96,13 @@ impl Core {
             Change::Workload(workload) => {
                 self.engines[at].containers.insert(workload.id.clone());
                 self.starting.remove(&workload.id);
+                let has_own = self.has_own(workload.pid);
                 let ops = self.planner.workload(workload, None);
                 self.apply(&ops);
+                // With every network that comes or goes the engine sets the default routes anew.
+                if has_own {
+                    self.repair_network();
+                }
             }
             // Of an earlier run.
             Change::WorkloadGone(id) if self.is_starting(&id) => {}
@@ -201,5 +206,11 @@ impl Core {
         let environment = self.planner.environment();
         let statuses = self.engines.iter().map(|it| it.status(environment));
         statuses.collect()
+    }
+
+    /// Whether a container has an egress address itself.
+    fn has_own(&self, pid: u32) -> bool {
+        let network = self.planner.desired_network();
+        network.own.keys().any(|own| own.pid == pid)
     }
 }

@@ -57,8 +57,13 @@ fn way_out(
             .iter()
             .map(move |address| (*address, input))
     });
-    let (source, input) =
-        sources.find(|(address, _)| address.is_ipv6() == destination.is_ipv6())?;
+    let v6 = destination.is_ipv6();
+    let own = planner.owner(egress);
+    let own = own.filter(|owner| owner.workload.id == tracked.workload.id);
+    let (source, input) = match own.and_then(|owner| owner.placement.own_endpoint(v6)) {
+        Some(endpoint) => (egress, endpoint.bridge.unwrap_or(endpoint.port)),
+        None => sources.find(|(address, _)| address.is_ipv6() == v6)?,
+    };
     let mark = match tracked.workload.kind {
         WorkloadKind::Docker | WorkloadKind::Podman => planner.mark(egress),
         // Its input interface is what it is routed by.

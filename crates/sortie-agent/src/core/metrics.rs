@@ -93,7 +93,7 @@ impl Core {
         }
         let (mut usable, mut unusable) = (0, 0);
         for address in self.planner.egress_addresses() {
-            match self.planner.unusable(address) {
+            match self.unusable(address) {
                 None => usable += 1,
                 Some(_) => unusable += 1,
             }

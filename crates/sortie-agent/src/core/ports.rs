@@ -73,5 +73,6 @@ impl Core {
     fn is_direct(&self, address: IpAddr) -> bool {
         let holder = self.planner.holder(address);
         holder.is_some_and(|tracked| tracked.workload.kind == WorkloadKind::Process)
+            || self.planner.owner(address).is_some()
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use sortie_api::policy::{Action, EgressPolicy, Enforcement};
 use sortie_api::workload::{Workload, WorkloadKind};
 use sortie_plan::compile::treatment::Treatment;
+use sortie_plan::explain::Unusable;
 use sortie_plan::nft::Family;
 use sortie_plan::planner::{Planner, Tracked};
 use sortie_plan::precedence::Candidate;
@@ -145,11 +146,12 @@ impl Core {
         dropped: &BTreeMap<IpAddr, u64>,
     ) -> WorkloadStatus {
         let workload = &tracked.workload;
-        let addresses: Vec<IpAddr> = workload
+        let mut addresses: Vec<IpAddr> = workload
             .endpoints
             .iter()
             .flat_map(|e| e.addresses.iter().copied())
             .collect();
+        addresses.extend(own_addresses(tracked));
         let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
         let mut policies: Vec<String> = Vec::new();
         for candidate in candidates {
@@ -201,13 +203,13 @@ impl Core {
         let environment = self.planner.environment();
         let mut ports = self.busiest_ports();
         let status = |address: IpAddr| {
-            let unusable = self.planner.unusable(address);
+            let on_host = environment.addresses.get(&address);
+            let owner = self.planner.owner(address);
+            let unusable = self.unusable(address);
             AddressStatus {
                 address,
-                interface: environment
-                    .addresses
-                    .get(&address)
-                    .map(|index| environment.name_of(*index)),
+                interface: on_host.map(|index| environment.name_of(*index)),
+                container: owner.map(|owner| owner.workload.name.clone()),
                 uplink: self
                     .planner
                     .uplink(address)
@@ -218,6 +220,18 @@ impl Core {
             }
         };
         self.planner.egress_addresses().map(status).collect()
+    }
+
+    /// Why an egress address cannot be used by whom a policy gives it to.
+    pub(super) fn unusable(&self, address: IpAddr) -> Option<Unusable> {
+        let planner = &self.planner;
+        if planner.owner(address).is_some() {
+            return planner.no_way_out(address);
+        }
+        let on_host = planner.environment().addresses.contains_key(&address);
+        let unusable = planner.unusable(address)?;
+        // Not on the host it waits for its container.
+        (on_host || !planner.is_given_direct(address)).then_some(unusable)
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
@@ -344,6 +358,18 @@ impl Core {
     }
 }
 
+/// The egress addresses that a container has itself, beside the engine's.
+fn own_addresses(tracked: &Tracked) -> impl Iterator<Item = IpAddr> {
+    let placement = &tracked.placement;
+    let own = [&placement.v4, &placement.v6]
+        .into_iter()
+        .filter_map(|treated| match treated.treatment {
+            Treatment::Own { address, .. } => Some(address),
+            _ => None,
+        });
+    own.filter(|own| placement.own_endpoint(own.is_ipv6()).is_some())
+}
+
 /// Every address that it may leave with.
 fn egress(tracked: &Tracked) -> Vec<IpAddr> {
     let placement = &tracked.placement;
@@ -384,7 +410,8 @@ pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
 /// 1. Who is bypassed leaves, whatever is wrong.
 /// 2. What cannot be managed is an error only where somebody wants it managed.
 /// 3. A label that is wrong is an error; nothing leaves.
-/// 4. An egress address that cannot be used blocks; a family without one is told.
+/// 4. An egress address that cannot be used blocks; one that a container cannot have itself is an
+///    error; a family without one is told.
 pub(super) fn standing(
     planner: &Planner,
     tracked: &Tracked,
@@ -413,7 +440,16 @@ pub(super) fn standing(
     }
     if workload.kind != WorkloadKind::Process {
         for address in egress(tracked) {
-            if let Some(unusable) = planner.unusable(address) {
+            let own = matches!(
+                tracked.placement.of_family(address.is_ipv6()),
+                Treatment::Own { .. }
+            );
+            let unusable = if own {
+                planner.no_way_out(address)
+            } else {
+                planner.unusable(address)
+            };
+            if let Some(unusable) = unusable {
                 return (
                     WorkloadState::Blocked,
                     Some(unusable.reason),
@@ -435,6 +471,16 @@ pub(super) fn standing(
                     "its policy has no {family} egress address: its {family} packets are dropped"
                 );
                 return (WorkloadState::Ready, Some(reason), None);
+            }
+            Treatment::Blocked(Refusal::NotDirect) if has => {
+                let Some(unusable) = planner.not_direct(tracked, v6) else {
+                    continue;
+                };
+                return (
+                    WorkloadState::Error,
+                    Some(unusable.reason),
+                    Some(unusable.fix),
+                );
             }
             Treatment::Blocked(Refusal::Denied) if has => {
                 return (

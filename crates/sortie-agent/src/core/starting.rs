@@ -68,6 +68,7 @@ impl Core {
                 pid: begins.pid,
                 started: begins.at,
                 endpoints,
+                published_udp: container.published_udp.clone(),
                 unmanageable: place.unmanageable.clone(),
             },
             None,

@@ -15,6 +15,7 @@ fn web(network: &str) -> Begun {
         name: "web".to_owned(),
         labels: BTreeMap::new(),
         networks: BTreeSet::from([network.to_owned()]),
+        published_udp: BTreeSet::new(),
         shares: false,
     }
 }

@@ -3,7 +3,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::{from_container_labels, from_network_labels};
-use crate::policy::{Action, Egress, OnUnavailable, Owner};
+use crate::policy::{Action, Egress, Mode, OnUnavailable, Owner};
 
 fn labels<L: FromIterator<(String, String)>>(pairs: &[(&str, &str)]) -> L {
     pairs
@@ -16,6 +16,7 @@ fn egress(v4: Option<&str>, v6: Option<&str>) -> Action {
     Action::Egress(Egress {
         v4: v4.map(|a| a.parse().unwrap()),
         v6: v6.map(|a| a.parse().unwrap()),
+        mode: Mode::Auto,
     })
 }
 
@@ -46,8 +47,13 @@ fn a_containers_labels_make_its_policy() {
         ("sortie.egress.mode", "translate"),
     ]);
     let both = both.unwrap();
+    let Action::Egress(given) = both.action else {
+        panic!("{:?}", both.action);
+    };
+    assert_eq!(given.mode, Mode::Translate);
+    let mode = Mode::Auto;
     assert_eq!(
-        both.action,
+        Action::Egress(Egress { mode, ..given }),
         egress(Some("203.0.113.11"), Some("2001:db8::11"))
     );
     assert_eq!(both.on_unavailable, OnUnavailable::NodeAddress);
@@ -103,6 +109,7 @@ fn says_what_is_wrong_with_a_label() {
         &[
             ("sortie.egress", "203.0.113.11"),
             ("sortie.egress.mode", "direct"),
+            ("sortie.egress.on-unavailable", "node-address"),
         ],
         &[
             ("sortie.egress", "203.0.113.11"),
@@ -119,6 +126,10 @@ fn says_what_is_wrong_with_a_label() {
         &[("sortie.guard", "True")],
         &[("sortie.gaurd", "true")],
         &[("sortie.egress", "web")],
+        &[
+            ("sortie.egress", "203.0.113.11"),
+            ("sortie.egress.mode", "direct"),
+        ],
     ];
     let mut told = String::new();
     for pairs in container {

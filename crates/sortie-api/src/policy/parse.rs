@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::destinations::destinations;
 use super::{
-    Action, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName, Selector,
+    Action, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner, PolicyName,
+    Selector,
 };
 use crate::address::{add_egress, egress_address};
 use crate::name;
@@ -47,8 +48,8 @@ const CONTAINERS: Names = Names {
     later: &[],
 };
 const EGRESS: Names = Names {
-    known: &["addresses"],
-    later: &["pool", "addressFrom", "mode", "distribution"],
+    known: &["addresses", "mode"],
+    later: &["pool", "addressFrom", "distribution"],
 };
 
 const ON_CHANGE: Names = Names {
@@ -234,6 +235,9 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
     if let Some(entry) = change {
         policy.on_change = on_change(reader, entry).unwrap_or_default();
     }
+    if addresses.is_some_and(|egress| egress.mode == Mode::Direct) {
+        refuse_with_direct(reader, spec, policy);
+    }
     match verb {
         Some(Verb::Egress) => {
             if let (Some(action), None) = (action, egress) {
@@ -269,6 +273,37 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
     }
 }
 
+/// What cannot be said of a workload that has its address itself.
+fn refuse_with_direct(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &EgressPolicy) {
+    let node_address = policy.on_unavailable == OnUnavailable::NodeAddress;
+    let drains = policy.on_change.drain().is_some();
+    let faults = [
+        (
+            "destinations",
+            true,
+            "with `mode: Direct` the address is for every destination: a container has one of its own",
+            "remove `destinations`, or write `mode: Translate`",
+        ),
+        (
+            "onUnavailable",
+            node_address,
+            "with `mode: Direct` nothing but the container's own address leaves",
+            "remove `onUnavailable`, or write `mode: Translate`",
+        ),
+        (
+            "onChange",
+            drains,
+            "connections cannot drain with `mode: Direct`: they end with the container's former address",
+            "remove `onChange`, or write `mode: Translate`",
+        ),
+    ];
+    for (field, refused, message, help) in faults {
+        if let Some(entry) = spec.get(field).filter(|_| refused) {
+            reader.report(entry.key_span, Fault::new(message, help));
+        }
+    }
+}
+
 fn on_change(reader: &mut Reader<'_>, entry: &Entry) -> Option<OnChange> {
     let fields = reader.fields(&entry.value, Some(entry.key_span), ON_CHANGE)?;
     let help = "add `connections: Drain` or `connections: Reset`";
@@ -299,7 +334,15 @@ fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {
         return None;
     }
     let entry = fields.require(reader, "addresses", "add `addresses: [ADDRESS]`")?;
-    let mut egress = Egress { v4: None, v6: None };
+    let mut egress = Egress::without_address();
+    if let Some(entry) = fields.get("mode") {
+        let choices = [
+            ("Auto", Mode::Auto),
+            ("Translate", Mode::Translate),
+            ("Direct", Mode::Direct),
+        ];
+        egress.mode = reader.choice(entry, &choices, &[]).unwrap_or_default();
+    }
     for node in reader.list(entry, "") {
         let Some(text) = reader.text(node) else {
             continue;

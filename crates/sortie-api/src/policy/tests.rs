@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner,
+    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
     PolicyName, PortRange, Protocol, Selector, parse,
 };
 
@@ -136,6 +136,11 @@ fn action() -> impl Strategy<Value = (Action, OnUnavailable)> {
     let egress = (1_u32..=254, any::<u16>(), 0..3).prop_map(|(v4, v6, which)| Egress {
         v4: (which != 0).then(|| (0xcb00_7100 + v4).into()),
         v6: (which != 1).then(|| ((0x2001_0db8_u128 << 96) + u128::from(v6) + 1).into()),
+        mode: if v4 % 2 == 0 {
+            Mode::Auto
+        } else {
+            Mode::Translate
+        },
     });
     let unavailable = prop::sample::select(vec![OnUnavailable::Drop, OnUnavailable::NodeAddress]);
     prop_oneof![

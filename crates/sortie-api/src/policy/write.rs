@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, PolicyName,
-    PortRange, Protocol, Selector,
+    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable,
+    PolicyName, PortRange, Protocol, Selector,
 };
 use crate::address::add_egress;
 use crate::policy::parse::{API_VERSION, KIND};
@@ -137,16 +137,19 @@ impl From<OnChange> for Connections {
     }
 }
 
-/// `{addresses}`, IPv4 first.
+/// `{addresses, mode}`, IPv4 first.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Addresses {
     addresses: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mode: Mode,
 }
 
 impl From<Egress> for Addresses {
     fn from(egress: Egress) -> Self {
         Self {
             addresses: egress.addresses().collect(),
+            mode: egress.mode,
         }
     }
 }
@@ -155,7 +158,10 @@ impl TryFrom<Addresses> for Egress {
     type Error = String;
 
     fn try_from(addresses: Addresses) -> Result<Self, Self::Error> {
-        let mut egress = Self { v4: None, v6: None };
+        let mut egress = Self {
+            mode: addresses.mode,
+            ..Self::without_address()
+        };
         for address in addresses.addresses {
             add_egress(&mut egress, address).map_err(|fault| fault.message)?;
         }

@@ -175,6 +175,7 @@ fn network() -> impl Strategy<Value = Network> {
             neighbours,
             sysctls,
             forwarded,
+            own: BTreeMap::new(),
         },
     )
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sortie_api::workload::IfIndex;
+use sortie_api::workload::{IfIndex, MacAddress};
 
 use super::base;
 use super::steering::{Steering, by_uplink};
@@ -15,10 +15,10 @@ use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Accept;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
-use crate::state::{HostState, Network, ProxyNeighbour, Route, RuleBy, Sysctl};
+use crate::state::{Held, HostState, Network, OwnAddress, ProxyNeighbour, Route, RuleBy, Sysctl};
 
 /// The main routing table (RT_TABLE_MAIN).
-const MAIN_TABLE: u32 = 254;
+pub(crate) const MAIN_TABLE: u32 = 254;
 
 /// Bytes and times in the events of flows; off by default (nf_conntrack-sysctl).
 const FLOW_RECORDS: [&str; 2] = [
@@ -57,10 +57,23 @@ impl Topology {
 pub struct Direct {
     /// The egress address, on the workload's own interface.
     pub address: IpAddr,
-    /// The host's end.
+    /// The host's interface that leads there: its end of the veth, or the engine's bridge.
     pub port: IfIndex,
     /// The uplink; none while there is no way out.
     pub uplink: Option<IfIndex>,
+    /// What it is beside, on an engine's bridge.
+    pub beside: Option<Beside>,
+}
+
+/// The engine's address that an address of a container's own is beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The host reaches the container by it.
+    pub address: IpAddr,
+    /// A process of the container; 0 while there is none.
+    pub pid: u32,
+    /// The container's interface with both.
+    pub mac: MacAddress,
 }
 
 /// The base tables, interfaces, local ranges, and what direct workloads need of the host.
@@ -158,13 +171,24 @@ fn direct_network(
 ) {
     let v6 = direct.address.is_ipv6();
     let port = environment.name_of(direct.port);
-    network.forwarded.insert(port.clone());
+    // Of its own bridges the engine forwards what their containers send, and its answers.
+    if direct.beside.is_none() {
+        network.forwarded.insert(port.clone());
+    }
     network.routes.insert(Route {
         table: MAIN_TABLE,
         destination: IpNet::from(direct.address),
         device: port.clone(),
-        gateway: None,
+        gateway: direct.beside.as_ref().map(|beside| beside.address),
     });
+    if let Some(beside) = direct.beside.as_ref().filter(|beside| beside.pid != 0) {
+        let own = OwnAddress {
+            pid: beside.pid,
+            mac: beside.mac,
+            address: direct.address,
+        };
+        network.own.insert(own, Held::Whole);
+    }
     let mut set =
         |name: String, value: &str| network.sysctls.insert(Sysctl(name), value.to_owned());
     set(
@@ -190,7 +214,8 @@ fn direct_network(
         address: direct.address,
         device: device.clone(),
     });
-    if !environment.is_default_uplink(uplink, v6) {
+    // On a bridge it is told apart by its mark.
+    if direct.beside.is_none() && !environment.is_default_uplink(uplink, v6) {
         let by = RuleBy::Input(port);
         by_uplink(network, by, (uplink, v6), topology, environment);
     }

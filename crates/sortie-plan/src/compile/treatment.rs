@@ -35,6 +35,16 @@ pub enum Treatment {
         /// Its uplink; none while there is no way out for it.
         uplink: Option<IfIndex>,
     },
+    /// The workload has the address itself, beside those of its engine's bridge, which are
+    /// translated to it.
+    Own {
+        /// The egress address.
+        address: IpAddr,
+        /// Its uplink; none while there is no way out for it.
+        uplink: Option<IfIndex>,
+        /// What leads to that uplink, where the host's routes do not.
+        mark: Option<Mark>,
+    },
     /// It depends on the destination.
     Set(Arc<PolicySet>),
 }
@@ -60,7 +70,9 @@ impl Treatment {
     pub fn egress_addresses(&self) -> BTreeSet<IpAddr> {
         match self {
             Self::Unmanaged | Self::Blocked(_) | Self::Direct { .. } => BTreeSet::new(),
-            Self::Translate { address, .. } => BTreeSet::from([*address]),
+            Self::Translate { address, .. } | Self::Own { address, .. } => {
+                BTreeSet::from([*address])
+            }
             Self::Set(set) => set.egress_addresses(),
         }
     }

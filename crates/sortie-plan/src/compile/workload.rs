@@ -56,6 +56,18 @@ impl Placement {
         endpoints.find(|endpoint| endpoint.addresses.contains(&address))
     }
 
+    /// The endpoint that the workload sends to the outside by: that of its default route, else the
+    /// first with an address of the family.
+    pub fn own_endpoint(&self, v6: bool) -> Option<&Endpoint> {
+        let endpoints = || {
+            let endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
+            endpoints.filter(move |endpoint| of_family(endpoint, v6).is_some())
+        };
+        endpoints()
+            .find(|endpoint| endpoint.default_route.has(v6))
+            .or_else(|| endpoints().next())
+    }
+
     /// Whether any packet of it is restricted by a policy.
     pub fn is_managed(&self) -> bool {
         self.v4.treatment.is_managed() || self.v6.treatment.is_managed()
@@ -85,6 +97,15 @@ impl Placement {
                 treated(&mut elements, *address, treatment, *guarded);
             }
         }
+        for v6 in [false, true] {
+            if let (Treatment::Own { address, .. }, Some(endpoint)) =
+                (self.of_family(v6), self.own_endpoint(v6))
+            {
+                let treatment = self.of_family(v6);
+                bound(&mut elements, endpoint, *address);
+                treated(&mut elements, *address, treatment, false);
+            }
+        }
         elements
     }
 }
@@ -102,13 +123,28 @@ fn port(endpoint: &Endpoint) -> Element {
     }
 }
 
-/// Where it may come from, and that nobody else may claim it.
+/// The first address of a family.
+pub(crate) fn of_family(endpoint: &Endpoint, v6: bool) -> Option<IpAddr> {
+    let mut addresses = endpoint.addresses.iter();
+    addresses.find(|address| address.is_ipv6() == v6).copied()
+}
+
+/// Where it may come from, that nobody else may claim it, and that it stays inside.
 fn identity(
     elements: &mut Vec<Element>,
     endpoint: &Endpoint,
     address: IpAddr,
     treatment: &Treatment,
 ) {
+    bound(elements, endpoint, address);
+    if !matches!(treatment, Treatment::Direct { .. }) {
+        let own = Key::from(address);
+        elements.push((Family::Netdev, named!("own", address), own, Data::None));
+    }
+}
+
+/// Where it may come from, and that nobody else may claim it.
+fn bound(elements: &mut Vec<Element>, endpoint: &Endpoint, address: IpAddr) {
     let bound = Key::new()
         .interface(endpoint.port)
         .mac(endpoint.mac)
@@ -122,9 +158,6 @@ fn identity(
     elements.push((family, named!("bound", address), bound, Data::None));
     // On a bridge too where the workload is on none: a neighbour there may not claim it.
     elements.push((Family::Bridge, named!("known", address), own, Data::None));
-    if !matches!(treatment, Treatment::Direct { .. }) {
-        elements.push((Family::Netdev, named!("own", address), own, Data::None));
-    }
 }
 
 /// What it may leave with.
@@ -161,6 +194,29 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
                     own.ip(*egress).interface(*uplink),
                     Data::None,
                 );
+            }
+        }
+        Treatment::Own {
+            address: egress,
+            uplink,
+            mark,
+        } => {
+            if let Some(mark) = mark {
+                add(
+                    named!("route", address),
+                    own,
+                    Data::Verdict(Goto(steer(*mark))),
+                );
+            }
+            // Its bridge's address is translated, for sockets that are bound to it; its own to
+            // itself, so that nobody else's rule decides.
+            add(
+                named!("snat", address),
+                own,
+                Data::Value(Key::from(*egress)),
+            );
+            if let Some(uplink) = uplink.filter(|_| address == *egress) {
+                add(named!("direct", address), own.interface(uplink), Data::None);
             }
         }
         Treatment::Direct { uplink } => {

@@ -1,4 +1,5 @@
-//! Who claims an address: of several, the one that started last has it.
+//! Who claims an address. Of an engine's own the one that started last has it: the others have not
+//! been told gone yet.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,6 +26,18 @@ impl Claims {
     /// Who has it.
     pub(super) fn holder(&self, address: IpAddr) -> Option<&WorkloadId> {
         Some(&self.0.get(&address)?.holder.1)
+    }
+
+    /// Who claimed it first.
+    pub(super) fn first(&self, address: IpAddr) -> Option<&WorkloadId> {
+        let Claimed { holder, others } = self.0.get(&address)?;
+        let first = others.iter().fold(holder, |first, other| first.min(other));
+        Some(&first.1)
+    }
+
+    /// Every address that anybody claims.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.keys().copied()
     }
 
     /// One claim more.

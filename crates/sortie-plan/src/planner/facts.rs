@@ -186,6 +186,7 @@ impl Planner {
         };
         self.processes.remove(id);
         self.displace(&tracked.placement, steps);
+        affected.extend(self.release_own(id, tracked.workload.started));
         if let Ok(Some(policy)) = &tracked.label {
             self.release_egress(policy, steps);
         }
@@ -197,6 +198,7 @@ impl Planner {
                 let claim = (tracked.workload.started, id.clone());
                 self.claims.remove(*address, &claim);
                 affected.extend(self.claims.holder(*address).cloned());
+                affected.extend(self.owners.first(*address).cloned());
             }
         }
         affected
@@ -216,6 +218,7 @@ impl Planner {
             }
             for address in &endpoint.addresses {
                 affected.extend(self.claims.holder(*address).cloned());
+                affected.extend(self.owners.first(*address).cloned());
                 self.claims
                     .add(*address, (workload.started, workload.id.clone()));
             }

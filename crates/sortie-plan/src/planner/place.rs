@@ -1,7 +1,7 @@
 //! From facts to what the kernel holds: which policies select a workload, what they mean for it,
 //! which elements change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,11 +30,16 @@ impl Planner {
         ids: impl IntoIterator<Item = WorkloadId>,
         steps: &mut Steps,
     ) {
-        for id in ids {
+        let mut ids: VecDeque<WorkloadId> = ids.into_iter().collect();
+        while let Some(id) = ids.pop_front() {
             let Some(tracked) = self.workloads.get(&id) else {
                 continue;
             };
             let policies = self.policies_of(tracked);
+            ids.extend(self.claim_own(&id, &policies));
+            let Some(tracked) = self.workloads.get(&id) else {
+                continue;
+            };
             let placement = self.placement_of(tracked, &policies);
             self.hold_sets(&placement, steps);
             if let Some(tracked) = self.workloads.get_mut(&id) {
@@ -169,7 +174,10 @@ impl Planner {
             };
         }
         let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
-        let of_family = |v6| self.interned(treatment(&candidates, v6, self));
+        let of_family = |v6| {
+            let treated = treatment(&candidates, v6, self);
+            self.own_or(tracked, &candidates, v6, self.interned(treated))
+        };
         Placement {
             v4: of_family(false),
             v6: of_family(true),
@@ -211,10 +219,12 @@ impl Planner {
                         address: *address,
                         port: endpoint.port,
                         uplink,
+                        beside: None,
                     });
                 }
             }
         }
+        direct.extend(self.own_direct());
         direct
     }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sortie_api::workload::{Endpoint, Engine, WorkloadId};
 
+use super::container::udp_port;
 use super::describe::{below_the_host, uses_the_host};
 use crate::Error;
 use crate::interfaces::{Found, look};
@@ -28,6 +29,9 @@ pub struct Begun {
     pub labels: BTreeMap<String, String>,
     /// The names of its networks.
     pub networks: BTreeSet<String>,
+    /// Its own UDP ports that are to be published.
+    #[serde(default)]
+    pub published_udp: BTreeSet<u16>,
     /// It is in another container's network namespace, and has no packets of its own.
     pub shares: bool,
 }
@@ -54,6 +58,7 @@ struct Written {
 #[serde(rename_all = "PascalCase")]
 struct Config {
     labels: Option<BTreeMap<String, String>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +72,9 @@ struct NetworkSettings {
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     network_mode: String,
+    port_bindings: Option<BTreeMap<String, serde_json::Value>>,
+    #[serde(default)]
+    publish_all_ports: bool,
 }
 
 impl Begun {
@@ -79,8 +87,13 @@ impl Begun {
         let networks = written
             .network_settings
             .and_then(|settings| settings.networks);
+        let exposed = written.config.exposed_ports.unwrap_or_default();
+        let exposed = exposed.into_keys().filter(|_| host.publish_all_ports);
+        let bound = host.port_bindings.unwrap_or_default().into_keys();
+        let published_udp = bound.chain(exposed);
         Ok(Self {
             id: id.to_owned(),
+            published_udp: published_udp.filter_map(|port| udp_port(&port)).collect(),
             name: written.name.trim_start_matches('/').to_owned(),
             labels: written.config.labels.unwrap_or_default(),
             networks: networks.unwrap_or_default().into_keys().collect(),
@@ -128,6 +141,7 @@ pub async fn place(pid: u32) -> Result<Place, Error> {
                 bridge: port.bridge,
                 mac: interface.mac,
                 addresses: interface.addresses,
+                default_route: interface.default_route,
             })
         })
         .collect();

@@ -1,6 +1,6 @@
 //! What an engine says about a container that runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ pub(crate) struct Container {
     pub(crate) started: i64,
     /// Where the engine mounted its network namespace.
     pub(crate) sandbox: Option<PathBuf>,
+    /// Its own UDP ports that are published.
+    pub(crate) published_udp: BTreeSet<u16>,
 }
 
 /// The part that the engine's list of containers gives too: while it is unchanged and the process
@@ -77,6 +79,13 @@ impl Container {
             },
             pid: u32::try_from(state.pid?).ok().filter(|pid| *pid != 0)?,
             started: nanoseconds(&state.started_at?),
+            published_udp: settings
+                .ports
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|(_, bindings)| bindings.as_ref().is_some_and(|all| !all.is_empty()))
+                .filter_map(|(port, _)| udp_port(&port))
+                .collect(),
             sandbox: settings
                 .sandbox_key
                 .filter(|path| !path.is_empty())
@@ -131,6 +140,11 @@ impl Face {
             ..self
         })
     }
+}
+
+/// `53/udp`; none for another protocol.
+pub(crate) fn udp_port(text: &str) -> Option<u16> {
+    text.strip_suffix("/udp")?.parse().ok()
 }
 
 fn bare(name: &str) -> String {

@@ -84,6 +84,7 @@ pub(crate) fn describe(
         pid: seen.container.pid,
         started: seen.container.started,
         endpoints,
+        published_udp: seen.container.published_udp.clone(),
         unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
     }
 }
@@ -220,6 +221,7 @@ fn endpoint(
         bridge: port.bridge,
         mac: interface.mac,
         addresses: attachment.addresses.clone(),
+        default_route: interface.default_route,
     })
 }
 

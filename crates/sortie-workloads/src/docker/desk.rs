@@ -395,6 +395,7 @@ fn not_inspected(face: Face, error: &Error) -> Seen {
             pid: 0,
             started: 0,
             sandbox: None,
+            published_udp: BTreeSet::new(),
         },
         found: Err(error.to_string()),
     }

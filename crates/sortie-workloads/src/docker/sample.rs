@@ -1,9 +1,9 @@
 //! Containers and networks for the unit tests of this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use sortie_api::workload::{IfIndex, MacAddress, Network};
+use sortie_api::workload::{Families, IfIndex, MacAddress, Network};
 
 use super::container::{Attachment, Container, Face, Mode};
 use super::describe::Seen;
@@ -29,6 +29,7 @@ pub(super) fn seen(id: &str, number: u8) -> Seen {
             pid: 1000 + u32::from(number),
             started: i64::from(number),
             sandbox: None,
+            published_udp: BTreeSet::new(),
         },
         found: Ok(own(vec![interface("eth0", number)])),
     }
@@ -56,6 +57,7 @@ pub(super) fn interface(name: &str, number: u8) -> Interface {
         kind: Some("veth".to_owned()),
         mac: mac(number),
         addresses: vec![address(number)],
+        default_route: Families::default(),
         port: Some(Port {
             index: IfIndex(100 + u32::from(number)),
             bridge: Some(BRIDGE),

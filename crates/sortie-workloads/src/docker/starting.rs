@@ -5,9 +5,9 @@
 //! list of containers its labels, and the kernel which new port has that MAC behind it. That is
 //! enough to know the workload before its first packet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_api::workload::{IfIndex, MacAddress};
+use sortie_api::workload::{Families, IfIndex, MacAddress};
 
 use super::container::{Attachment, Container, Face};
 use super::describe::Seen;
@@ -123,6 +123,7 @@ impl Starting {
                 pid: 0,
                 started: candidate.since,
                 sandbox: None,
+                published_udp: BTreeSet::new(),
             },
             found: Ok(Found::Own {
                 namespace: NamespaceId::UNKNOWN,
@@ -145,6 +146,8 @@ impl Starting {
             kind: Some("veth".to_owned()),
             mac,
             addresses: attachment.addresses.clone(),
+            // Nobody has looked inside yet.
+            default_route: Families::default(),
             port: Some(*port),
         })
     }

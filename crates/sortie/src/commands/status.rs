@@ -123,9 +123,11 @@ pub(super) fn workloads(workloads: &[WorkloadStatus]) -> String {
 /// The table that `get addresses` shows too.
 pub(super) fn addresses(addresses: &[AddressStatus]) -> String {
     let rows = addresses.iter().map(|address| {
+        let inside = address.container.as_ref();
+        let inside = inside.map(|container| format!("in {container}"));
         [
             address.address.to_string(),
-            dash(address.interface.as_ref()),
+            dash(address.interface.as_ref().or(inside.as_ref())),
             dash(address.uplink.as_ref()),
             if address.usable { "yes" } else { "no" }.to_owned(),
         ]

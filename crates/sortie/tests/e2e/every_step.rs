@@ -16,6 +16,13 @@ use crate::stage::{DOCKER_20, GUARD_ALL, LIMIT, Stage, ip, snapshot};
 const DIRECT: &str = "192.0.2.21";
 const WEB: &str = "203.0.113.11/32";
 
+/// How the containers stand in between.
+const IDLE: [(&str, &str); 3] = [
+    ("web", "Ready"),
+    ("plain", "Unmanaged"),
+    ("own", "Unmanaged"),
+];
+
 const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
 metadata: {name: shop}
@@ -26,10 +33,21 @@ spec:
   egress: {addresses: [203.0.113.12]}
 ";
 
+const DIRECT_POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: own}
+spec:
+  workloads:
+  - containers: {names: [own]}
+  action: Egress
+  egress: {addresses: [203.0.113.22], mode: Direct}
+";
+
 /// Dropped in this order.
 struct Scene {
     web: Sender,
     lonely: Container,
+    own: Container,
     before: Snapshot,
     stage: Stage,
 }
@@ -47,12 +65,14 @@ impl Scene {
         }
         let web = Sender::labelled(&stage, ContainerSpec::new("web"), 11)?;
         stage.engine.run(&ContainerSpec::new("plain"))?;
+        let own = stage.engine.run(&ContainerSpec::new("own"))?;
         let lonely = ContainerSpec::new("lonely").network("none");
         let lonely = stage.engine.run(&lonely)?;
         let before = snapshot(&stage.host)?;
         Ok(Self {
             web,
             lonely,
+            own,
             before,
             stage,
         })
@@ -101,21 +121,30 @@ impl Scene {
     /// Something of every kind of step, made and taken away again.
     fn play(&self) -> Result<()> {
         let policy = self.stage.policies().join("shop.yaml");
-        self.settles(&[("web", "Ready"), ("plain", "Unmanaged")])?;
+        let direct = self.stage.policies().join("own.yaml");
+        self.settles(&IDLE)?;
         let attach = ["attach", "lonely", "--address", DIRECT, "--via", "up1"];
         self.until_done(&attach, "has an interface already")?;
         fs::write(&policy, POLICY).expect("the policy");
+        fs::write(&direct, DIRECT_POLICY).expect("the policy");
         self.stage.host.ip(&format!("addr del {WEB} dev up0"))?;
-        self.settles(&[("web", "Blocked"), ("plain", "Ready"), ("lonely", "Ready")])?;
+        self.settles(&[
+            ("web", "Blocked"),
+            ("plain", "Ready"),
+            ("lonely", "Ready"),
+            ("own", "Ready"),
+        ])?;
         let to = self.stage.lab.destination()?.v4;
-        let direct = ip(DIRECT);
-        self.stage
-            .lab
-            .expect_source(&self.lonely, Traffic::Tcp(7), to, direct)?;
+        for (container, source) in [(&self.lonely, DIRECT), (&self.own, "203.0.113.22")] {
+            self.stage
+                .lab
+                .expect_source(container, Traffic::Tcp(7), to, ip(source))?;
+        }
         self.stage.host.ip(&format!("addr add {WEB} dev up0"))?;
         fs::remove_file(&policy).expect("the policy");
+        fs::remove_file(&direct).expect("the policy");
         self.until_done(&["detach", "lonely"], "nothing is attached")?;
-        self.settles(&[("web", "Ready"), ("plain", "Unmanaged")])?;
+        self.settles(&IDLE)?;
         self.web_leaves_right()
     }
 
@@ -183,7 +212,7 @@ fn at_every_kind_of_step() -> Result<()> {
         let died = scene.agent_that_dies_at(*step, "life")?;
         scene.play()?;
         reached(&died)?;
-        scene.settles(&[("web", "Ready"), ("plain", "Unmanaged")])?;
+        scene.settles(&IDLE)?;
         scene.stage.stop_agent()?;
     }
     scene.web.never_otherwise(&scene.stage)?;

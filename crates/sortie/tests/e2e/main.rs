@@ -15,6 +15,7 @@ mod change;
 mod compose;
 mod containers;
 mod destinations;
+mod direct;
 mod doctor;
 mod down;
 mod every_step;

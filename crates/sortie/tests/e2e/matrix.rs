@@ -15,22 +15,31 @@ const HEAD: &str = "# What works with which engine
 
 Written by the test `matrix` (`UPDATE_MATRIX=1` writes it anew): it sends from a container of each \
 kind, and each *yes* is a source that the other side saw, with no frame of another one on the uplink. \
-*translate* is a container on the engine's bridge with a label, *direct* one without a network that \
-`sortie attach` gave the address.
+*translate* and *direct* are containers on the engine's bridge whose label says so, *attached* is one \
+without a network that `sortie attach` gave the address.
 
 | Engine | Mode | Family | TCP | UDP | ICMP echo |
 | --- | --- | --- | --- | --- | --- |
 ";
 
 /// One container of each mode, with its addresses.
-fn modes(stage: &Stage) -> Result<[(&'static str, Container, [&'static str; 2]); 2]> {
+fn modes(stage: &Stage) -> Result<[(&'static str, Container, [&'static str; 2]); 3]> {
     let translated = ["203.0.113.11", "2001:db8:113::11"];
-    let direct = ["203.0.113.21", "2001:db8:113::21"];
+    let direct = ["203.0.113.22", "2001:db8:113::22"];
+    let attached = ["203.0.113.21", "2001:db8:113::21"];
     let web = stage.labelled("web", &translated.join(","))?;
-    let own = ContainerSpec::new("container1").network("none");
-    let own = stage.engine.run(&own)?;
-    stage.ok(&["attach", "container1", "--address", &direct.join(",")]);
-    Ok([("translate", web, translated), ("direct", own, direct)])
+    let own = ContainerSpec::new("own")
+        .label("sortie.egress", &direct.join(","))
+        .label("sortie.egress.mode", "direct");
+    let own = stage.managed(&own)?;
+    let lonely = ContainerSpec::new("container1").network("none");
+    let lonely = stage.engine.run(&lonely)?;
+    stage.ok(&["attach", "container1", "--address", &attached.join(",")]);
+    Ok([
+        ("translate", web, translated),
+        ("direct", own, direct),
+        ("attached", lonely, attached),
+    ])
 }
 
 fn rows(engine: EngineKind) -> Result<String> {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::policy::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner,
+    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
     PolicyName, PortRange, Protocol, Selector,
 };
 
@@ -31,7 +31,7 @@ spec:
     - {protocol: TCP, port: 443, endPort: 444}
     - {protocol: UDP, port: 53}
   action: Egress
-  egress: {addresses: [192.168.20.10, 2001:db8::10]}
+  egress: {addresses: [192.168.20.10, 2001:db8::10], mode: Translate}
   onUnavailable: NodeAddress
   onChange: {connections: Drain, drainSeconds: 45}
   enforcement: Audit
@@ -111,6 +111,7 @@ fn reads_every_field() {
         action: Action::Egress(Egress {
             v4: Some("192.168.20.10".parse().unwrap()),
             v6: Some("2001:db8::10".parse().unwrap()),
+            mode: Mode::Translate,
         }),
         on_unavailable: OnUnavailable::NodeAddress,
         on_change: OnChange::Drain { seconds: 45 },

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::glob;
 use crate::policy::Selector;
-use crate::workload::{Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind};
+use crate::workload::{
+    Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
+};
 
 fn workload(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Workload {
     Workload {
@@ -15,6 +17,7 @@ fn workload(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Workload 
         pid: 1,
         started: 0,
         endpoints: networks.iter().map(|n| endpoint(n)).collect(),
+        published_udp: [].into(),
         unmanageable: None,
     }
 }
@@ -26,6 +29,7 @@ fn endpoint(network: &str) -> Endpoint {
         bridge: None,
         mac: MacAddress([2, 0, 0, 0, 0, 1]),
         addresses: Vec::new(),
+        default_route: Families::default(),
     }
 }
 

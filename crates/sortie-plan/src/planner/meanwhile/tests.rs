@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sortie_api::config::{AgentConfig, Guard, Unidentified};
 use sortie_api::policy::{EgressPolicy, parse};
 use sortie_api::workload::{
-    Endpoint, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
+    Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
 };
 
 use super::Meanwhile;
@@ -28,7 +28,9 @@ fn web(labels: &[(&str, &str)]) -> Workload {
             bridge: Some(BRIDGE),
             mac: MacAddress([2, 0, 0, 0, 0, 1]),
             addresses: Vec::new(),
+            default_route: Families::default(),
         }],
+        published_udp: [].into(),
         unmanageable: None,
     }
 }

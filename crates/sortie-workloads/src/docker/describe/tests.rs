@@ -1,6 +1,6 @@
 use super::*;
 use crate::docker::sample::{BRIDGE, address, attachment, interface, mac, network, own, seen};
-use sortie_api::workload::MacAddress;
+use sortie_api::workload::{Families, MacAddress};
 
 fn networks() -> BTreeMap<String, EngineNetwork> {
     let drivers = [
@@ -42,6 +42,7 @@ fn an_endpoint_has_network_port_bridge_mac_and_assigned_addresses() {
             bridge: Some(BRIDGE),
             mac: mac(7),
             addresses: vec![address(7)],
+            default_route: Families::default(),
         }]
     );
 }

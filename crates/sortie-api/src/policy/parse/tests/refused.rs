@@ -83,7 +83,7 @@ fn specs() {
         ),
         (
             "later egress fields",
-            spec("action: Egress\negress: {pool: {name: public}, mode: Direct}"),
+            spec("action: Egress\negress: {pool: {name: public}, distribution: Single}"),
         ),
         (
             "later workloads",
@@ -146,6 +146,16 @@ fn specs() {
         (
             "drainSeconds with a unit",
             on_change("{connections: Drain, drainSeconds: 30s}"),
+        ),
+        (
+            "Direct with what it cannot have",
+            spec(
+                "destinations:\n- cidrs: [198.51.100.0/24]\naction: Egress\negress: {addresses: [203.0.113.11], mode: Direct}\nonUnavailable: NodeAddress\nonChange: {connections: Drain}",
+            ),
+        ),
+        (
+            "mode as in labels",
+            spec("action: Egress\negress: {addresses: [203.0.113.11], mode: direct}"),
         ),
     ]));
 }

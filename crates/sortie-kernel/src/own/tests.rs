@@ -1,0 +1,137 @@
+use std::process::{Child, Command};
+
+use super::*;
+use crate::testing::{in_namespace, sh};
+
+/// A process in a namespace of its own, with `eth0` on a cable to the test's.
+struct Container {
+    process: Child,
+    namespace: Namespace,
+    mac: MacAddress,
+}
+
+impl Container {
+    fn new() -> Self {
+        let namespace = Namespace::anonymous().unwrap();
+        let process = namespace.enter(|| Command::new("sleep").arg("600").spawn());
+        let process = process.unwrap().unwrap();
+        let pid = process.id();
+        sh(&format!(
+            "ip link add port type veth peer name eth0 netns /proc/{pid}/ns/net; ip link set port up"
+        ));
+        namespace
+            .enter(|| {
+                sh("ip link set eth0 up
+                    ip addr add 172.17.0.2/16 dev eth0; ip route add default via 172.17.0.1
+                    ip addr add fd00::2/64 dev eth0 nodad
+                    ip -6 route add default via fd00::1 dev eth0 metric 1024");
+            })
+            .unwrap();
+        let links = namespace.enter(|| facts::links(&mut Rtnetlink::open()?));
+        let links = links.unwrap().unwrap();
+        let eth0 = links.iter().find(|link| link.name == "eth0");
+        let mac = eth0.and_then(|link| link.mac).unwrap();
+        Self {
+            process,
+            namespace,
+            mac,
+        }
+    }
+
+    fn own(&self, address: &str) -> OwnAddress {
+        OwnAddress {
+            pid: self.process.id(),
+            mac: self.mac,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn sh(&self, script: &str) -> String {
+        self.namespace.enter(|| sh(script)).unwrap()
+    }
+
+    /// Addresses and default routes.
+    fn shown(&self) -> String {
+        self.sh("ip -o addr show dev eth0 scope global; ip route show default; ip -6 route show default")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn it_is_given_repaired_and_taken_back() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let container = Container::new();
+        let before = container.shown();
+        let both = ["203.0.113.21", "2001:db8::21"].map(|address| container.own(address));
+        let whole = BTreeMap::from(both.clone().map(|own| (own, Held::Whole)));
+        let mut addresses = OwnAddresses::load(state.path()).unwrap();
+        for own in both.iter().chain(&both) {
+            addresses.add(own).unwrap();
+        }
+        assert_eq!(addresses.observe().unwrap(), whole);
+        let to_v4 = container.sh("ip route get 198.51.100.7");
+        assert!(to_v4.contains("src 203.0.113.21"), "{to_v4}");
+        let to_v6 = container.sh("ip -6 route get 2001:db8:51::7");
+        assert!(to_v6.contains("src 2001:db8::21"), "{to_v6}");
+        let beside = container.sh("ip -6 route get fd00::9");
+        assert!(beside.contains("src fd00::2"), "{beside}");
+
+        // Another process finds it by its notes, and what an engine does to it.
+        let mut addresses = OwnAddresses::load(state.path()).unwrap();
+        container.sh("ip route replace default via 172.17.0.1 dev eth0");
+        container.sh("ip addr del 2001:db8::21/128 dev eth0");
+        let found = addresses.observe().unwrap();
+        assert_eq!(found[&both[0]], Held::Partly);
+        assert_ne!(found.get(&both[1]), Some(&Held::Whole));
+        for own in &both {
+            addresses.add(own).unwrap();
+        }
+        assert_eq!(addresses.observe().unwrap(), whole);
+
+        for own in both.iter().chain(&both) {
+            addresses.delete(own).unwrap();
+        }
+        assert_eq!(container.shown(), before);
+        assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
+    });
+}
+
+#[test]
+fn what_is_gone_needs_nothing_and_the_host_is_never_touched() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let mut addresses = OwnAddresses::load(state.path()).unwrap();
+        let mut container = Container::new();
+        let own = container.own("203.0.113.21");
+        addresses.add(&own).unwrap();
+        container.process.kill().unwrap();
+        container.process.wait().unwrap();
+        assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
+        addresses.add(&own).unwrap();
+        addresses.delete(&own).unwrap();
+
+        sh("ip link add up0 type veth peer name far0
+            ip link set up0 up; ip link set far0 up; ip addr add 192.0.2.1/24 dev up0");
+        let links = facts::links(&mut Rtnetlink::open().unwrap()).unwrap();
+        let up = links.iter().find(|link| link.name == "up0").unwrap();
+        // In this very namespace, as a container with the host's network is.
+        let mut here = Command::new("sleep").arg("600").spawn().unwrap();
+        let host = OwnAddress {
+            pid: here.id(),
+            mac: up.mac.unwrap(),
+            ..own
+        };
+        addresses.add(&host).unwrap();
+        let shown = sh("ip addr show up0");
+        here.kill().unwrap();
+        here.wait().unwrap();
+        assert!(!shown.contains("203.0.113.21"), "{shown}");
+    });
+}
