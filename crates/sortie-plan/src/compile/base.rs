@@ -235,10 +235,14 @@ fn inet(environment: &Environment) -> Table {
         .filter(|reason| *reason != Reason::LastLine)
         .collect();
     for reason in &reasons {
-        let of = [
-            (CtOriginalIpSaddr, "managed4"),
-            (CtOriginalIp6Saddr, "managed6"),
-        ];
+        let of = if *reason == Reason::Untracked {
+            [(IpSaddr, "managed4"), (Ip6Saddr, "managed6")]
+        } else {
+            [
+                (CtOriginalIpSaddr, "managed4"),
+                (CtOriginalIp6Saddr, "managed6"),
+            ]
+        };
         chains.insert(drop_chain(*reason), plain(drop_counting(*reason, &of)));
     }
     Table {
