@@ -40,9 +40,10 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Two networks, guarded and not, with a managed and an unlabelled container in each, and one
-    /// whose policy names destinations; an attached container; somebody unknown on the guarded
-    /// bridge, and on a wire of its own; the host.
+    /// Two networks, guarded and not, with a managed and an unlabelled container in each, and in one
+    /// a container whose policy names destinations, one with an address of one family and one with a
+    /// wrong label; an attached container; somebody unknown on the guarded bridge, and on a wire of
+    /// its own; the host.
     pub(super) fn new(stage: &Stage, tally: &mut Tally) -> Result<Self> {
         networks(stage)?;
         let applied = stage.apply(&format!(
@@ -60,11 +61,15 @@ impl Claims {
             stage.wait_for(name, "Unmanaged")?;
             Ok(container)
         };
+        let half = on("open-half").label("sortie.egress", &format!("203.0.113.{EGRESS}"));
         let webs = [
             managed("open-web")?,
             managed("shut-web")?,
             stage.managed(&on("open-bank"))?,
+            stage.managed(&half)?,
         ];
+        let wrong = on("open-wrong").label("sortie.egress", "nowhere");
+        let wrong = stage.engine.run(&wrong)?;
         let plains = [plain("open-plain")?, plain("shut-plain")?];
         let none = |name: &str| stage.engine.run(&ContainerSpec::new(name).network("none"));
         let attached = none("attached")?;
@@ -114,6 +119,7 @@ impl Claims {
             known.push((plain.name(), false));
             add(Box::new(plain), Allowed::AnyBut(theirs.clone()))?;
         }
+        add(Box::new(wrong), Allowed::Only(Vec::new()))?;
         add(Box::new(attached), Allowed::Only(direct.to_vec()))?;
         add(Box::new(stranger), Allowed::Only(Vec::new()))?;
         add(Box::new(wired), Allowed::AnyBut(theirs))?;
@@ -169,6 +175,7 @@ impl Claims {
 
     /// Waits until the agent knows all of the engine's, and the managed ones are in this state.
     fn settles(&self, stage: &Stage, managed: &str) -> Result<()> {
+        stage.wait_for("open-wrong", "Error")?;
         for (name, is_managed) in &self.known {
             stage.wait_for(name, if *is_managed { managed } else { "Unmanaged" })?;
         }

@@ -35,17 +35,23 @@ impl Rule {
 
     /// Whether it drops, or leads to where all is dropped that is not accepted first.
     fn drops(&self) -> bool {
-        let ends = ["drop", "goto port", "goto refused4", "goto refused6"];
-        let leads = ["goto drop-", "goto unmanaged", "goto guarded"];
-        ends.iter().any(|end| self.text.ends_with(end))
-            || leads.iter().any(|lead| self.text.contains(lead))
+        let (_, leads) = self.text.rsplit_once(' ').unwrap_or_default();
+        let goes = self.text.contains("goto ");
+        let chains = [
+            "claimed",
+            "port",
+            "refused4",
+            "refused6",
+            "unmanaged",
+            "guarded",
+        ];
+        leads == "drop" || goes && (chains.contains(&leads) || leads.starts_with("drop-"))
     }
 
     /// Rules whose absence alone lets nothing out.
     fn covered(&self) -> Option<Covered> {
         use Covered::{By, For};
         let has = |part: &str| self.text.contains(part);
-        let reason = self.chain.strip_prefix("drop-");
         match (self.family, self.chain.as_str()) {
             ("bridge", _) if has("arp saddr ip @known4") || has("nd-neighbor-advert") => {
                 Some(For("answers to a container would go to its neighbour"))
@@ -58,12 +64,11 @@ impl Rule {
             (_, "guard") if has("ip6 saddr @managed6 goto drop-untracked") => {
                 Some(By("uplink-up0", "ip6 saddr @own6"))
             }
-            _ if reason.is_some() && has("ct original") => {
-                Some(For("a count: the chain's last rule drops too"))
+            (_, "drop-untracked") => Some(By("uplink-up0", "ip saddr @own4")),
+            (_, "drop-wrong-uplink") => {
+                Some(For("the source would be right, and the uplink would not"))
             }
-            _ if !matches!(reason, None | Some("borrowed" | "unidentified")) => Some(For(
-                "what comes to this chain is a managed one's, whom the rules before drop",
-            )),
+            (_, "drop-identity") => Some(For("no rule leads to this chain")),
             (_, "guard") if has("ct direction original goto unmanaged") => {
                 Some(For("more would be dropped: it is before rules that drop"))
             }
