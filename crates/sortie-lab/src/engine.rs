@@ -284,6 +284,12 @@ impl Engine {
         &self.inner.host
     }
 
+    /// The `docker` client that came with it; Docker 29 is built without one.
+    pub fn client_program(&self) -> PathBuf {
+        let folder = self.inner.binaries.clone().unwrap_or_default();
+        folder.join("docker")
+    }
+
     /// Starts it again after [`Engine::stop`] or [`Engine::kill`], and waits until it answers.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ mod recycled;
 mod refusals;
 mod run;
 mod source_ports;
+mod swarm;
 mod systemd;
 mod upgrade;
 mod uplinks;
