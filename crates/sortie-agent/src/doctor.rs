@@ -2,10 +2,12 @@
 //! not right in both.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use sortie_kernel::survey;
-use sortie_plan::doctor::facts::{Agent, Egress, Scarce};
+use sortie_plan::doctor::facts::{Agent, Egress, EngineRuntime, Runtime, Scarce};
 use sortie_plan::doctor::findings;
+use sortie_workloads::docker::runtime;
 
 pub use sortie_plan::doctor::{Finding, Severity};
 
@@ -15,7 +17,9 @@ use crate::client::{Client, ClientError};
 use crate::{Error, lock};
 
 /// Looks at everything and changes nothing. Without an agent what only it knows is left out.
-pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
+/// `state` is the folder where the OCI runtime is, if it is installed, and `docker` its engine's
+/// socket.
+pub async fn examine(client: &Client, state: &Path, docker: &Path) -> Result<Vec<Finding>, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -31,7 +35,27 @@ pub async fn examine(client: &Client) -> Result<Vec<Finding>, Error> {
         }
         Err(error) => Agent::Silent(error.to_string()),
     };
+    facts.runtime = oci_runtime(state, docker).await;
     Ok(findings(&facts))
+}
+
+async fn oci_runtime(state: &Path, docker: &Path) -> Option<Runtime> {
+    let installed = runtime::look(&state.join("docker"), docker).await?;
+    let this = std::env::current_exe().unwrap_or_default();
+    let text = |path: &Path| path.display().to_string();
+    Some(Runtime {
+        link: text(&installed.link),
+        found: installed.program.as_deref().is_some_and(Path::exists),
+        program: installed.program.as_deref().map(text),
+        this: text(&this),
+        engine: installed
+            .engine
+            .map(|(default, known, others)| EngineRuntime {
+                default,
+                known,
+                others,
+            }),
+    })
 }
 
 fn agent(status: Status) -> Agent {

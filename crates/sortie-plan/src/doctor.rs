@@ -6,6 +6,7 @@ mod address;
 pub mod facts;
 mod kernel;
 mod others;
+mod runtime;
 
 use std::fmt;
 
@@ -66,6 +67,8 @@ const CHECKS: &[Check] = &[
     others::tables,
     others::uplinks,
     others::agent,
+    runtime::link,
+    runtime::engine,
 ];
 
 /// Everything that is not right, the worst first.

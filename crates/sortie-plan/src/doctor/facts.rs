@@ -30,6 +30,8 @@ pub struct Facts {
     pub marks: Vec<MarkUse>,
     /// The tables of iptables-legacy.
     pub legacy: Vec<String>,
+    /// The OCI runtime; none where it is not installed.
+    pub runtime: Option<Runtime>,
     /// What the agent says; none when no agent was asked.
     pub agent: Agent,
 }
@@ -149,6 +151,32 @@ pub struct Table {
     pub family: String,
     /// The netlink port of the socket that owns it.
     pub owner: Option<u32>,
+}
+
+/// Sortie's OCI runtime as an engine has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// The link that the engine calls.
+    pub link: String,
+    /// Where it leads; none when it is not there.
+    pub program: Option<String>,
+    /// Whether that program is there.
+    pub found: bool,
+    /// The program that asks.
+    pub this: String,
+    /// What the engine says; none when it does not answer.
+    pub engine: Option<EngineRuntime>,
+}
+
+/// What the engine says of its runtimes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineRuntime {
+    /// The name of its default one.
+    pub default: String,
+    /// Whether a runtime of it is the link.
+    pub known: bool,
+    /// Containers that have another runtime, by name.
+    pub others: Vec<String>,
 }
 
 /// What the agent says.

@@ -390,3 +390,65 @@ fn an_uplink_that_the_last_line_left() {
     let found = findings(&facts);
     assert_eq!(found[0].name, "uplink-unhooked", "without an agent too");
 }
+
+/// An installed runtime that is as it was installed.
+fn installed() -> Runtime {
+    Runtime {
+        link: "/state/docker/sortie-runtime".to_owned(),
+        program: Some("/usr/local/bin/sortie".to_owned()),
+        found: true,
+        this: "/usr/local/bin/sortie".to_owned(),
+        engine: Some(EngineRuntime {
+            default: "sortie".to_owned(),
+            known: true,
+            others: Vec::new(),
+        }),
+    }
+}
+
+#[test]
+fn what_became_of_the_runtime() {
+    let with = |change: &dyn Fn(&mut Runtime)| {
+        let mut runtime = installed();
+        change(&mut runtime);
+        Facts {
+            runtime: Some(runtime),
+            ..healthy()
+        }
+    };
+    let engine = |change: &dyn Fn(&mut EngineRuntime)| {
+        with(&|runtime| change(runtime.engine.as_mut().unwrap()))
+    };
+    assert_eq!(findings(&with(&|_| ())), []);
+    assert_eq!(findings(&with(&|runtime| runtime.engine = None)), []);
+    for (facts, wanted) in [
+        (
+            with(&|runtime| runtime.program = None),
+            "runtime-broken /state/docker/sortie-runtime",
+        ),
+        (
+            with(&|runtime| runtime.found = false),
+            "runtime-broken /state/docker/sortie-runtime",
+        ),
+        (
+            with(&|runtime| runtime.this = "/opt/sortie".to_owned()),
+            "runtime-another /state/docker/sortie-runtime",
+        ),
+        (
+            engine(&|engine| engine.default = "runc".to_owned()),
+            "runtime-not-default runc",
+        ),
+        (
+            engine(&|engine| engine.others = vec!["db".to_owned(), "web".to_owned()]),
+            "runtime-unused db, web",
+        ),
+    ] {
+        assert_eq!(only(&facts).0, wanted);
+    }
+    // `uninstall` has made the name lead to the real runtime.
+    let leaving = engine(&|engine| {
+        engine.known = false;
+        engine.default = "runc".to_owned();
+    });
+    assert_eq!(findings(&leaving), []);
+}

@@ -333,6 +333,39 @@ impl Installation {
     }
 }
 
+/// What became of an installed runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The link that the engine calls.
+    pub link: PathBuf,
+    /// Where it leads; none when it is not there.
+    pub program: Option<PathBuf>,
+    /// The engine's default runtime, whether it knows the link, and the containers that have another
+    /// runtime, by name; none when it does not answer.
+    pub engine: Option<(String, bool, Vec<String>)>,
+}
+
+/// Looks at a runtime, and changes nothing; none where none is installed.
+pub async fn look(folder: &Path, docker: &Path) -> Option<Installed> {
+    Settings::load(folder).ok()?;
+    let link = folder.join(LINK);
+    let engine = async {
+        let engine = Engine::connect(&EngineConfig::docker(docker)).await?;
+        let info = engine.info().await?;
+        let known = path_of(&info, NAME).map(Path::new) == Some(&link);
+        let all = engine.runtimes().await?;
+        let others = all.into_iter().filter(|(_, runtime)| runtime != NAME);
+        let mut others: Vec<String> = others.map(|(name, _)| name).collect();
+        others.sort();
+        Ok::<_, Error>((default(&info).to_owned(), known, others))
+    };
+    Some(Installed {
+        program: fs::read_link(&link).ok(),
+        engine: engine.await.ok(),
+        link,
+    })
+}
+
 fn entry(path: &str, arguments: &[String]) -> Value {
     if arguments.is_empty() {
         return json!({"path": path});

@@ -1,5 +1,6 @@
 //! `sortie doctor`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sortie_agent::client::Client;
@@ -10,13 +11,19 @@ use crate::output::{Output, table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Docker's socket
+    #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
+    docker: PathBuf,
+    /// Where the OCI runtime was installed
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sortie")]
+    state: PathBuf,
     #[command(flatten)]
     output: Output,
 }
 
 /// Notes alone are no reason to fail.
 pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliError> {
-    let findings = examine(client).await?;
+    let findings = examine(client, &args.state, &args.docker).await?;
     args.output.print(&findings, |findings| as_text(findings))?;
     let fine = findings
         .iter()

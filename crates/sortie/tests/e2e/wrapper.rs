@@ -319,6 +319,59 @@ fn recycled() -> Result<()> {
     a_recycled_ip_inherits_nothing(DOCKER_20)
 }
 
+/// What became of the runtime since it was installed is found by name, and mended by the line.
+#[test]
+fn the_doctor_looks_at_it() -> Result<()> {
+    let stage = Stage::new("runtime-doctor", DOCKER_20)?;
+    let folder = stage.folder().join("state/docker");
+    let found = |name: &str| -> Result<Option<String>> {
+        let socket = stage.engine.socket().display().to_string();
+        let notes = stage.folder().join("state").display().to_string();
+        let findings = stage.json(&["doctor", "--docker", &socket, "--state", &notes])?;
+        let mut findings = findings.as_array().into_iter().flatten();
+        let finding = findings.find(|finding| finding["name"] == name);
+        Ok(finding.map(|finding| finding["object"].as_str().unwrap_or_default().to_owned()))
+    };
+    let link = folder.join("sortie-runtime");
+    let path = Some(link.display().to_string());
+    stage.engine.run(&ContainerSpec::new("old"))?;
+    assert_eq!(found("runtime-unused")?, None, "it is not installed");
+    stage.install(PATIENT);
+    assert_eq!(found("runtime-unused")?.as_deref(), Some("old"));
+
+    for target in [None, Some("/no/such/program"), Some("/bin/true")] {
+        fs::remove_file(&link).expect("the link");
+        if let Some(target) = target {
+            std::os::unix::fs::symlink(target, &link).expect("a link");
+        }
+        let name = match target {
+            Some("/bin/true") => "runtime-another",
+            _ => "runtime-broken",
+        };
+        assert_eq!(found(name)?, path, "{target:?}");
+        stage.install(PATIENT);
+        assert_eq!(found(name)?, None, "{target:?}");
+    }
+
+    let text = stage.daemon_json();
+    let changed = text.replace(
+        "\"default-runtime\": \"sortie\"",
+        "\"default-runtime\": \"runc\"",
+    );
+    assert_ne!(changed, text);
+    fs::write(stage.engine.settings_file(), changed).expect("daemon.json");
+    stage.engine.signal(nix::sys::signal::Signal::SIGHUP)?;
+    eventually(LIMIT, "the other default is found", || {
+        match found("runtime-not-default").map_err(|error| error.to_string())? {
+            Some(object) if object == "runc" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    stage.install(PATIENT);
+    assert_eq!(found("runtime-not-default")?, None);
+    Ok(())
+}
+
 /// What the daemon would not survive, or is somebody else's, is refused, and nothing changes.
 #[test]
 fn install_refuses_what_it_must_not_touch() -> Result<()> {
