@@ -61,6 +61,7 @@ async fn oci_runtime(state: &Path, docker: &Path) -> Option<Runtime> {
 fn agent(status: Status) -> Agent {
     Agent::Running {
         settled: status.engines_answer(),
+        workloads: u64::try_from(status.workloads.len()).unwrap_or(u64::MAX),
         uplinks: status.uplinks,
         egress: status
             .addresses

@@ -191,6 +191,8 @@ pub enum Agent {
     Running {
         /// Whether the engine has told it all that it has, so that our tables must be there.
         settled: bool,
+        /// How many workloads a policy or label concerns.
+        workloads: u64,
         /// The interfaces that managed packets leave through.
         uplinks: Vec<String>,
         /// Every egress address that a policy names.

@@ -5,6 +5,9 @@ use super::{Finding, Severity};
 
 /// From this part of the table on, a burst may fill it.
 const CONNTRACK_FULL_PERCENT: u64 = 80;
+/// With less room for each managed workload, a few busy ones may fill it for all: closed TCP
+/// connections stay for two minutes, so this is a new one each second.
+const FLOWS_OF_A_WORKLOAD: u64 = 120;
 
 pub(super) fn features(facts: &Facts, findings: &mut Vec<Finding>) {
     for feature in &facts.missing {
@@ -110,17 +113,33 @@ pub(super) fn conntrack(facts: &Facts, findings: &mut Vec<Finding>) {
             fix: larger.clone(),
         });
     }
-    if table.max > 0 && table.count * 100 >= table.max * CONNTRACK_FULL_PERCENT {
+    let workloads = match facts.agent {
+        Agent::Running { workloads, .. } => workloads,
+        Agent::Absent | Agent::Silent(_) => 0,
+    };
+    let mut small = |severity, why, fix| {
         findings.push(Finding {
             name: "conntrack-small",
-            severity: Severity::Warning,
-            object,
-            why: format!(
-                "{} of {} flows are tracked; when the table is full, new connections of everybody are dropped",
-                table.count, table.max
-            ),
-            fix: larger,
+            severity,
+            object: object.clone(),
+            why,
+            fix,
         });
+    };
+    if table.max > 0 && table.count * 100 >= table.max * CONNTRACK_FULL_PERCENT {
+        let why = format!(
+            "{} of {} flows are tracked; when the table is full, new connections of everybody are dropped",
+            table.count, table.max
+        );
+        small(Severity::Warning, why, larger);
+    } else if table.max > 0 && table.max < workloads * FLOWS_OF_A_WORKLOAD {
+        let why = format!(
+            "{} flows may be tracked, {} for each of {workloads} managed workloads; when the table is full, new connections of everybody are dropped",
+            table.max,
+            table.max / workloads
+        );
+        let enough = workloads * FLOWS_OF_A_WORKLOAD;
+        small(Severity::Note, why, format!("sysctl -w {object}={enough}"));
     }
     // The agent turns it on when it starts.
     let acct = "net/netfilter/nf_conntrack_acct";

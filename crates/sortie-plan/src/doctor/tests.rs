@@ -99,6 +99,7 @@ fn healthy() -> Facts {
         hooked: vec!["eth0".to_owned()],
         agent: Agent::Running {
             settled: true,
+            workloads: 0,
             uplinks: vec!["eth0".to_owned()],
             egress: vec![
                 egress("203.0.113.11", "eth0"),
@@ -211,6 +212,14 @@ fn the_table_of_flows() {
     let (found, fix) = only(&facts);
     assert_eq!(found, "conntrack-small net/netfilter/nf_conntrack_max");
     assert_eq!(fix, "sysctl -w net/netfilter/nf_conntrack_max=200");
+    let mut many = healthy();
+    if let Agent::Running { workloads, .. } = &mut many.agent {
+        *workloads = 1;
+    }
+    let (found, fix) = only(&many);
+    assert_eq!(found, "conntrack-small net/netfilter/nf_conntrack_max");
+    assert_eq!(fix, "sysctl -w net/netfilter/nf_conntrack_max=120");
+    assert_eq!(findings(&many)[0].severity, Severity::Note);
     facts.conntrack = Conntrack {
         dropped: 1,
         ..Conntrack::default()
