@@ -10,7 +10,9 @@ use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
 use crate::op::{NftOp, Op};
-use crate::state::{HostState, Network, Observed, ObservedTable, OwnAddress};
+use crate::state::{
+    HostState, Network, Observed, ObservedTable, OwnAddress, Route, RoutingRule, RuleBy,
+};
 
 /// Where elements are: a family's set.
 type Place = (Family, Name);
@@ -112,9 +114,24 @@ pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
 }
 
 /// What must be there outside nftables while it is not known yet whose the rest is: what serves
-/// containers with an address of their own stays.
+/// containers with an address of their own stays, and so do the ways to uplinks.
 pub fn sparing(observed: &Network, desired: &Network) -> Network {
     let mut spared = desired.clone();
+    let known = |rule: &RoutingRule| {
+        let mut rules = desired.rules.iter();
+        rules.any(|other| (other.v6, &other.by) == (rule.v6, &rule.by))
+    };
+    let ways = observed.rules.iter();
+    for rule in ways.filter(|rule| matches!(rule.by, RuleBy::Mark(_)) && !known(rule)) {
+        let taken = |route: &Route| {
+            let mut routes = desired.routes.iter();
+            routes.any(|r| (r.table, r.destination) == (route.table, route.destination))
+        };
+        let routes = observed.routes.iter();
+        let of_table = routes.filter(|route| route.table == rule.table && !taken(route));
+        spared.routes.extend(of_table.cloned());
+        spared.rules.insert(rule.clone());
+    }
     let routes = observed.routes.iter();
     let routes = routes.filter(|route| route.table == MAIN_TABLE);
     spared.routes.extend(routes.cloned());

@@ -211,22 +211,26 @@ impl Planner {
         // The environment is large on a host with many addresses: it is not compared here.
         let compiled_from = self.topology.clone();
         change(self, &mut steps);
-        // Marks are numbered: another uplink that needs one may change everybody's.
-        let steering = self.steering_now();
-        if steering != self.topology.steering {
-            self.topology.steering = steering;
-            self.place_all(
-                self.workloads.keys().cloned().collect::<Vec<_>>(),
-                &mut steps,
-            );
-        }
-        self.drop_foreign_drains(&mut steps);
+        self.settle(&mut steps);
         self.follow_bypasses(&mut steps);
         self.topology = self.topology_now();
         if compiled_from == self.topology {
             return steps.into_ops();
         }
         self.recompiled(steps)
+    }
+
+    /// What hangs together across workloads, after any change.
+    fn settle(&mut self, steps: &mut Steps) {
+        self.drop_foreign_drains(steps);
+        // Marks are numbered: another uplink that needs one may change everybody's.
+        let steering = self.steering_now();
+        if steering != self.topology.steering {
+            self.topology.steering = steering;
+            let all: Vec<_> = self.workloads.keys().cloned().collect();
+            self.place_all(all, steps);
+        }
+        self.steer_drains(steps);
     }
 
     /// The steps of a change, and those of what is compiled from environment and topology.

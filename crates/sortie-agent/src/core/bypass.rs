@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sortie_api::workload::{WorkloadId, WorkloadKind};
+use sortie_plan::compile::treatment::Treatment;
 use sortie_plan::explain::whole_seconds;
 
 use super::Core;
@@ -130,6 +131,16 @@ impl Core {
         if workload.kind == WorkloadKind::Process {
             return refused(
                 "it has its address on its own interface, so nothing can be bypassed; end it, or `sortie detach` it",
+            );
+        }
+        let placement = &tracked.placement;
+        let treatments = [&placement.v4.treatment, &placement.v6.treatment];
+        if treatments
+            .iter()
+            .any(|it| matches!(it, Treatment::Own { .. }))
+        {
+            return refused(
+                "it has its egress address itself, and no other to leave with; a policy or label without `mode: Direct` gives it the network's again",
             );
         }
         if let Some(reason) = &workload.unmanageable {

@@ -164,7 +164,13 @@ impl Lowering {
     /// Checks the protocol that a field presumes, unless the rule has done so already.
     fn ensure(&mut self, field: Field) {
         // A connection's address is of the connection's family: the kernel breaks the rule otherwise.
-        let of_connection = matches!(field, Field::CtOriginalIpSaddr | Field::CtOriginalIp6Saddr);
+        let of_connection = matches!(
+            field,
+            Field::CtOriginalIpSaddr
+                | Field::CtOriginalIp6Saddr
+                | Field::CtReplyIpDaddr
+                | Field::CtReplyIp6Daddr
+        );
         if let Some(ethertype) = field.ethertype()
             && !of_connection
             && self.ethertype != Some(ethertype)
@@ -244,5 +250,7 @@ fn selector(field: Field) -> Selector {
         Field::CtDirection => selectors::CT_DIRECTION,
         Field::CtOriginalIpSaddr => selectors::CT_ORIGINAL_IP_SADDR,
         Field::CtOriginalIp6Saddr => selectors::CT_ORIGINAL_IP6_SADDR,
+        Field::CtReplyIpDaddr => selectors::CT_REPLY_IP_DADDR,
+        Field::CtReplyIp6Daddr => selectors::CT_REPLY_IP6_DADDR,
     }
 }

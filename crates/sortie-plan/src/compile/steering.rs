@@ -2,7 +2,7 @@
 //! chain that sets it, a routing table, and the rule that leads from the mark to the table.
 //!
 //! Only what a workload itself begins is marked, packet by packet and from what the packet says, so
-//! nothing is kept in conntrack. Replies of flows that others began follow the host's routes, as
+//! nothing is kept in conntrack. What drains is led by the source that conntrack knows anyway. Replies of flows that others began follow the host's routes, as
 //! without Sortie.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,9 @@ use super::base::{is, lookup, on, plain};
 use super::shared::Topology;
 use crate::environment::{Environment, NextHop};
 use crate::mark::Mark;
-use crate::nft::rule::Field::{CtDirection, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr};
+use crate::nft::rule::Field::{
+    CtDirection, CtReplyIp6Daddr, CtReplyIpDaddr, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr,
+};
 use crate::nft::rule::Statement::{SetMark, VerdictMap};
 use crate::nft::rule::Value;
 use crate::nft::rule::Verdict::Accept;
@@ -68,6 +70,14 @@ impl Steering {
             }),
             rules: vec![
                 on(is(CtDirection, Value::Byte(REPLY)), vec![Accept.into()]),
+                vec![VerdictMap {
+                    fields: vec![IpSaddr, CtReplyIpDaddr],
+                    map: "steered4".into(),
+                }],
+                vec![VerdictMap {
+                    fields: vec![Ip6Saddr, CtReplyIp6Daddr],
+                    map: "steered6".into(),
+                }],
                 vec![VerdictMap {
                     fields: vec![IpSaddr],
                     map: "route4".into(),

@@ -144,6 +144,10 @@ pub enum Field {
     CtOriginalIpSaddr,
     /// `ct original ip6 saddr`: no match without an entry.
     CtOriginalIp6Saddr,
+    /// `ct reply ip daddr`: where answers go to, so the source that the other side sees.
+    CtReplyIpDaddr,
+    /// `ct reply ip6 daddr`.
+    CtReplyIp6Daddr,
 }
 
 /// What becomes of a packet.
@@ -182,13 +186,16 @@ impl Field {
     /// nft writes the check as an implicit dependency; so does `sortie-kernel`.
     pub fn ethertype(self) -> Option<u16> {
         match self {
-            Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr => Some(0x0800),
+            Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr | Self::CtReplyIpDaddr => {
+                Some(0x0800)
+            }
             Self::Ip6Hoplimit
             | Self::Ip6Saddr
             | Self::Ip6Daddr
             | Self::Icmpv6Type
             | Self::Icmpv6Taddr
-            | Self::CtOriginalIp6Saddr => Some(0x86dd),
+            | Self::CtOriginalIp6Saddr
+            | Self::CtReplyIp6Daddr => Some(0x86dd),
             Self::ArpSaddrEther | Self::ArpSaddrIp => Some(0x0806),
             Self::Iif
             | Self::IifKind
@@ -206,12 +213,16 @@ impl Field {
         match self {
             Self::Iif | Self::Oif => Some(KeyType::Interface),
             Self::EtherSaddr | Self::ArpSaddrEther => Some(KeyType::EtherAddr),
-            Self::IpSaddr | Self::IpDaddr | Self::ArpSaddrIp | Self::CtOriginalIpSaddr => {
-                Some(KeyType::Ipv4Addr)
-            }
-            Self::Ip6Saddr | Self::Ip6Daddr | Self::Icmpv6Taddr | Self::CtOriginalIp6Saddr => {
-                Some(KeyType::Ipv6Addr)
-            }
+            Self::IpSaddr
+            | Self::IpDaddr
+            | Self::ArpSaddrIp
+            | Self::CtOriginalIpSaddr
+            | Self::CtReplyIpDaddr => Some(KeyType::Ipv4Addr),
+            Self::Ip6Saddr
+            | Self::Ip6Daddr
+            | Self::Icmpv6Taddr
+            | Self::CtOriginalIp6Saddr
+            | Self::CtReplyIp6Daddr => Some(KeyType::Ipv6Addr),
             _ => None,
         }
     }

@@ -230,6 +230,8 @@ impl fmt::Display for Field {
             Self::CtDirection => "ct direction",
             Self::CtOriginalIpSaddr => "ct original ip saddr",
             Self::CtOriginalIp6Saddr => "ct original ip6 saddr",
+            Self::CtReplyIpDaddr => "ct reply ip daddr",
+            Self::CtReplyIp6Daddr => "ct reply ip6 daddr",
         })
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! Two elements of the kernel stand for each drain. The one in `draining` lets its packets pass and
 //! goes by the kernel's own clock, whether an agent runs or not. The one in `drains` has no time:
-//! it says which flows must be ended, and is there until that is done.
+//! it says which flows must be ended, and is there until that is done. A third, in `steered`, leads
+//! them to the uplink of their address, where new flows of anybody are steered.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use sortie_api::workload::{IfIndex, MacAddress};
 
 use super::Planner;
+use crate::compile::steering::steer;
 use crate::compile::treatment::Treatment;
 use crate::compile::workload::{Element, Placement, named};
 use crate::diff::Steps;
 use crate::flow::Keep;
+use crate::mark::Mark;
 use crate::nft::key::Key;
+use crate::nft::rule::Verdict;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 use crate::op::Op;
@@ -30,6 +35,8 @@ pub(super) type Former = (IpAddr, IpAddr);
 pub(super) struct Drain {
     /// The former address's uplink when it was one.
     uplink: IfIndex,
+    /// What leads to it, where the host's routes do not.
+    mark: Option<Mark>,
     /// Whose flows they are: who gets the workload's address later inherits nothing.
     binding: (IfIndex, MacAddress),
     /// On the clock of [`Planner::at`].
@@ -43,11 +50,11 @@ impl Planner {
         if self.next_end().is_none_or(|end| end > self.now) {
             return Vec::new();
         }
-        let mut steps = Steps::default();
-        let now = self.now;
-        self.drop_drains(&mut steps, |_, drain| drain.until <= now);
-        self.end_bypasses(&mut steps);
-        steps.into_ops()
+        self.step(|planner, steps| {
+            let now = planner.now;
+            planner.drop_drains(steps, |_, drain| drain.until <= now);
+            planner.end_bypasses(steps);
+        })
     }
 
     /// When the next drain or bypass ends, on the clock of [`Planner::at`].
@@ -88,12 +95,18 @@ impl Planner {
                 let until = self.now + left;
                 let drain = Drain {
                     uplink,
+                    mark: None,
                     binding,
                     until,
                 };
-                self.drains.entry((source, address)).or_insert(drain);
+                if let Entry::Vacant(entry) = self.drains.entry((source, address)) {
+                    entry.insert(drain);
+                    self.used_uplinks.hold((uplink, source.is_ipv6()));
+                }
             }
         }
+        // Their uplinks may need marks; [`Planner::adopt`] yields the steps.
+        self.step_into(Steps::unwanted(), |_, _| ());
     }
 
     /// What flows from an address of a placed workload may stay now.
@@ -113,8 +126,7 @@ impl Planner {
     }
 
     /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
-    /// 1. Where the policies that decide now drain, flows with the addresses of before go on, if
-    ///    all leave by one uplink.
+    /// 1. Where the policies that decide now drain, flows with the addresses of before go on.
     /// 2. Where they do not, or nothing is decided, earlier drains end too.
     pub(super) fn drain(&mut self, before: &Placement, after: &Placement, steps: &mut Steps) {
         for (endpoint, _) in &after.endpoints {
@@ -140,16 +152,10 @@ impl Planner {
                 self.drop_drains(steps, |(of, address), _| {
                     of == source && (time.is_none() || current(address))
                 });
-                // Packets are steered by what new flows get: old ones cannot leave elsewhere.
-                let now = new.treatment.egress_addresses();
-                let steered_alike = |address: &IpAddr| {
-                    let uplink = self.uplink(*address);
-                    now.iter().all(|new| self.uplink(*new) == uplink)
-                };
                 let former: Vec<IpAddr> = old
                     .egress_addresses()
                     .into_iter()
-                    .filter(|address| !current(address) && steered_alike(address))
+                    .filter(|address| !current(address))
                     .collect();
                 for address in &former {
                     if let Some(time) = time {
@@ -173,6 +179,30 @@ impl Planner {
             .map(|(former, _)| *former)
             .collect();
         self.drop_drains(steps, |former, _| foreign.contains(former));
+    }
+
+    /// Uplinks may have other marks.
+    pub(super) fn steer_drains(&mut self, steps: &mut Steps) {
+        for (former, drain) in &mut self.drains {
+            let v6 = former.1.is_ipv6();
+            let mark = self.topology.steering.mark(drain.uplink, v6);
+            if mark != drain.mark {
+                steps.remove_elements(elements(*former, drain, self.now));
+                drain.mark = mark;
+                steps.add_elements(elements(*former, drain, self.now));
+            }
+        }
+    }
+
+    /// The uplink of an address that is there and has a next hop. Whether a mark leads to it is
+    /// seen later: policies that just went may have been the last to need one.
+    fn way_out(&self, address: IpAddr) -> Option<IfIndex> {
+        let (environment, v6) = (&self.environment, address.is_ipv6());
+        environment.addresses.get(&address)?;
+        let uplink = self.uplink(address)?;
+        let leads =
+            environment.is_default_uplink(uplink, v6) || environment.next_hop(uplink, v6).is_some();
+        leads.then_some(uplink)
     }
 
     /// The elements of all drains.
@@ -204,15 +234,18 @@ impl Planner {
         steps: &mut Steps,
     ) {
         // From an address that is not there nothing leaves anyway.
-        let Some(uplink) = self.uplink(former.1).filter(|_| self.usable(former.1)) else {
+        let Some(uplink) = self.way_out(former.1) else {
             return;
         };
         self.drop_drains(steps, |other, _| *other == former);
+        let v6 = former.1.is_ipv6();
         let drain = Drain {
             uplink,
+            mark: self.topology.steering.mark(uplink, v6),
             binding,
             until: self.now + time,
         };
+        self.used_uplinks.hold((uplink, v6));
         steps.add_elements(elements(former, &drain, self.now));
         self.drains.insert(former, drain);
     }
@@ -224,6 +257,8 @@ impl Planner {
             .collect();
         for (former, drain) in &ended {
             steps.remove_elements(elements(*former, drain, self.now));
+            let v6 = former.1.is_ipv6();
+            self.used_uplinks.release(&(drain.uplink, v6));
         }
         for ((source, _), _) in ended {
             steps.keep(source, self.keep(source));
@@ -240,13 +275,23 @@ fn former_addresses(source: IpAddr) -> std::ops::RangeInclusive<Former> {
     (source, lowest)..=(source, highest)
 }
 
-fn elements((source, address): Former, drain: &Drain, now: Duration) -> [Element; 2] {
+fn elements((source, address): Former, drain: &Drain, now: Duration) -> [Element; 3] {
     let key = Key::from(source).ip(address).interface(drain.uplink);
     let left = drain.until.saturating_sub(now);
     let element = |set, data| (Family::Inet, set, key, data);
+    let way = drain
+        .mark
+        .map_or(Verdict::Accept, |mark| Verdict::Goto(steer(mark)));
+    let steered = Key::from(source).ip(address);
     [
         element(named!("drains", source), Data::None),
         element(named!("draining", source), Data::For(left)),
+        (
+            Family::Inet,
+            named!("steered", source),
+            steered,
+            Data::Verdict(way),
+        ),
     ]
 }
 

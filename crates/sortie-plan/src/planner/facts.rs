@@ -116,7 +116,7 @@ impl Planner {
         self.environment = environment;
         if !interfaces_only {
             self.replace_all(&mut steps);
-            self.drop_foreign_drains(&mut steps);
+            self.settle(&mut steps);
         }
         self.topology = self.topology_now();
         self.recompiled(steps)

@@ -55,15 +55,15 @@ fn v6(last: u8) -> IpAddr {
 }
 
 /// A TCP connection and a UDP flow to one destination, that the other side sees with one source.
-struct Open {
+pub(crate) struct Open {
     tcp: TcpStream,
     udp: UdpSocket,
-    to: IpAddr,
+    pub(crate) to: IpAddr,
     source: IpAddr,
 }
 
 impl Open {
-    fn new(from: &Container, to: IpAddr, source: IpAddr) -> Result<Self> {
+    pub(crate) fn new(from: &Container, to: IpAddr, source: IpAddr) -> Result<Self> {
         let tcp = Call::new(Traffic::Tcp(7), to).connect(from, 7)?;
         let mut greeting = String::new();
         BufReader::new(&tcp)
@@ -99,7 +99,7 @@ impl Open {
 
     /// Both go on: the connection is answered, and the flow is seen with its source.
     #[track_caller]
-    fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         self.tcp.write_all(b"more").expect("room in the buffer");
         let mut echo = [0; 4];
         self.tcp.read_exact(&mut echo).expect("an echo");
@@ -111,7 +111,7 @@ impl Open {
     /// The connection is dead. What the container still sends for it is a new flow to the kernel,
     /// to which the other side answers with a reset; so does the flow's next datagram begin anew.
     #[track_caller]
-    fn has_ended(&mut self, stage: &Stage, next: IpAddr) -> Result<()> {
+    pub(crate) fn has_ended(&mut self, stage: &Stage, next: IpAddr) -> Result<()> {
         let mark = stage.lab.mark()?;
         // A reset may be here already.
         let _ = self.tcp.write_all(b"more");

@@ -8,6 +8,7 @@ use sortie_lab::{
     eventually,
 };
 
+use crate::change::Open;
 use crate::ports::Server;
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, snapshot};
 
@@ -254,5 +255,98 @@ fn a_broken_uplink_closes() -> Result<()> {
             .ip(&format!("{family} route flush table {}", 83_000 + index))?;
         leaves_again(&stage, &second)?;
     }
+    Ok(())
+}
+
+/// A policy for the container `pay` that lets old connections drain.
+fn policy(addresses: [&str; 2], seconds: u16) -> String {
+    format!(
+        "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: pay}}
+spec:
+  workloads: [{{containers: {{names: [pay]}}}}]
+  action: Egress
+  egress: {{addresses: [\"{}\", \"{}\"]}}
+  onChange: {{connections: Drain, drainSeconds: {seconds}}}
+",
+        addresses[0], addresses[1]
+    )
+}
+
+/// Old connections go on, and everything of them leaves by this uplink with its address.
+#[track_caller]
+fn go_on(stage: &Stage, open: &mut [Open; 2], sources: [&str; 2], uplink: &str) -> Result<()> {
+    let mark = stage.lab.mark()?;
+    for (open, source) in open.iter_mut().zip(sources) {
+        open.goes_on();
+        let to = open.to;
+        stage.lab.expect_only_sources(&mark, to, &[ip(source)])?;
+        for (label, frame) in stage.lab.frames_since(&mark)? {
+            let packet = frame.left();
+            if packet.is_some_and(|packet| packet.destination == to) {
+                assert_eq!(label, format!("h1 {uplink}"), "{frame}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A change to an address on another uplink drains as any other: old connections go on by the old
+/// uplink, new ones leave by the new one at once.
+#[test]
+fn a_drain_keeps_its_uplink() -> Result<()> {
+    let mut stage = stage("drain-uplinks", DOCKER_29_NFTABLES)?;
+    stage.start_agent("")?;
+    let (first, second) = ([FIRST, FIRST_V6], [SECOND, SECOND_V6]);
+    let apply = |stage: &Stage, addresses, seconds| -> Result<()> {
+        let outcome = stage.apply(&policy(addresses, seconds))?;
+        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        Ok(())
+    };
+    apply(&stage, first, 3600)?;
+    let pay = stage.managed(&ContainerSpec::new("pay"))?;
+    let open = |sources: [&str; 2], last: u8| -> Result<[Open; 2]> {
+        let (v4, v6) = (format!("198.51.100.{last}"), format!("2001:db8:51::{last}"));
+        Ok([
+            Open::new(&pay, ip(&v4), ip(sources[0]))?,
+            Open::new(&pay, ip(&v6), ip(sources[1]))?,
+        ])
+    };
+    let mut old = open(first, 9)?;
+
+    apply(&stage, second, 3600)?;
+    leaves(&stage, &pay, second, "up1")?;
+    go_on(&stage, &mut old, first, "up0")?;
+
+    // Back, and no policy names the second uplink any more.
+    let mut other = open(second, 10)?;
+    apply(&stage, first, 3600)?;
+    leaves(&stage, &pay, first, "up0")?;
+    go_on(&stage, &mut other, second, "up1")?;
+    go_on(&stage, &mut old, first, "up0")?;
+
+    // Without an agent, and with the next one.
+    stage.kill_agent()?;
+    go_on(&stage, &mut other, second, "up1")?;
+    stage.start_agent("")?;
+    go_on(&stage, &mut other, second, "up1")?;
+    leaves(&stage, &pay, first, "up0")?;
+
+    // For its time, and then the uplink is forgotten.
+    apply(&stage, second, 3)?;
+    leaves(&stage, &pay, second, "up1")?;
+    eventually(LIMIT, "the drain is over", || {
+        let pay = stage.workload("pay").ok_or("unknown")?;
+        let left = pay["draining"].as_array().map_or(0, Vec::len);
+        (left == 0).then_some(()).ok_or(pay.to_string())
+    })?;
+    for (old, next) in old.iter_mut().zip(second) {
+        old.has_ended(&stage, ip(next))?;
+    }
+    go_on(&stage, &mut other, second, "up1")?;
+    let flows = stage.ok(&["flows"]);
+    assert!(!flows.contains("leak"), "{flows}");
+    assert_eq!(stage.json(&["status"])?["leaks"], 0);
     Ok(())
 }

@@ -105,26 +105,6 @@ fn only_a_change_of_address_drains() {
     }
 }
 
-/// Packets are steered by what new flows get, so old ones could only be dropped.
-#[test]
-fn a_change_to_another_uplink_ends_flows() {
-    let web = container("web", None, 20, &["172.17.0.2"]);
-    let mut planner = planner_with(vec![web], vec![draining("203.0.113.11")]);
-    let mut environment = planner.environment().clone();
-    environment
-        .addresses
-        .insert([203, 0, 113, 12].into(), IfIndex(UPLINK.0 + 1));
-    planner.environment_changed(environment);
-    let ops = planner.policies_changed(vec![draining("203.0.113.12")]);
-    assert_eq!(drains(&planner), []);
-    assert!(
-        flows_ended(&ops).contains(
-            &"conntrack -D -s 172.17.0.2, but for those translated to 203.0.113.12".to_owned()
-        ),
-        "{ops:?}"
-    );
-}
-
 #[test]
 fn who_gets_the_address_of_a_drain_inherits_nothing() {
     let web = || container("web", None, 20, &["172.17.0.2"]);

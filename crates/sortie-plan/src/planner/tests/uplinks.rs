@@ -117,3 +117,73 @@ fn an_uplink_without_a_gateway_says_what_to_add() {
         "ip route add default via GATEWAY dev up1 metric 20000"
     );
 }
+
+fn draining(address: &str) -> EgressPolicy {
+    EgressPolicy {
+        destinations: Vec::new(),
+        on_change: OnChange::Drain { seconds: 30 },
+        ..policy("all", &[], &[], v4(address))
+    }
+}
+
+/// The chain that an element of a verdict map leads to; none where it accepts.
+fn way(planner: &Planner, map: &str) -> Vec<Option<Name>> {
+    let inet = &planner.desired().tables[&Family::Inet];
+    let elements = inet.sets[map].elements.iter();
+    elements.map(|(_, data)| data.chain().cloned()).collect()
+}
+
+/// Old flows go by their own uplink, whichever of both needs the mark, and for their time only.
+#[test]
+fn what_drains_keeps_its_uplink() {
+    let web = container("web", None, 20, &["172.17.0.2"]);
+    let steered = || Some(Name::from("steer-0x10"));
+    let mut planner = with_second_uplink(vec![web], vec![draining("203.0.113.12")]);
+    let mut kernel = Observed::from(planner.desired());
+    let mut change = |planner: &mut Planner, fact| {
+        let ops = tell(planner, fact);
+        fake::apply(&mut kernel, &ops);
+        assert_eq!(
+            timeless(&kernel),
+            timeless(&Observed::from(planner.desired()))
+        );
+    };
+    // No policy names the second uplink any more: only what drains needs it.
+    change(&mut planner, Fact::Policies(vec![draining("203.0.113.11")]));
+    assert_eq!(way(&planner, "steered4"), [steered()]);
+    assert_eq!(way(&planner, "route4"), []);
+    assert!(!planner.desired().network.rules.is_empty());
+    // The other way round; and what drained is right again.
+    change(&mut planner, Fact::Passed(10));
+    change(&mut planner, Fact::Policies(vec![draining("203.0.113.12")]));
+    assert_eq!(way(&planner, "steered4"), [None]);
+    assert_eq!(way(&planner, "route4"), [steered()]);
+    change(&mut planner, Fact::Passed(30));
+    assert_eq!(way(&planner, "steered4"), []);
+    change(&mut planner, Fact::Policies(vec![draining("203.0.113.11")]));
+    change(&mut planner, Fact::Passed(30));
+    assert_eq!(way(&planner, "steered4"), []);
+    let desired = planner.desired();
+    assert!(desired.network.rules.is_empty());
+    assert!(
+        !desired.tables[&Family::Inet]
+            .chains
+            .contains_key("classify")
+    );
+}
+
+/// A new agent that does not know its workloads yet leaves the ways to uplinks alone.
+#[test]
+fn ways_to_uplinks_stay_until_the_workloads_are_known() {
+    let second = container("mail", Some("203.0.113.12"), 20, &["172.17.0.2"]);
+    let old = with_second_uplink(vec![second], Vec::new());
+    let new = with_second_uplink(Vec::new(), Vec::new());
+    let mut kernel = Observed::from(old.desired());
+    let ops = new.missing(&kernel);
+    fake::apply(&mut kernel, &ops);
+    assert_eq!(kernel.network, old.desired().network);
+    for ops in new.adopt(&kernel.clone()) {
+        fake::apply(&mut kernel, &ops);
+    }
+    assert_eq!(kernel, Observed::from(new.desired()));
+}
