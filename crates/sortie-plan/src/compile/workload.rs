@@ -31,8 +31,8 @@ pub struct Placement {
     pub v4: Treated,
     /// What becomes of its IPv6 packets.
     pub v6: Treated,
-    /// The endpoints with the addresses that are this workload's alone, each with whether its
-    /// network is guarded.
+    /// The endpoints with the addresses that are this workload's alone, and without their networks'
+    /// names, each with whether its network is guarded.
     pub endpoints: Vec<(Endpoint, bool)>,
 }
 

@@ -197,10 +197,16 @@ impl Planner {
 
     /// The endpoint without addresses that a later workload has.
     fn held(&self, workload: &Workload, endpoint: &Endpoint) -> Endpoint {
-        let mut held = endpoint.clone();
-        held.addresses
-            .retain(|address| self.claims.holder(*address) == Some(&workload.id));
-        held
+        let addresses = endpoint.addresses.iter().copied();
+        let holds = |address: &IpAddr| self.claims.holder(*address) == Some(&workload.id);
+        let mut addresses: Vec<IpAddr> = addresses.filter(holds).collect();
+        addresses.shrink_to_fit();
+        Endpoint {
+            // The kernel knows ports only, and a name for each of so many takes memory.
+            network: String::new(),
+            addresses,
+            ..*endpoint
+        }
     }
 
     fn direct_uplink(&self, tracked: &Tracked, v6: bool) -> Option<IfIndex> {
