@@ -13,6 +13,7 @@ pub use tuple::{Ports, Tuple};
 pub(crate) use event::decode;
 
 use crate::socket::{Request, Visit};
+use crate::table::none_if_not_found;
 use crate::uapi::ct::{
     CTA_ID, CTA_TUPLE_ORIG, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,
 };
@@ -50,6 +51,17 @@ impl Socket {
         })
     }
 
+    /// The connection of this original tuple, in no zone.
+    pub fn conntrack(&mut self, original: &Tuple) -> Result<Option<Conntrack>, Error> {
+        let kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET);
+        let family = family_of(original);
+        let request = Request::new(kind, family, "get conntrack");
+        let fill = |w: &mut Writer| original.encode(w, CTA_TUPLE_ORIG);
+        let found = self.get(&request, fill, |reply| Conntrack::decode(reply.attrs));
+        // A tuple of answers is found too.
+        none_if_not_found(found.map(|found| found.filter(|it| it.original == *original)))
+    }
+
     /// Deletes the connections that a filter matches and returns how many were deleted.
     pub fn delete_conntracks(&mut self, filter: &Filter) -> Result<usize, Error> {
         let mut deleted = 0;
@@ -68,7 +80,7 @@ impl Socket {
     /// so that a later connection of the same tuple stays (see [`Conntrack::id`]).
     pub fn delete_conntrack(&mut self, entry: &Conntrack) -> Result<(), Error> {
         let kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE);
-        let request = Request::new(kind, family_of(entry), "delete conntrack");
+        let request = Request::new(kind, family_of(&entry.original), "delete conntrack");
         let fill = |w: &mut Writer| {
             entry.original.encode(w, CTA_TUPLE_ORIG);
             if entry.zone != 0 {
@@ -84,13 +96,13 @@ impl Socket {
     /// Creates a connection that must not exist yet. It needs a timeout.
     pub fn create_conntrack(&mut self, entry: &Conntrack) -> Result<(), Error> {
         let kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW);
-        let request = Request::new(kind, family_of(entry), "create conntrack");
+        let request = Request::new(kind, family_of(&entry.original), "create conntrack");
         self.execute(&request, |w| entry.encode(w), NLM_F_CREATE | NLM_F_EXCL)
     }
 }
 
-fn family_of(entry: &Conntrack) -> Family {
-    if entry.original.src.is_ipv4() {
+fn family_of(original: &Tuple) -> Family {
+    if original.src.is_ipv4() {
         Family::Ip
     } else {
         Family::Ip6

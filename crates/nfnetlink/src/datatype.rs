@@ -49,6 +49,7 @@ data_types! {
     CT_DIR = 27, 1, true, "ct_dir";
     CT_STATUS = 28, 4, true, "ct_status";
     ICMPV6_TYPE = 29, 1, false, "icmpv6_type";
+    CT_LABEL = 30, 16, true, "ct_label";
     PKT_TYPE = 31, 1, true, "pkt_type";
     DEVGROUP = 35, 4, true, "devgroup";
     FIB_ADDRTYPE = 38, 4, true, "fib_addrtype";

@@ -4,6 +4,7 @@
 mod attach;
 mod audit;
 mod bypass;
+mod earlier;
 mod engine;
 mod explain;
 mod manager;

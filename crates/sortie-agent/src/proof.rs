@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use nfnetlink::conntrack::{self, Conntrack, Filter, Groups, Ports};
 use nfnetlink::{Notice, Socket};
-use sortie_api::workload::IfIndex;
+use sortie_api::workload::{CgroupId, IfIndex};
 use sortie_kernel::flows;
 use sortie_kernel::probe::Feature;
 use sortie_plan::explain::Expected;
+use sortie_plan::planner::Tracked;
 use sortie_plan::planner::audit::Now;
 use sortie_plan::reason::{LOG_GROUP, Reason};
 
@@ -137,13 +138,21 @@ impl Core {
         self.remember_flow(flow);
     }
 
+    /// Who began a flow: its label says so, or its source.
+    fn began(&self, entry: &Conntrack) -> Option<&Tracked> {
+        match CgroupId::of_label(entry.labels) {
+            Some(cgroup) => self.planner().in_cgroup(cgroup),
+            None => self.planner().holder(entry.original.src),
+        }
+    }
+
     fn audit_flow(&mut self, entry: &Conntrack) -> Option<api::AuditNote> {
         if self.planner().audits().is_empty() {
             return None;
         }
-        let (source, actual) = (entry.original.src, entry.reply.dst);
+        let actual = entry.reply.dst;
         let target = flows::flow(entry).target;
-        let tracked = self.planner().holder(source)?;
+        let tracked = self.began(entry)?;
         let now = match self.planner().expected(tracked, target) {
             Expected::Any => Now::AsWithoutSortie(Some(actual)),
             Expected::Source(_) | Expected::Nothing => Now::With(actual),
@@ -158,7 +167,7 @@ impl Core {
         entry: &Conntrack,
         audit: Option<api::AuditNote>,
     ) -> Option<api::Flow> {
-        let tracked = self.planner().holder(entry.original.src)?;
+        let tracked = self.began(entry)?;
         if !tracked.placement.is_managed() && audit.is_none() {
             return None;
         }
@@ -213,6 +222,11 @@ impl Core {
 
     /// A dropped packet is remembered with the workload behind its port, or else its source.
     pub(crate) fn drop_seen(&mut self, packet: &nfnetlink::log::Packet) {
+        if packet.prefix == Reason::Earlier.name()
+            && let Some(tuple) = packet::tuple(packet)
+        {
+            self.end_earlier(&tuple);
+        }
         let summary = packet::summary(packet);
         let port = packet.physindev.or(packet.indev).map(IfIndex);
         let by_port = port.and_then(|port| self.planner().on_port(port));

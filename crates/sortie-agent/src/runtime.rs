@@ -10,7 +10,7 @@ mod command_line;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,8 @@ fn real(settings: &Settings) -> Command {
     command
 }
 
-/// 1. Containers of others are none of our business, nor those in another one's namespace.
+/// 1. Containers of others are none of our business, nor those in another one's namespace, unless
+///    that is the host's.
 /// 2. Where it is, by its process; who it is, by the engine's files.
 /// 3. The agent is asked again and again, or what it left.
 /// 4. A container that is not started ends.
@@ -147,7 +148,7 @@ fn wait(
 
 async fn hold(folder: &Path, settings: &Settings, id: &str, pid: u32) -> Result<(), RuntimeError> {
     let container = Begun::read(&settings.containers, id)?;
-    if container.shares {
+    if container.shares && !is_in_own_namespace(pid) {
         return Ok(());
     }
     let name = container.name.clone();
@@ -155,6 +156,13 @@ async fn hold(folder: &Path, settings: &Settings, id: &str, pid: u32) -> Result<
     let request = StartingRequest { container, pid };
     let decided = decided(settings, state, &request).await;
     decided.map_err(|why| RuntimeError::NotStarted { name, why })
+}
+
+/// Whether a process is in the network namespace that the engine calls its runtime in: the host's.
+fn is_in_own_namespace(pid: u32) -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let own = namespace("self");
+    own.is_some() && own == namespace(&pid.to_string())
 }
 
 /// Ends a process that waits for a start which will not come: Docker 20.10 removes a container

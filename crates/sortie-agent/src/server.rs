@@ -240,7 +240,7 @@ async fn starting(
     State(handle): State<Handle>,
     Json(body): Json<api::StartingRequest>,
 ) -> Answer<api::Starting> {
-    let place = begun::place(body.pid).await?;
+    let place = begun::place(body.pid, &body.container.id).await?;
     handle
         .call(move |core| Ok(core.starting(&body, place)))
         .await

@@ -68,6 +68,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
         started: 0,
         endpoints: container.networks.iter().map(endpoint).collect(),
         published_udp: [].into(),
+        cgroup: None,
         unmanageable: None,
     };
     let mut planner = Planner::new(Environment {

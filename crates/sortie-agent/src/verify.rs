@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sortie_api::policy::Protocol;
+use sortie_api::workload::Workload;
 use sortie_plan::explain::Expected;
 use sortie_plan::planner::Tracked;
 use sortie_plan::precedence::Target;
@@ -17,11 +18,15 @@ use crate::probe::{ObserverUrl, ProbeError, probe};
 /// How long an observer may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Why a workload in the host's network namespace is not tried.
+const IN_ITS_CGROUP: &str = "it is in the host's network namespace, and only what is started in the container has its address: try with `docker exec`";
+
 /// One connection to be made.
 struct Attempt {
     workload: String,
     policy: Option<String>,
-    namespace: PathBuf,
+    /// Of its process; none where a connection from there would not be the workload's.
+    namespace: Option<PathBuf>,
     observer: ObserverUrl,
     expected: Expected,
 }
@@ -51,12 +56,17 @@ pub async fn verify(handle: &Handle, request: VerifyRequest) -> Result<Vec<Verif
 }
 
 fn made(attempt: &Attempt) -> Verification {
-    let seen = probe(&attempt.namespace, &attempt.observer, LIMIT);
+    let seen = attempt.namespace.as_ref();
+    let seen = seen.map(|namespace| probe(namespace, &attempt.observer, LIMIT));
     let (seen, detail) = match seen {
-        Ok(seen) => (Some(seen), None),
-        Err(error) => (None, Some(error.to_string())),
+        Some(Ok(seen)) => (Some(seen), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        None => (None, Some(IN_ITS_CGROUP.to_owned())),
     };
-    let (expected, verdict) = judge(attempt.expected, seen);
+    let (expected, verdict) = match &attempt.namespace {
+        Some(_) => judge(attempt.expected, seen),
+        None => (None, "untried"),
+    };
     Verification {
         workload: attempt.workload.clone(),
         policy: attempt.policy.clone(),
@@ -79,6 +89,11 @@ fn judge(expected: Expected, seen: Option<IpAddr>) -> (Option<IpAddr>, &'static 
         (Expected::Any, Some(_)) => (None, "unmanaged"),
         (Expected::Any, None) => (None, "unreachable"),
     }
+}
+
+fn namespace(workload: &Workload) -> Option<PathBuf> {
+    let path = || PathBuf::from(format!("/proc/{}/ns/net", workload.pid));
+    workload.cgroup.is_none().then(path)
 }
 
 impl Core {
@@ -117,7 +132,7 @@ impl Core {
                 attempts.push(Attempt {
                     workload: tracked.workload.name.clone(),
                     policy: explanation.policy,
-                    namespace: PathBuf::from(format!("/proc/{}/ns/net", tracked.workload.pid)),
+                    namespace: namespace(&tracked.workload),
                     observer: observer.clone(),
                     expected: match explanation.verdict {
                         // The address is lost or the like: promised is that nothing arrives.

@@ -50,7 +50,37 @@ pub struct IfIndex(pub u32);
 #[serde(transparent)]
 pub struct MacAddress(pub [u8; 6]);
 
-/// A container or process with a network namespace of its own.
+/// A version 2 cgroup's number: never reused while the host is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CgroupId(pub u64);
+
+impl CgroupId {
+    /// As a flow's conntrack label has it: the upper 64 of its 128 bits. Other programs that use
+    /// labels number their bits from 0 (connlabel.conf).
+    pub fn label(self) -> [u8; 16] {
+        let mut label = [0; 16];
+        label[8..].copy_from_slice(&self.0.to_ne_bytes());
+        label
+    }
+
+    /// The one in a flow's label; none where it is of no cgroup.
+    pub fn of_label(label: [u8; 16]) -> Option<Self> {
+        let id = label.last_chunk().map(|upper| u64::from_ne_bytes(*upper));
+        id.filter(|id| *id != 0).map(Self)
+    }
+}
+
+/// The cgroup that a workload's sockets are made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Which.
+    pub id: CgroupId,
+    /// How far below the root: 1 for the root's children.
+    pub level: u32,
+}
+
+/// A container or process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Stable for its life.
@@ -69,7 +99,10 @@ pub struct Workload {
     pub endpoints: Vec<Endpoint>,
     /// Its own UDP ports that the engine publishes on the host.
     pub published_udp: BTreeSet<u16>,
-    /// Why it cannot be managed although it may be selected (host network, macvlan, …).
+    /// What its packets are known by where it is in the host's network namespace: it has no
+    /// endpoints there.
+    pub cgroup: Option<Cgroup>,
+    /// Why it cannot be managed although it may be selected (macvlan, …).
     pub unmanageable: Option<String>,
 }
 

@@ -4,12 +4,12 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use nfnetlink::Socket;
-use nfnetlink::conntrack::{Conntrack, Filter, Ports, Status};
+use nfnetlink::conntrack::{Conntrack, Filter, Ports, Status, Tuple};
+use nfnetlink::{Family, Socket};
 use sortie_api::policy::Protocol;
-use sortie_plan::flow::{Flow, Keep};
+use sortie_api::workload::CgroupId;
+use sortie_plan::flow::{Flow, Keep, Source};
 use sortie_plan::op::Op;
 use sortie_plan::precedence::Target;
 
@@ -22,7 +22,7 @@ const FLOWS_FOR_A_WALK: usize = 5_000;
 /// Ends the flows of all [`Op::ForgetFlows`] among these steps.
 pub(crate) fn forget(socket: &mut Socket, ops: &[Op]) -> Result<(), Error> {
     let failed = netfilter("end tracked flows");
-    let mut wanted: BTreeMap<IpAddr, Vec<(Filter, &Keep)>> = BTreeMap::new();
+    let mut wanted: BTreeMap<Source, Vec<(Filter, &Keep)>> = BTreeMap::new();
     for op in ops {
         if let Op::ForgetFlows {
             source,
@@ -30,26 +30,33 @@ pub(crate) fn forget(socket: &mut Socket, ops: &[Op]) -> Result<(), Error> {
             keep,
         } = op
         {
-            let mut filter = Filter::original_src(*source);
+            let mut filter = filter(*source);
             if let Some(translated) = translated {
                 filter = filter.reply_dst(*translated);
             }
             wanted.entry(*source).or_default().push((filter, keep));
         }
     }
+    let ends = |source: Source, entry: &Conntrack| {
+        let of_source = wanted.get(&source).into_iter().flatten();
+        let mut filters = of_source.map(|(filter, keep)| (filter, *keep));
+        filters.any(|(filter, keep)| filter.matches(entry) && !keep.keeps(&flow(entry)))
+    };
     let mut ended: Vec<Conntrack> = Vec::new();
     if tracked() > wanted.len().saturating_sub(1) * FLOWS_FOR_A_WALK {
-        for (filter, keep) in wanted.values().flatten() {
-            let found = socket.conntracks(filter).map_err(failed)?;
-            ended.extend(found.into_iter().filter(|entry| !keep.keeps(&flow(entry))));
+        for (source, filters) in &wanted {
+            for (filter, _) in filters {
+                let found = socket.conntracks(filter).map_err(failed)?;
+                let of_source = found
+                    .into_iter()
+                    .filter(|it| sources(it).contains(&Some(*source)));
+                ended.extend(of_source.filter(|entry| ends(*source, entry)));
+            }
         }
     } else {
         let all = |entry: Conntrack| {
-            let of_source = wanted.get(&entry.original.src).into_iter().flatten();
-            let ends = |(filter, keep): &(Filter, &Keep)| {
-                filter.matches(&entry) && !keep.keeps(&flow(&entry))
-            };
-            if of_source.into_iter().any(ends) {
+            let mut sources = sources(&entry).into_iter().flatten();
+            if sources.any(|source| ends(source, &entry)) {
                 ended.push(entry);
             }
         };
@@ -66,6 +73,42 @@ pub(crate) fn forget(socket: &mut Socket, ops: &[Op]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Ends the flow that began with this tuple, unless it is noted to be a cgroup's: it is one of
+/// before.
+pub(crate) fn forget_earlier(socket: &mut Socket, original: &Tuple) -> Result<(), Error> {
+    let failed = netfilter("end an earlier flow");
+    let found = socket.conntrack(original).map_err(failed)?;
+    let earlier = found.filter(|entry| CgroupId::of_label(entry.labels).is_none());
+    match earlier.map(|entry| socket.delete_conntrack(&entry)) {
+        Some(Err(error)) if !error.is_not_found() => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What the kernel is asked for; of a cgroup's flows it knows the family only.
+fn filter(source: Source) -> Filter {
+    match source {
+        Source::Address(address) => Filter::original_src(address),
+        Source::Cgroup { v6, .. } => {
+            let family = if v6 { Family::Ip6 } else { Family::Ip };
+            Filter {
+                family: Some(family),
+                ..Filter::all()
+            }
+        }
+    }
+}
+
+/// Whose flow it is.
+fn sources(entry: &Conntrack) -> [Option<Source>; 2] {
+    let v6 = entry.original.src.is_ipv6();
+    let cgroup = CgroupId::of_label(entry.labels);
+    [
+        Some(Source::Address(entry.original.src)),
+        cgroup.map(|id| Source::Cgroup { id, v6 }),
+    ]
 }
 
 /// How many flows are tracked in the calling thread's namespace: many, where that cannot be read.

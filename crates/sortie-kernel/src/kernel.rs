@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use nfnetlink::conntrack::Tuple;
 use nfnetlink::{Batch, Socket, table};
 use sortie_plan::nft::Family;
 use sortie_plan::op::Op;
@@ -158,6 +159,14 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Ends one tracked flow of before a policy for a cgroup.
+    pub fn forget_earlier(&mut self, original: &Tuple) -> Result<(), Error> {
+        let object = || format!("{original:?}");
+        self.step(Step::ForgetFlows, object, |kernel| {
+            flows::forget_earlier(&mut kernel.nft, original)
+        })
     }
 
     /// The one way in: failpoints, audit line, counter.

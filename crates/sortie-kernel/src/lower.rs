@@ -89,9 +89,11 @@ fn lower_chain(on: Family, name: &str, chain: &Chain) -> nfnetlink::Chain {
     let kind = match hook.kind {
         HookKind::Filter => ChainType::Filter,
         HookKind::Nat => ChainType::Nat,
+        HookKind::Route => ChainType::Route,
     };
     let point = match hook.point {
         HookPoint::Prerouting => Point::PREROUTING,
+        HookPoint::Output => Point::OUTPUT,
         HookPoint::Postrouting => Point::POSTROUTING,
         HookPoint::Egress => Point::NETDEV_EGRESS,
     };
@@ -137,5 +139,7 @@ fn key_type(part: KeyType) -> DataType {
         KeyType::EtherAddr => DataType::ETHER_ADDR,
         KeyType::Ipv4Addr => DataType::IPV4_ADDR,
         KeyType::Ipv6Addr => DataType::IPV6_ADDR,
+        KeyType::Cgroup => DataType::CGROUPV2,
+        KeyType::FlowCgroup => DataType::CT_LABEL,
     }
 }

@@ -7,8 +7,8 @@ use std::fmt;
 
 use nfnetlink::chain::{ChainType, HookPoint};
 use nfnetlink::conntrack::Filter;
-use nfnetlink::expr::{Exprs, addr_type, selectors};
-use nfnetlink::{Batch, Chain, Family, Rule, Socket, Table, table};
+use nfnetlink::expr::{Ct, CtKey, Exprs, Immediate, Reg, Selector, addr_type, selectors};
+use nfnetlink::{Batch, Chain, Data, Family, Rule, Socket, Table, table};
 
 use crate::error::{Error, netfilter};
 use crate::failpoint::Failpoints;
@@ -65,6 +65,8 @@ features! {
     Persist = "persist", false, "our tables are plain ones: `nft flush ruleset` of others removes them, and they are put back within milliseconds; use kernel 6.9 or newer";
     /// Connection tracking's messages.
     ConntrackEvents = "conntrack-events", false, "`sortie flows` and the proof of what was seen stay empty; load nf_conntrack_netlink (CONFIG_NF_CT_NETLINK)";
+    /// A socket's cgroup, and labels of flows.
+    SocketCgroup = "socket-cgroup", false, "containers in the host's network namespace cannot be managed; load nft_socket (CONFIG_NFT_SOCKET, CONFIG_NF_CONNTRACK_LABELS)";
     /// Messages about dropped packets.
     Nflog = "nflog", false, "`sortie drops` shows no packets, only counts; load nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)";
 }
@@ -131,6 +133,20 @@ fn has(socket: &mut Socket, feature: Feature) -> Result<bool, Error> {
             batch.add_chain(&Chain::regular(Family::Inet, NAME, "fib"));
             let local = Exprs::new(Family::Inet).eq(selectors::FIB_SADDR_TYPE, addr_type::LOCAL);
             batch.add_rule(&Rule::new(Family::Inet, NAME, "fib", local));
+        }
+        Feature::SocketCgroup => {
+            batch.add_table(&table(Family::Inet));
+            let (kind, point) = (ChainType::Route, HookPoint::OUTPUT);
+            let output = Chain::base(Family::Inet, NAME, "socket", kind, point, 0);
+            batch.add_chain(&output);
+            let label = Exprs::new(Family::Inet)
+                .load(&[Selector::socket_cgroupv2(1)])
+                .push(Immediate::value(Reg::R0, Data::unpadded(&[0; 16])))
+                .push(Ct::Set {
+                    key: CtKey::LABELS,
+                    sreg: Reg::R0,
+                });
+            batch.add_rule(&Rule::new(Family::Inet, NAME, "socket", label));
         }
         Feature::Owner => {
             batch.add_table(&Table::new(Family::Inet, "owner").flags(table::Flags::OWNER));

@@ -6,11 +6,13 @@
 //! - [`treatment`]: what one list of policies means for one family.
 //! - [`workload`]: the elements of one workload.
 //! - [`steering`]: leaving by an uplink that the host's routes would not take.
+//! - [`sockets`]: workloads in the host's network namespace, known by their cgroup.
 //! - [`shared`]: the elements that workloads share, and what is outside nftables.
 
 pub mod base;
 pub mod policy_set;
 pub mod shared;
+pub mod sockets;
 pub mod steering;
 pub mod treatment;
 pub mod workload;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::compile::shared::MAIN_TABLE;
 use crate::compile::workload::{Element, Placement};
-use crate::flow::Keep;
+use crate::flow::{Keep, Source};
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
@@ -29,7 +29,7 @@ pub struct Steps {
     gone_chains: BTreeSet<Place>,
     gone_sets: BTreeSet<Place>,
     /// Which flows of a source stay, where that is known better than elements tell.
-    keep: BTreeMap<IpAddr, Keep>,
+    keep: BTreeMap<Source, Keep>,
     network: Vec<Op>,
     /// Addresses that workloads have themselves no longer.
     gone_own: Vec<OwnAddress>,
@@ -48,9 +48,11 @@ pub fn diff_keeping(
 ) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.tables(&observed.tables, desired.tables);
-    let drained = drained(&steps.remove).map(|(source, _)| source);
+    let drained = drained(&steps.remove).map(|(source, _)| Source::Address(source));
     for source in drained.chain(bypassed(&steps.remove)).collect::<Vec<_>>() {
-        steps.keep(source, keep(source));
+        if let Source::Address(address) = source {
+            steps.keep(source, keep(address));
+        }
     }
     steps.network(&observed.network, &desired.network);
     steps.into_ops()
@@ -339,7 +341,7 @@ impl Steps {
     }
 
     /// Which flows of a source stay when its treatment changes or one of its drains ends.
-    pub fn keep(&mut self, source: IpAddr, keep: Keep) {
+    pub fn keep(&mut self, source: Source, keep: Keep) {
         self.keep.insert(source, keep);
     }
 
@@ -478,7 +480,9 @@ impl Steps {
             .filter(|((_, set), _)| translates(set))
         {
             let stays = |key: &Key| {
-                TRANSLATIONS.iter().any(|set| {
+                let mut alike = TRANSLATIONS.iter().filter(|pair| pair.contains(&&*place.1));
+                let mut sets = alike.by_ref().flatten();
+                sets.any(|set| {
                     self.add
                         .get(&(place.0, Name::Borrowed(*set)))
                         .is_some_and(|add| add.contains_key(key))
@@ -494,43 +498,35 @@ impl Steps {
     }
 
     /// Step 3: released sources, and those whose binding goes.
-    fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<IpAddr> {
-        let released = released
-            .values()
-            .flatten()
-            .filter_map(|(key, _)| key.as_ip());
-        released.chain(bound(&self.remove)).collect()
+    fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<Source> {
+        sources(released.iter())
+            .map(|(source, _)| source)
+            .chain(bound(&self.remove))
+            .collect()
     }
 
     /// Step 5: sources that are newly bound, newly managed, get another treatment, or are let by
     /// from now on or no more; and of the others, flows with a former address whose drain is over.
     fn forget_after(&self) -> Vec<Op> {
         let mut kept = BTreeMap::new();
-        for (key, data) in in_sets(&self.add, &["snat4", "snat6"]) {
-            if let (Some(source), Data::Value(to)) = (key.as_ip(), data) {
+        for (source, data) in sources(in_sets(&self.add, &SNAT)) {
+            if let Data::Value(to) = data {
                 kept.extend(to.as_ip().map(|to| (source, Keep::address(to))));
             }
         }
         kept.extend(self.keep.clone());
-        let keep = |source: &IpAddr| kept.get(source).cloned().unwrap_or_default();
-        let treated = in_sets(
-            &self.add,
-            &[
-                "managed4",
-                "managed6",
-                "translate4",
-                "translate6",
-                "snat4",
-                "snat6",
-            ],
-        );
-        let sources: BTreeSet<IpAddr> = treated
-            .filter_map(|(key, _)| key.as_ip())
+        let keep = |source: &Source| kept.get(source).cloned().unwrap_or_default();
+        let treated = in_sets(&self.add, &MANAGED)
+            .chain(in_sets(&self.add, &TRANSLATE))
+            .chain(in_sets(&self.add, &SNAT));
+        let sources: BTreeSet<Source> = sources(treated)
+            .map(|(source, _)| source)
             .chain(bound(&self.add))
             .chain(bypassed(&self.add))
             .chain(bypassed(&self.remove))
             .collect();
         let over = drained(&self.remove)
+            .map(|(source, address)| (Source::Address(source), address))
             .filter(|(source, _)| !sources.contains(source))
             .map(|(source, address)| Op::ForgetFlows {
                 source,
@@ -550,16 +546,19 @@ impl Steps {
     }
 }
 
-/// The sets in which each workload is that any rule is about, by its own address.
-const WORKLOADS: [&str; 8] = [
-    "known4", "known6", "managed4", "managed6", "plain4", "plain6", "own4", "own6",
+/// The sets in which each workload is that any rule is about, by its own address or cgroup.
+const WORKLOADS: [&str; 10] = [
+    "known4", "known6", "managed4", "managed6", "plain4", "plain6", "own4", "own6", "cgroups4",
+    "cgroups6",
 ];
-/// In which set rules count for the addresses of a set.
-const COUNTS: [(&str, &str); 4] = [
+/// In which set rules count for the addresses or cgroups of a set.
+const COUNTS: [(&str, &str); 6] = [
     ("known4", "dropped4"),
     ("known6", "dropped6"),
     ("managed4", "dropped4"),
     ("managed6", "dropped6"),
+    ("cgroup-managed4", "cgroup-dropped4"),
+    ("cgroup-managed6", "cgroup-dropped6"),
 ];
 /// Sets of ranges, which may not overlap.
 const RANGES: [&str; 2] = ["local4", "local6"];
@@ -571,33 +570,70 @@ fn holds(elements: &Elements, key: &Key, data: &Data) -> bool {
 /// The drains among these elements: a workload's own address, a former egress address.
 fn drained(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = (IpAddr, IpAddr)> {
     in_sets(changes, &["drains4", "drains6"])
+        .flat_map(|(_, elements)| elements)
         .filter_map(|(key, _)| key.drain_parts())
         .map(|(source, address, _)| (source, address))
 }
 
 /// The addresses among these elements of workloads that are let by.
-fn bypassed(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = IpAddr> {
-    in_sets(changes, &["bypassed4", "bypassed6"]).filter_map(|(key, _)| key.as_ip())
+fn bypassed(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = Source> {
+    sources(in_sets(changes, &["bypassed4", "bypassed6"])).map(|(source, _)| source)
 }
 
-const TRANSLATIONS: [&str; 4] = ["snat4", "snat6", "translate4", "translate6"];
+const MANAGED: [&str; 4] = ["managed4", "managed6", "cgroup-managed4", "cgroup-managed6"];
+const SNAT: [&str; 4] = ["snat4", "snat6", "cgroup-snat4", "cgroup-snat6"];
+const TRANSLATE: [&str; 4] = [
+    "translate4",
+    "translate6",
+    "cgroup-translate4",
+    "cgroup-translate6",
+];
+/// The sets that translate one kind of source, of one family.
+const TRANSLATIONS: [[&str; 2]; 4] = [
+    [SNAT[0], TRANSLATE[0]],
+    [SNAT[1], TRANSLATE[1]],
+    [SNAT[2], TRANSLATE[2]],
+    [SNAT[3], TRANSLATE[3]],
+];
 
 fn translates(set: &str) -> bool {
-    TRANSLATIONS.contains(&set)
+    TRANSLATIONS.as_flattened().contains(&set)
 }
+
+/// A set's place, and its elements among changes.
+type InSet<'a> = (&'a Place, &'a Elements);
 
 fn in_sets<'a>(
     changes: &'a BTreeMap<Place, Elements>,
     names: &'static [&'static str],
-) -> impl Iterator<Item = (&'a Key, &'a Data)> {
+) -> impl Iterator<Item = InSet<'a>> {
     changes
         .iter()
         .filter(|((_, set), _)| names.contains(&&**set))
-        .flat_map(|(_, elements)| elements)
 }
 
-fn bound(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = IpAddr> {
-    in_sets(changes, &["bound4", "bound6"]).filter_map(|(key, _)| key.bound_ip())
+/// Whose flows the elements of these sets are about.
+fn sources<'a>(sets: impl Iterator<Item = InSet<'a>>) -> impl Iterator<Item = (Source, &'a Data)> {
+    sets.flat_map(|((_, set), elements)| {
+        elements
+            .iter()
+            .filter_map(move |(key, data)| Some((source(set, key)?, data)))
+    })
+}
+
+/// Whose flows an element is about, whose key is nothing else.
+fn source(set: &str, key: &Key) -> Option<Source> {
+    if set.starts_with("cgroup-") {
+        let v6 = set.ends_with('6');
+        let id = key.as_flow_cgroup()?;
+        return Some(Source::Cgroup { id, v6 });
+    }
+    key.as_ip().map(Source::Address)
+}
+
+fn bound(changes: &BTreeMap<Place, Elements>) -> impl Iterator<Item = Source> {
+    let elements = in_sets(changes, &["bound4", "bound6"]).flat_map(|(_, elements)| elements);
+    elements.filter_map(|(key, _)| key.bound_ip().map(Source::Address))
 }
 
 /// Takes back the opposite change of the same element, or notes the change.

@@ -110,7 +110,7 @@ fn nft(tables: &mut BTreeMap<Family, ObservedTable>, family: Family, op: NftOp) 
                 let found = table.sets.get_mut(&set).expect("a set").remove(&key);
                 // Rules put elements there, or not.
                 assert!(
-                    found.is_some() || set.starts_with("dropped"),
+                    found.is_some() || set.contains("dropped"),
                     "the element to delete"
                 );
             }

@@ -5,9 +5,38 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use sortie_api::workload::CgroupId;
+
 use crate::compile::policy_set::PolicySet;
 use crate::compile::treatment::Treatment;
 use crate::precedence::Target;
+
+/// Whose flows: what tells them apart among all tracked ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Those that began with this address.
+    Address(IpAddr),
+    /// Those that are noted to be of a cgroup, of one family.
+    Cgroup {
+        /// Which.
+        id: CgroupId,
+        /// IPv6 instead of IPv4.
+        v6: bool,
+    },
+}
+
+impl fmt::Display for Source {
+    /// As `conntrack` would select them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "-s {address}"),
+            Self::Cgroup { id, v6 } => {
+                let family = if *v6 { "ipv6" } else { "ipv4" };
+                write!(f, "-f {family} -l cgroup {}", id.0)
+            }
+        }
+    }
+}
 
 /// A tracked flow, as the policies see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,6 +76,8 @@ pub struct Hook {
 pub enum HookKind {
     /// `type filter`.
     Filter,
+    /// `type route`: a packet whose mark it changes is routed anew.
+    Route,
     /// `type nat`: sees the first packet of a flow only.
     Nat,
 }
@@ -85,6 +87,8 @@ pub enum HookKind {
 pub enum HookPoint {
     /// Before routing.
     Prerouting,
+    /// What this host sends itself, after its first routing.
+    Output,
     /// After routing, on the way out.
     Postrouting,
     /// A device's egress (netdev, kernel 5.16).

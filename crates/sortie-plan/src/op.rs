@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::compile::base;
-use crate::flow::Keep;
+use crate::flow::{Keep, Source};
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Family, Name, text};
@@ -18,8 +18,8 @@ pub enum Op {
     Nft(Family, NftOp),
     /// Ends the tracked flows that a source started, so that what comes next is decided anew.
     ForgetFlows {
-        /// The workload's own address.
-        source: IpAddr,
+        /// Whose flows.
+        source: Source,
         /// Only those translated to this address.
         translated: Option<IpAddr>,
         /// Of these, those that stay.
@@ -97,7 +97,7 @@ impl fmt::Display for Op {
                 translated,
                 keep,
             } => {
-                write!(f, "conntrack -D -s {source}")?;
+                write!(f, "conntrack -D {source}")?;
                 if let Some(translated) = translated {
                     write!(f, " -q {translated}")?;
                 }

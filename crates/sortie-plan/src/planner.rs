@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use sortie_api::label::LabelErrors;
 use sortie_api::policy::{EgressPolicy, PolicyName};
-use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId};
+use sortie_api::workload::{CgroupId, IfIndex, Network, Workload, WorkloadId};
 
 use claims::Claims;
 
@@ -58,6 +58,8 @@ pub struct Planner {
     owners: Claims,
     /// The same by container.
     own_claims: BTreeMap<WorkloadId, Vec<IpAddr>>,
+    /// Those in the host's network namespace.
+    cgroups: BTreeMap<CgroupId, WorkloadId>,
     /// Bridges that workloads are on, known networks or not.
     bridges: Counted<IfIndex>,
     /// Egress addresses that policies name.
@@ -185,6 +187,13 @@ impl Planner {
         let holder = self.claims.holder(address);
         let holder = holder.and_then(|holder| self.workloads.get(holder).map(AsRef::as_ref));
         holder.or_else(|| self.owner(address))
+    }
+
+    /// Whose sockets are made in this cgroup.
+    pub fn in_cgroup(&self, id: CgroupId) -> Option<&Tracked> {
+        self.workloads
+            .get(self.cgroups.get(&id)?)
+            .map(AsRef::as_ref)
     }
 
     /// Who sends through this port of the host.

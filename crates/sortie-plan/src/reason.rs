@@ -17,6 +17,8 @@ pub enum Reason {
     Unidentified,
     /// Connection tracking follows no flow that it could belong to.
     Untracked,
+    /// A flow of before its policy, or of another workload's socket.
+    Earlier,
     /// Neither the workload's own egress address nor anything else it may have.
     WrongSource,
     /// The right source on an uplink that is not the address's.
@@ -37,10 +39,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Identity,
         Self::Unidentified,
         Self::Untracked,
+        Self::Earlier,
         Self::WrongSource,
         Self::WrongUplink,
         Self::AddressLost,
@@ -57,6 +60,7 @@ impl Reason {
             Self::Identity => "identity",
             Self::Unidentified => "unidentified",
             Self::Untracked => "untracked",
+            Self::Earlier => "earlier",
             Self::WrongSource => "wrong-source",
             Self::WrongUplink => "wrong-uplink",
             Self::AddressLost => "address-lost",
@@ -80,6 +84,9 @@ impl Reason {
             Self::Unidentified => "no known workload has this source on a guarded network",
             Self::Untracked => {
                 "no tracked flow that it could belong to (a reset, an error or a forged packet)"
+            }
+            Self::Earlier => {
+                "its flow began before the policy; the agent ends that flow, and the next packet begins another"
             }
             Self::WrongSource => {
                 "it would have left with an address that its policy does not allow"

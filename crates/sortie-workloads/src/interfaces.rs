@@ -5,17 +5,19 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use sortie_api::workload::{Families, IfIndex, MacAddress};
+use sortie_api::workload::{Cgroup, Families, IfIndex, MacAddress};
 
 use crate::Error;
+use crate::cgroup;
 use crate::netns::{Namespace, NamespaceId, on_thread};
 use crate::rtnetlink::{Connection, Link};
 
 /// What was found in a process's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// It is the host's own: the one that this program runs in.
-    Host,
+    /// It is the host's own: the one that this program runs in. The container's cgroup, or why
+    /// there is none that only it has.
+    Host(Result<Cgroup, String>),
     /// One of its own.
     Own {
         /// Which; equal for containers that share it.
@@ -45,18 +47,19 @@ pub(crate) struct Port {
     pub(crate) bridge: Option<IfIndex>,
 }
 
-/// Looks into the namespace of `pid` from `home`, the host's.
+/// Looks into the namespace of `pid`, a process of the container `id`, from `home`, the host's.
 ///
 /// `sandbox` is where the engine says the namespace is mounted. Where that can be seen and is
 /// another namespace than the process's, the number was given to another process meanwhile.
 pub(crate) async fn look(
     home: Namespace,
     pid: u32,
+    id: &str,
     sandbox: Option<PathBuf>,
 ) -> Result<Found, Error> {
     let inside = Namespace::of_process(pid)?;
     if inside.id() == home.id() {
-        return Ok(Found::Host);
+        return Ok(Found::Host(cgroup::of_container(pid, id)));
     }
     let mounted = sandbox.and_then(|path| Namespace::mounted_at(&path));
     if mounted.is_some_and(|mounted| mounted.id() != inside.id()) {

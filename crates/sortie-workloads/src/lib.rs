@@ -6,9 +6,11 @@
 //! - [`simulated`]: any number of made-up workloads, for benches.
 //!
 //! Inside: `netns` enters a namespace on a thread of its own, `rtnetlink` asks the kernel there,
-//! `interfaces` puts the two ends of each virtual cable together, and `ports` tells of new ones.
+//! `interfaces` puts the two ends of each virtual cable together, `ports` tells of new ones, and
+//! `cgroup` knows those that have none.
 #![forbid(unsafe_code)]
 
+mod cgroup;
 pub mod docker;
 mod error;
 mod interfaces;

@@ -50,6 +50,7 @@ pub fn workload(number: u32) -> Workload {
             default_route: Families::default(),
         }],
         published_udp: [].into(),
+        cgroup: None,
         unmanageable: None,
     }
 }

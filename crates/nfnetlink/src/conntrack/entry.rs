@@ -7,9 +7,9 @@ use crate::expr::Counter;
 use crate::uapi::bit_flags;
 use crate::uapi::ct::{
     CTA_COUNTERS_BYTES, CTA_COUNTERS_ORIG, CTA_COUNTERS_PACKETS, CTA_COUNTERS_REPLY, CTA_ID,
-    CTA_MARK, CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_TIMEOUT,
-    CTA_TIMESTAMP, CTA_TIMESTAMP_START, CTA_TIMESTAMP_STOP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY,
-    CTA_ZONE,
+    CTA_LABELS, CTA_MARK, CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS,
+    CTA_TIMEOUT, CTA_TIMESTAMP, CTA_TIMESTAMP_START, CTA_TIMESTAMP_STOP, CTA_TUPLE_ORIG,
+    CTA_TUPLE_REPLY, CTA_ZONE,
 };
 use crate::wire::{Malformed, Writer, attrs};
 
@@ -53,6 +53,8 @@ pub struct Conntrack {
     pub timeout: Option<Duration>,
     /// Connection mark.
     pub mark: u32,
+    /// Its labels: 128 bits, none set where it has no room for any.
+    pub labels: [u8; 16],
     /// Zone.
     pub zone: u16,
     /// The kernel's number for it, a hash of its tuple and its place in memory: a later
@@ -79,6 +81,7 @@ impl Conntrack {
             status: Status::NONE,
             timeout: Some(timeout),
             mark: 0,
+            labels: [0; 16],
             zone: 0,
             id: None,
             original_counter: None,
@@ -127,6 +130,7 @@ impl Conntrack {
                 CTA_STATUS => rest.status = Status(attr.be32()?),
                 CTA_TIMEOUT => rest.timeout = Some(Duration::from_secs(attr.be32()?.into())),
                 CTA_MARK => rest.mark = attr.be32()?,
+                CTA_LABELS => rest.labels = decode_labels(attr.data),
                 CTA_ZONE => rest.zone = Some(attr.be16()?),
                 CTA_ID => rest.id = Some(attr.be32()?),
                 CTA_COUNTERS_ORIG => rest.original_counter = Some(decode_counter(attr.data)?),
@@ -143,6 +147,7 @@ impl Conntrack {
                 status: rest.status,
                 timeout: rest.timeout,
                 mark: rest.mark,
+                labels: rest.labels,
                 zone: rest.zone.or(tuple_zone).unwrap_or(0),
                 id: rest.id,
                 original_counter: rest.original_counter,
@@ -162,6 +167,7 @@ struct Rest {
     status: Status,
     timeout: Option<Duration>,
     mark: u32,
+    labels: [u8; 16],
     zone: Option<u16>,
     id: Option<u32>,
     original_counter: Option<Counter>,
@@ -169,6 +175,15 @@ struct Rest {
     start: Option<SystemTime>,
     stop: Option<SystemTime>,
     tcp_state: Option<u8>,
+}
+
+/// As long as the kernel's (`NF_CT_LABELS_MAX_SIZE`); what is behind that would be another kernel's.
+fn decode_labels(data: &[u8]) -> [u8; 16] {
+    let mut labels = [0; 16];
+    for (label, byte) in labels.iter_mut().zip(data) {
+        *label = *byte;
+    }
+    labels
 }
 
 fn decode_counter(nested: &[u8]) -> Result<Counter, Malformed> {

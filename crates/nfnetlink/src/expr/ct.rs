@@ -19,6 +19,7 @@ open_enum! {
         PROTOCOL = 10, "protocol";
         PROTO_SRC = 11, "proto-src";
         PROTO_DST = 12, "proto-dst";
+        LABELS = 13, "label";
         PKTS = 14, "packets";
         BYTES = 15, "bytes";
         ZONE = 17, "zone";

@@ -228,6 +228,7 @@ pub mod selectors {
         CT_DIRECTION = "ct direction", Selector::ct(CtKey::DIRECTION, None, DataType::CT_DIR);
         CT_STATUS = "ct status", Selector::ct(CtKey::STATUS, None, DataType::CT_STATUS);
         CT_MARK = "ct mark", Selector::ct(CtKey::MARK, None, DataType::MARK);
+        CT_LABEL = "ct label", Selector::ct(CtKey::LABELS, None, DataType::CT_LABEL);
         CT_ORIGINAL_IP_SADDR = "ct original ip saddr", ct_of(CtKey::SRC_IP, Direction::ORIGINAL, DataType::IPV4_ADDR);
         CT_ORIGINAL_IP_DADDR = "ct original ip daddr", ct_of(CtKey::DST_IP, Direction::ORIGINAL, DataType::IPV4_ADDR);
         CT_REPLY_IP_SADDR = "ct reply ip saddr", ct_of(CtKey::SRC_IP, Direction::REPLY, DataType::IPV4_ADDR);

@@ -16,6 +16,7 @@ pub(crate) const CTA_ID: u16 = 12;
 pub(crate) const CTA_ZONE: u16 = 18;
 pub(crate) const CTA_TIMESTAMP: u16 = 20;
 pub(crate) const CTA_MARK_MASK: u16 = 21;
+pub(crate) const CTA_LABELS: u16 = 22;
 pub(crate) const CTA_FILTER: u16 = 25;
 
 pub(crate) const CTA_TUPLE_IP: u16 = 1;

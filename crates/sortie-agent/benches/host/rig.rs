@@ -202,6 +202,7 @@ impl Rig {
                 default_route: Families::default(),
             }],
             published_udp: [].into(),
+            cgroup: None,
             unmanageable: None,
         }
     }

@@ -325,6 +325,7 @@ impl Core {
             started: i64::try_from(entry.since).unwrap_or_default(),
             endpoints: vec![endpoint],
             published_udp: [].into(),
+            cgroup: None,
             unmanageable: None,
         };
         let via = entry

@@ -143,6 +143,11 @@ impl Core {
                 "it has its egress address itself, and no other to leave with; a policy or label without `mode: Direct` gives it the network's again",
             );
         }
+        if workload.cgroup.is_some() {
+            return refused(
+                "containers on the host's network cannot be bypassed; apply a policy for it with a higher priority and `action: Bypass`",
+            );
+        }
         if let Some(reason) = &workload.unmanageable {
             return refused(&format!(
                 "it is not managed, and leaves as without Sortie already: {reason}"

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_api::config::AgentConfig;
-use sortie_api::workload::{Change, Engine, Network, Snapshot, WorkloadId};
+use sortie_api::workload::{Change, Engine, Network, Snapshot, Workload, WorkloadId};
+use sortie_kernel::probe::Feature;
 use sortie_plan::environment::Environment;
 
 use super::Core;
@@ -97,6 +98,7 @@ impl Core {
                 self.engines[at].containers.insert(workload.id.clone());
                 self.starting.remove(&workload.id);
                 let has_own = self.has_own(workload.pid);
+                let workload = self.admitted(workload);
                 let ops = self.planner.workload(workload, None);
                 self.apply(&ops);
                 // With every network that comes or goes the engine sets the default routes anew.
@@ -159,10 +161,12 @@ impl Core {
         for told in &snapshot.workloads {
             self.starting.remove(&told.id);
         }
+        let workloads = snapshot.workloads.into_iter();
+        let workloads = workloads.map(|told| self.admitted(told)).collect();
         if !self.compared {
             let networks = self.networks_now();
             self.planner.networks(networks);
-            self.planner.learn(snapshot.workloads, &gone);
+            self.planner.learn(workloads, &gone);
             self.recall_bypasses();
             self.note_networks();
             self.compared = self.is_settled();
@@ -173,7 +177,7 @@ impl Core {
         for id in &gone {
             self.container_gone(id);
         }
-        let ops = self.planner.containers(snapshot.workloads, &gone);
+        let ops = self.planner.containers(workloads, &gone);
         self.apply(&ops);
     }
 
@@ -212,5 +216,18 @@ impl Core {
     fn has_own(&self, pid: u32) -> bool {
         let network = self.planner.desired_network();
         network.own.keys().any(|own| own.pid == pid)
+    }
+
+    /// Without what the kernel needs for it, a container in the host's network namespace cannot be
+    /// managed.
+    pub(super) fn admitted(&self, mut workload: Workload) -> Workload {
+        if self.missing.contains(&Feature::SocketCgroup) && workload.cgroup.take().is_some() {
+            workload.unmanageable = Some(format!(
+                "uses the host's network namespace, and the kernel has no {}: {}",
+                Feature::SocketCgroup,
+                Feature::SocketCgroup.meaning()
+            ));
+        }
+        workload
     }
 }

@@ -50,6 +50,15 @@ fn way_out(
     destination: IpAddr,
     egress: IpAddr,
 ) -> Option<RouteQuery> {
+    if tracked.workload.cgroup.is_some() {
+        // The mark is there when the kernel routes the packet for the second time.
+        return Some(RouteQuery {
+            destination,
+            source: None,
+            input: None,
+            mark: planner.mark(egress).map_or(0, Mark::value),
+        });
+    }
     let mut sources = tracked.workload.endpoints.iter().flat_map(|endpoint| {
         let input = endpoint.bridge.unwrap_or(endpoint.port);
         endpoint

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use sortie_api::policy::{Action, EgressPolicy, Enforcement};
-use sortie_api::workload::{Workload, WorkloadKind};
+use sortie_api::workload::{Cgroup, CgroupId, Workload, WorkloadKind};
 use sortie_plan::compile::treatment::Treatment;
 use sortie_plan::explain::Unusable;
 use sortie_plan::nft::Family;
@@ -23,7 +23,7 @@ use crate::api::{
 impl Core {
     /// The whole at a glance.
     pub fn status(&mut self) -> Result<Status, Error> {
-        let dropped = self.dropped_by_address()?;
+        let dropped = self.dropped_by_workload()?;
         let workloads = self.planner.workloads().values();
         let mut workloads: Vec<_> = workloads
             .map(|tracked| self.workload_status(tracked, &dropped))
@@ -140,11 +140,7 @@ impl Core {
         }
     }
 
-    fn workload_status(
-        &self,
-        tracked: &Tracked,
-        dropped: &BTreeMap<IpAddr, u64>,
-    ) -> WorkloadStatus {
+    fn workload_status(&self, tracked: &Tracked, dropped: &Dropped) -> WorkloadStatus {
         let workload = &tracked.workload;
         let mut addresses: Vec<IpAddr> = workload
             .endpoints
@@ -175,10 +171,7 @@ impl Core {
             id: workload.id.as_str().to_owned(),
             name: workload.name.clone(),
             kind: workload.kind.name().to_owned(),
-            dropped: addresses
-                .iter()
-                .filter_map(|address| dropped.get(address))
-                .sum(),
+            dropped: dropped.of(&addresses, workload.cgroup),
             egress: egress(tracked),
             draining: addresses
                 .iter()
@@ -312,8 +305,8 @@ impl Core {
         problems
     }
 
-    fn dropped_by_address(&mut self) -> Result<BTreeMap<IpAddr, u64>, Error> {
-        let mut dropped = BTreeMap::new();
+    fn dropped_by_workload(&mut self) -> Result<Dropped, Error> {
+        let mut dropped = Dropped::default();
         for (family, set) in [
             (Family::Inet, "dropped4"),
             (Family::Inet, "dropped6"),
@@ -322,7 +315,14 @@ impl Core {
         ] {
             for (key, count) in self.kernel.element_counts(family, set)? {
                 if let Some(address) = key.as_ip() {
-                    *dropped.entry(address).or_default() += count.packets;
+                    *dropped.addresses.entry(address).or_default() += count.packets;
+                }
+            }
+        }
+        for set in ["cgroup-dropped4", "cgroup-dropped6"] {
+            for (key, count) in self.kernel.element_counts(Family::Inet, set)? {
+                if let Some(cgroup) = key.as_flow_cgroup() {
+                    *dropped.cgroups.entry(cgroup).or_default() += count.packets;
                 }
             }
         }
@@ -368,6 +368,22 @@ fn own_addresses(tracked: &Tracked) -> impl Iterator<Item = IpAddr> {
             _ => None,
         });
     own.filter(|own| placement.own_endpoint(own.is_ipv6()).is_some())
+}
+
+/// Dropped packets, by what their workload is known by.
+#[derive(Default)]
+struct Dropped {
+    addresses: BTreeMap<IpAddr, u64>,
+    cgroups: BTreeMap<CgroupId, u64>,
+}
+
+impl Dropped {
+    fn of(&self, addresses: &[IpAddr], cgroup: Option<Cgroup>) -> u64 {
+        let by_address = addresses.iter();
+        let by_address = by_address.filter_map(|address| self.addresses.get(address));
+        let cgroup = cgroup.and_then(|it| self.cgroups.get(&it.id));
+        by_address.chain(cgroup).sum()
+    }
 }
 
 /// Every address that it may leave with.
@@ -464,6 +480,7 @@ pub(super) fn standing(
             .iter()
             .flat_map(|e| &e.addresses)
             .any(|address| address.is_ipv6() == v6);
+        let has = has || workload.cgroup.is_some();
         let family = if v6 { "IPv6" } else { "IPv4" };
         match tracked.placement.of_family(v6) {
             Treatment::Blocked(Refusal::NoAddressOfFamily) if has => {

@@ -59,20 +59,20 @@ impl Core {
             let why = format!("its process {} has ended", request.pid);
             return Starting::Impossible { why };
         };
-        let ops = self.planner.workload(
-            Workload {
-                id: id.clone(),
-                name: container.name.clone(),
-                kind: WorkloadKind::Docker,
-                labels: container.labels.clone().into(),
-                pid: begins.pid,
-                started: begins.at,
-                endpoints,
-                published_udp: container.published_udp.clone(),
-                unmanageable: place.unmanageable.clone(),
-            },
-            None,
-        );
+        let workload = self.admitted(Workload {
+            id: id.clone(),
+            name: container.name.clone(),
+            kind: WorkloadKind::Docker,
+            labels: container.labels.clone().into(),
+            pid: begins.pid,
+            started: begins.at,
+            endpoints,
+            published_udp: container.published_udp.clone(),
+            cgroup: place.cgroup,
+            unmanageable: place.unmanageable,
+        });
+        let unmanageable = workload.unmanageable.clone();
+        let ops = self.planner.workload(workload, None);
         self.starting.insert(id.clone(), begins);
         if let Some(followed) = self.followed(Engine::Docker) {
             followed.containers.insert(id.clone());
@@ -82,7 +82,7 @@ impl Core {
         self.after_answer = later;
 
         let meanwhile = self.planner.meanwhile(&id);
-        if let (Some(reason), Meanwhile::Drop(who)) = (place.unmanageable, &meanwhile) {
+        if let (Some(reason), Meanwhile::Drop(who)) = (unmanageable, &meanwhile) {
             let why = format!("it {reason}, but {who}");
             return Starting::Impossible { why };
         }

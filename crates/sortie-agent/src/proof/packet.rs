@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, EtherType, NetSlice, SlicedPacket, TransportSlice};
 use nfnetlink::Family;
+use nfnetlink::conntrack::{Ports, Tuple};
 use nfnetlink::log::Packet;
 use sortie_api::policy::Protocol;
 use sortie_plan::precedence::Target;
@@ -55,6 +56,36 @@ pub(super) fn summary(packet: &Packet) -> Summary {
             ..Summary::default()
         },
     }
+}
+
+/// The original tuple of the flow that a packet of the host's own began, where it is a protocol whose
+/// flows can be told apart.
+pub(super) fn tuple(packet: &Packet) -> Option<Tuple> {
+    let ethertype = EtherType(packet.hook.map_or(0, |hook| hook.protocol));
+    let sliced = SlicedPacket::from_ether_type(ethertype, &packet.payload).ok()?;
+    let summary = sliced_summary(&sliced);
+    let ports = |src, dst| Ports::Ports { src, dst };
+    let (protocol, ports) = match sliced.transport? {
+        TransportSlice::Tcp(tcp) => (6, ports(tcp.source_port(), tcp.destination_port())),
+        TransportSlice::Udp(udp) => (17, ports(udp.source_port(), udp.destination_port())),
+        TransportSlice::Icmpv4(icmp) => (1, echo(icmp.type_u8(), icmp.code_u8(), icmp.bytes5to8())),
+        TransportSlice::Icmpv6(icmp) => {
+            (58, echo(icmp.type_u8(), icmp.code_u8(), icmp.bytes5to8()))
+        }
+        TransportSlice::Igmp(_) => return None,
+    };
+    Some(Tuple {
+        src: summary.from?,
+        dst: summary.to?,
+        protocol,
+        ports,
+    })
+}
+
+/// What a query of ICMP is known by: its identifier is in the fifth and sixth byte (RFC 792, RFC 4443).
+fn echo(kind: u8, code: u8, [high, low, ..]: [u8; 4]) -> Ports {
+    let id = u16::from_be_bytes([high, low]);
+    Ports::Icmp { id, kind, code }
 }
 
 fn sliced_summary(sliced: &SlicedPacket<'_>) -> Summary {

@@ -20,7 +20,7 @@ fn left() -> usize {
 fn forget_first(sources: u8, keep: Option<Ipv4Addr>) -> Vec<Op> {
     (1..=sources)
         .map(|last| Op::ForgetFlows {
-            source: Ipv4Addr::new(10, 0, 0, last).into(),
+            source: Source::Address(Ipv4Addr::new(10, 0, 0, last).into()),
             translated: None,
             keep: keep.map_or_else(Keep::default, |keep| Keep::address(keep.into())),
         })
@@ -70,7 +70,7 @@ fn a_drain_is_for_answered_flows_with_the_former_address() {
         let mut keep = Keep::address(address(12));
         keep.draining.insert(address(11));
         let forget = |translated, keep: &Keep| Op::ForgetFlows {
-            source: Ipv4Addr::new(10, 0, 0, 1).into(),
+            source: Source::Address(Ipv4Addr::new(10, 0, 0, 1).into()),
             translated,
             keep: keep.clone(),
         };

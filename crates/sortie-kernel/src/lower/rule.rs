@@ -1,9 +1,11 @@
 //! A rule's statements as expressions, with the checks of the protocol that they presume.
 
 use nfnetlink::expr::{
-    Bitwise, Cmp, CmpOp, Dynset, Expr, Exprs, Lookup, Range, Reg, Selector, addr_type, selectors,
+    Bitwise, Cmp, CmpOp, Ct, CtKey, Dynset, Expr, Exprs, Immediate, Lookup, Range, Reg, Selector,
+    addr_type, selectors,
 };
 use nfnetlink::{Data, Verdict as Lowered};
+use sortie_api::workload::CgroupId;
 use sortie_plan::mark::MASK;
 use sortie_plan::nft::Family;
 use sortie_plan::nft::rule::{Field, Rule, Statement, Value, Verdict};
@@ -11,6 +13,8 @@ use sortie_plan::nft::rule::{Field, Rule, Statement, Value, Verdict};
 use super::family;
 use crate::error::Error;
 
+/// Half of a conntrack label, in bytes (`NF_CT_LABELS_MAX_SIZE` is 16).
+const HALF_LABEL: usize = 8;
 /// `IPPROTO_ICMPV6`.
 const ICMPV6: u8 = 58;
 /// `ETH_P_IP` and `ETH_P_IPV6`.
@@ -87,11 +91,12 @@ impl Lowering {
             Statement::VerdictMap { fields, map } => {
                 self.lookup(fields, map, Some(Reg::VERDICT), false);
             }
-            Statement::SnatMap { field, map } => {
+            Statement::SnatMap { field, v6, map } => {
                 self.lookup(&[*field], map, Some(Reg::R0), false);
-                let to = match field.ethertype() {
-                    Some(ETHERTYPE_IPV6) => nfnetlink::Family::Ip6,
-                    _ => nfnetlink::Family::Ip,
+                let to = if *v6 {
+                    nfnetlink::Family::Ip6
+                } else {
+                    nfnetlink::Family::Ip
                 };
                 self.with(|exprs| exprs.snat(to));
             }
@@ -106,6 +111,22 @@ impl Lowering {
             Statement::SetMark(mark) => {
                 let value = mark.value();
                 self.with(|exprs| exprs.set_meta_mark_bits(MASK, value));
+            }
+            Statement::NoteCgroup { level } => {
+                // Bits are only ever added to a label: the lower half is others'.
+                self.push(Immediate::value(Reg::R0, Data::unpadded(&[0; HALF_LABEL])));
+                let upper = Reg::R0.after(HALF_LABEL);
+                self.push(Selector::socket_cgroupv2(*level).load(upper));
+                self.push(Ct::Set {
+                    key: CtKey::LABELS,
+                    sreg: Reg::R0,
+                });
+            }
+            Statement::First => {
+                let confirmed = nfnetlink::conntrack::Status::CONFIRMED.0;
+                self.push(selectors::CT_STATUS.load(Reg::R0));
+                self.push(Bitwise::mask(Reg::R0, Data::from(confirmed)));
+                self.compare(CmpOp::EQ, Data::from(0_u32));
             }
             Statement::Answered => {
                 let seen = nfnetlink::conntrack::Status::SEEN_REPLY.0;
@@ -157,6 +178,10 @@ impl Lowering {
         for field in fields {
             let selector = selector(*field);
             self.push(selector.load(register));
+            if *field == Field::FlowCgroup {
+                let upper = CgroupId(u64::MAX).label();
+                self.push(Bitwise::mask(register, Data::unpadded(&upper)));
+            }
             register = register.after(selector.data_type().len());
         }
     }
@@ -225,6 +250,7 @@ fn data(value: Value) -> Data {
         Value::Short(short) => short.into(),
         Value::Interface(index) => index.into(),
         Value::Address(address) => address.into(),
+        Value::NoCgroup => Data::unpadded(&CgroupId(0).label()),
         Value::Kind(kind) => kind.into(),
     }
 }
@@ -252,5 +278,7 @@ fn selector(field: Field) -> Selector {
         Field::CtOriginalIp6Saddr => selectors::CT_ORIGINAL_IP6_SADDR,
         Field::CtReplyIpDaddr => selectors::CT_REPLY_IP_DADDR,
         Field::CtReplyIp6Daddr => selectors::CT_REPLY_IP6_DADDR,
+        Field::SocketCgroup(level) => Selector::socket_cgroupv2(level),
+        Field::FlowCgroup => selectors::CT_LABEL,
     }
 }

@@ -20,3 +20,9 @@ fn a_feature_may_be_made_to_look_absent() {
     assert!(!is_there(Feature::NetdevEgress, &failpoints).unwrap());
     assert!(Feature::NetdevEgress.is_needed());
 }
+
+/// The kernel that these tests run on has it (CONFIG_NFT_SOCKET, CONFIG_NF_CONNTRACK_LABELS).
+#[test]
+fn sockets_have_cgroups_and_flows_labels() {
+    assert!(is_there(Feature::SocketCgroup, &Failpoints::default()).unwrap());
+}

@@ -11,13 +11,14 @@ use bollard::models::{
 use super::{Container, Engine};
 use crate::error::Result;
 
-/// What a bridge network is made of.
+/// What a network is made of: a bridge, unless it says otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkSpec {
     name: String,
     subnets: Vec<String>,
     labels: HashMap<String, String>,
     options: HashMap<String, String>,
+    parent: Option<String>,
 }
 
 impl NetworkSpec {
@@ -50,21 +51,32 @@ impl NetworkSpec {
         self
     }
 
+    /// A macvlan network on this interface of the host instead.
+    #[must_use]
+    pub fn macvlan(mut self, parent: &str) -> Self {
+        self.parent = Some(parent.to_owned());
+        self
+    }
+
     fn request(&self) -> NetworkCreateRequest {
         let config = |subnet: &String| IpamConfig {
             subnet: Some(subnet.clone()),
             ..IpamConfig::default()
         };
+        let mut options = self.options.clone();
+        let parent = self.parent.iter().cloned();
+        options.extend(parent.map(|parent| ("parent".to_owned(), parent)));
+        let driver = self.parent.as_ref().map_or("bridge", |_| "macvlan");
         NetworkCreateRequest {
             name: self.name.clone(),
-            driver: Some("bridge".to_owned()),
+            driver: Some(driver.to_owned()),
             enable_ipv6: Some(self.subnets.iter().any(|subnet| subnet.contains(':'))),
             ipam: Some(Ipam {
                 config: Some(self.subnets.iter().map(config).collect()),
                 ..Ipam::default()
             }),
             labels: Some(self.labels.clone()),
-            options: Some(self.options.clone()),
+            options: Some(options),
             ..NetworkCreateRequest::default()
         }
     }

@@ -243,7 +243,9 @@ fn inet(environment: &Environment) -> Table {
                 (CtOriginalIp6Saddr, "managed6"),
             ]
         };
-        chains.insert(drop_chain(*reason), plain(drop_counting(*reason, &of)));
+        let mut rules = super::sockets::count_drops();
+        rules.extend(drop_counting(*reason, &of));
+        chains.insert(drop_chain(*reason), plain(rules));
     }
     Table {
         sets: inet_sets(),
@@ -296,6 +298,7 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         add("usable", Set::of(&[ip, KeyType::Interface]));
         add("local", Set::of(&[ip]).ranges());
     }
+    sets.extend(super::sockets::sets());
     sets
 }
 
@@ -336,10 +339,12 @@ fn translate() -> Vec<Rule> {
         on(lookup(&[Ip6Saddr], "bypass6"), vec![Accept.into()]),
         vec![SnatMap {
             field: IpSaddr,
+            v6: false,
             map: "snat4".into(),
         }],
         vec![SnatMap {
             field: Ip6Saddr,
+            v6: true,
             map: "snat6".into(),
         }],
         vec![VerdictMap {
@@ -518,6 +523,9 @@ fn netdev() -> Table {
     }
 }
 
+/// `meta protocol`, where a rule has no field that presumes it.
+pub(super) const IPV4: Statement = is(Field::Protocol, Value::Short(0x0800));
+pub(super) const IPV6: Statement = is(Field::Protocol, Value::Short(0x86dd));
 const UNSPECIFIED_V4: Value = Value::Address(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
 const UNSPECIFIED_V6: Value = Value::Address(std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
 const LINK_LOCAL_V6: Statement = Prefix {
@@ -535,7 +543,7 @@ pub(super) fn on(condition: Statement, then: impl IntoIterator<Item = Statement>
     std::iter::once(condition).chain(then).collect()
 }
 
-pub(super) fn is(field: Field, value: Value) -> Statement {
+pub(super) const fn is(field: Field, value: Value) -> Statement {
     Compare {
         field,
         not: false,
@@ -574,7 +582,7 @@ fn refuse(reason: Reason) -> Vec<Statement> {
     ]
 }
 
-fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
+pub(super) fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
         hook: Some(Hook {
             kind,

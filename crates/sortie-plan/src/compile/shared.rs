@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sortie_api::workload::{IfIndex, MacAddress};
 
-use super::base;
 use super::steering::{Steering, by_uplink};
 use super::workload::{Element, named};
+use super::{base, sockets};
 use crate::environment::Environment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Accept;
@@ -41,6 +41,8 @@ pub struct Topology {
     pub uplinks: BTreeSet<IfIndex>,
     /// Addresses that workloads have themselves.
     pub direct: Vec<Direct>,
+    /// How deep in the tree the cgroups of managed workloads are.
+    pub cgroup_levels: BTreeSet<u32>,
     /// Uplinks of egress addresses that the host's routes do not lead to.
     pub steering: Steering,
 }
@@ -113,6 +115,8 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
     steering.network(&mut state.network, topology, environment);
     if let Some(inet) = state.tables.get_mut(&Family::Inet) {
         inet.chains.extend(steering.chains(environment));
+        let levels = &topology.cgroup_levels;
+        inet.chains.extend(sockets::chains(environment, levels));
     }
     state
 }

@@ -1,12 +1,14 @@
-//! The elements of one workload: at most nine for each of its addresses.
+//! The elements of one workload: at most nine for each of its addresses, and seven for each family
+//! of its cgroup.
 
 use std::net::IpAddr;
 
-use sortie_api::workload::Endpoint;
+use sortie_api::workload::{Cgroup, CgroupId, Endpoint};
 
 use super::base::drop_chain;
 use super::steering::steer;
 use super::treatment::{Treated, Treatment};
+use crate::flow::Source;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Goto;
 use crate::nft::set::Data;
@@ -34,6 +36,8 @@ pub struct Placement {
     /// The endpoints with the addresses that are this workload's alone, and without their networks'
     /// names, each with whether its network is guarded.
     pub endpoints: Vec<(Endpoint, bool)>,
+    /// Where its sockets are, in the host's network namespace.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// One element of one set.
@@ -80,10 +84,18 @@ impl Placement {
         endpoints.filter(move |(_, guarded)| managed || *guarded)
     }
 
-    /// The addresses that the kernel must know.
-    pub fn sources(&self) -> impl Iterator<Item = IpAddr> {
-        self.known()
-            .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied())
+    /// Whose flows are its: by the addresses that the kernel must know, and by its cgroup.
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        let addresses = self
+            .known()
+            .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
+        let families = [false, true].into_iter();
+        let managed = families.filter(|v6| self.of_family(*v6).is_managed());
+        let of_cgroup = managed.filter_map(|v6| {
+            let id = self.cgroup?.id;
+            Some(Source::Cgroup { id, v6 })
+        });
+        addresses.map(Source::Address).chain(of_cgroup)
     }
 
     /// Everything the kernel holds for it.
@@ -105,6 +117,9 @@ impl Placement {
                 bound(&mut elements, endpoint, *address);
                 treated(&mut elements, *address, treatment, false);
             }
+        }
+        if let Some(cgroup) = self.cgroup.filter(|_| self.is_managed()) {
+            of_cgroup(&mut elements, cgroup.id, self);
         }
         elements
     }
@@ -163,65 +178,29 @@ fn bound(elements: &mut Vec<Element>, endpoint: &Endpoint, address: IpAddr) {
 /// What it may leave with.
 fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, guarded: bool) {
     let own = Key::from(address);
+    let sets = if address.is_ipv6() { &OF_V6 } else { &OF_V4 };
     let mut add = |set, key, data| elements.push((Family::Inet, set, key, data));
     match treatment {
-        Treatment::Unmanaged if guarded => return add(named!("plain", address), own, Data::None),
-        Treatment::Unmanaged => return,
-        Treatment::Blocked(refusal) => {
-            let why = drop_chain((*refusal).into());
-            add(named!("check", address), own, Data::Verdict(Goto(why)));
-        }
-        Treatment::Translate {
-            address: egress,
-            uplink,
-            mark,
-        } => {
-            if let Some(mark) = mark {
-                add(
-                    named!("route", address),
-                    own,
-                    Data::Verdict(Goto(steer(*mark))),
-                );
-            }
-            add(
-                named!("snat", address),
-                own,
-                Data::Value(Key::from(*egress)),
-            );
-            if let Some(uplink) = uplink {
-                add(
-                    named!("allowed", address),
-                    own.ip(*egress).interface(*uplink),
-                    Data::None,
-                );
-            }
-        }
+        Treatment::Unmanaged if guarded => add(named!("plain", address), own, Data::None),
         Treatment::Own {
             address: egress,
             uplink,
             mark,
         } => {
             if let Some(mark) = mark {
-                add(
-                    named!("route", address),
-                    own,
-                    Data::Verdict(Goto(steer(*mark))),
-                );
+                add(sets.route.into(), own, Data::Verdict(Goto(steer(*mark))));
             }
             // Its bridge's address is translated, for sockets that are bound to it; its own to
             // itself, so that nobody else's rule decides.
-            add(
-                named!("snat", address),
-                own,
-                Data::Value(Key::from(*egress)),
-            );
+            add(sets.snat.into(), own, Data::Value(Key::from(*egress)));
             if let Some(uplink) = uplink.filter(|_| address == *egress) {
                 add(named!("direct", address), own.interface(uplink), Data::None);
             }
+            add(sets.managed.into(), own, Data::None);
         }
         Treatment::Direct { uplink } => {
             // Translated to itself, so that nobody else's rule decides.
-            add(named!("snat", address), own, Data::Value(own));
+            add(sets.snat.into(), own, Data::Value(own));
             if let Some(uplink) = uplink {
                 add(
                     named!("direct", address),
@@ -229,22 +208,95 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
                     Data::None,
                 );
             }
+            add(sets.managed.into(), own, Data::None);
+        }
+        _ => decided(elements, own, sets, treatment),
+    }
+}
+
+/// The same for its sockets in the host's network namespace.
+fn of_cgroup(elements: &mut Vec<Element>, id: CgroupId, placement: &Placement) {
+    let socket = Key::new().cgroup(id);
+    let flow = Key::new().flow_cgroup(id);
+    let both = socket.flow_cgroup(id);
+    elements.push((Family::Inet, "own-flows".into(), both, Data::None));
+    for (treated, sockets, sets) in [
+        (&placement.v4, "cgroups4", &OF_CGROUP_V4),
+        (&placement.v6, "cgroups6", &OF_CGROUP_V6),
+    ] {
+        if treated.treatment.is_managed() {
+            elements.push((Family::Inet, sockets.into(), socket, Data::None));
+            decided(elements, flow, sets, &treated.treatment);
+        }
+    }
+}
+
+/// The sets that say what becomes of one family's packets.
+struct Sets {
+    managed: &'static str,
+    route: &'static str,
+    snat: &'static str,
+    translate: &'static str,
+    allowed: &'static str,
+    check: &'static str,
+}
+
+macro_rules! sets {
+    ($prefix:literal, $digit:literal) => {
+        Sets {
+            managed: concat!($prefix, "managed", $digit),
+            route: concat!($prefix, "route", $digit),
+            snat: concat!($prefix, "snat", $digit),
+            translate: concat!($prefix, "translate", $digit),
+            allowed: concat!($prefix, "allowed", $digit),
+            check: concat!($prefix, "check", $digit),
+        }
+    };
+}
+
+/// By the workload's own address.
+const OF_V4: Sets = sets!("", "4");
+const OF_V6: Sets = sets!("", "6");
+/// By the cgroup that the flow is of.
+const OF_CGROUP_V4: Sets = sets!("cgroup-", "4");
+const OF_CGROUP_V6: Sets = sets!("cgroup-", "6");
+
+/// What policies decide, for what is known as `own`.
+fn decided(elements: &mut Vec<Element>, own: Key, sets: &Sets, treatment: &Treatment) {
+    let mut add =
+        |set: &'static str, key, data| elements.push((Family::Inet, set.into(), key, data));
+    match treatment {
+        Treatment::Unmanaged => return,
+        // Without an interface of its own there is nothing that it may have.
+        Treatment::Direct { .. } | Treatment::Own { .. } => {}
+        Treatment::Blocked(refusal) => {
+            let why = drop_chain((*refusal).into());
+            add(sets.check, own, Data::Verdict(Goto(why)));
+        }
+        Treatment::Translate {
+            address: egress,
+            uplink,
+            mark,
+        } => {
+            if let Some(mark) = mark {
+                add(sets.route, own, Data::Verdict(Goto(steer(*mark))));
+            }
+            add(sets.snat, own, Data::Value(Key::from(*egress)));
+            if let Some(uplink) = uplink {
+                add(sets.allowed, own.ip(*egress).interface(*uplink), Data::None);
+            }
         }
         Treatment::Set(set) => {
             if let Some(route) = set.route_chain() {
-                add(named!("route", address), own, Data::Verdict(Goto(route)));
+                add(sets.route, own, Data::Verdict(Goto(route)));
             }
             add(
-                named!("translate", address),
+                sets.translate,
                 own,
                 Data::Verdict(Goto(set.translate_chain())),
             );
-            add(
-                named!("check", address),
-                own,
-                Data::Verdict(Goto(set.check_chain())),
-            );
+            add(sets.check, own, Data::Verdict(Goto(set.check_chain())));
         }
     }
-    add(named!("managed", address), own, Data::None);
+    add(sets.managed, own, Data::None);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sortie_api::workload::{IfIndex, MacAddress};
+use sortie_api::workload::{CgroupId, IfIndex, MacAddress};
 
 /// Up to 40 bytes: the concatenated parts of a key, each padded to a multiple of 4 (the registers'
 /// layout, `NFT_REG32_SIZE`). Addresses are in network order, interface indexes in the host's.
@@ -54,6 +54,18 @@ impl Key {
         }
     }
 
+    /// Appends a cgroup's id as a packet's socket has it (`socket cgroupv2`).
+    #[must_use]
+    pub fn cgroup(self, cgroup: CgroupId) -> Self {
+        self.part(&cgroup.0.to_ne_bytes())
+    }
+
+    /// Appends a cgroup's id as a flow has it: the upper half of its label.
+    #[must_use]
+    pub fn flow_cgroup(self, cgroup: CgroupId) -> Self {
+        self.part(&cgroup.label())
+    }
+
     fn part(mut self, part: &[u8]) -> Self {
         let start = usize::from(self.len);
         // All parts are constants of this file: the sum of the longest combination fits.
@@ -89,6 +101,11 @@ impl Key {
             ip(address)?,
             IfIndex(u32::from_ne_bytes(*index)),
         ))
+    }
+
+    /// The cgroup in this key, if it is that of a flow and all there is in it.
+    pub fn as_flow_cgroup(&self) -> Option<CgroupId> {
+        CgroupId::of_label(self.as_bytes().try_into().ok()?)
     }
 
     /// The address in a binding, the key (interface, MAC, address) of `bound4` and `bound6`.

@@ -62,8 +62,10 @@ pub enum Statement {
     },
     /// `snat ip to FIELD map @MAP`: goes on with the next rule where there is no element.
     SnatMap {
-        /// An address field; its family is the translation's.
+        /// What is asked for.
         field: Field,
+        /// The translation's family.
+        v6: bool,
         /// A map to addresses.
         map: Name,
     },
@@ -73,6 +75,13 @@ pub enum Statement {
     SourceIsLocal,
     /// `meta mark set meta mark & ~MASK ^ MARK`: others' bits stay.
     SetMark(Mark),
+    /// `ct label set socket cgroupv2 level LEVEL`: the flow is noted to be that cgroup's.
+    NoteCgroup {
+        /// From 1 below the root.
+        level: u32,
+    },
+    /// `ct status & confirmed == 0`: this packet is its flow's first.
+    First,
     /// `ct status seen-reply`: the flow has been answered.
     Answered,
     /// `counter name NAME`.
@@ -99,6 +108,8 @@ pub enum Value {
     Interface(u32),
     /// An address.
     Address(std::net::IpAddr),
+    /// The label of a flow that is noted to be no cgroup's.
+    NoCgroup,
     /// An interface kind, such as `bridge`: 16 bytes, NUL-padded.
     Kind(&'static str),
 }
@@ -148,6 +159,12 @@ pub enum Field {
     CtReplyIpDaddr,
     /// `ct reply ip6 daddr`.
     CtReplyIp6Daddr,
+    /// `socket cgroupv2 level LEVEL`: the ancestor, that far below the root, of the cgroup that the
+    /// packet's socket was made in. No match without a socket, or where there is none so deep.
+    SocketCgroup(u32),
+    /// `ct label`, the upper half: the cgroup that the flow is noted to be of, 0 for none. No match
+    /// without an entry.
+    FlowCgroup,
 }
 
 /// What becomes of a packet.
@@ -204,7 +221,9 @@ impl Field {
             | Self::L4Proto
             | Self::EtherSaddr
             | Self::ThDport
-            | Self::CtDirection => None,
+            | Self::CtDirection
+            | Self::SocketCgroup(_)
+            | Self::FlowCgroup => None,
         }
     }
 
@@ -223,6 +242,8 @@ impl Field {
             | Self::Icmpv6Taddr
             | Self::CtOriginalIp6Saddr
             | Self::CtReplyIp6Daddr => Some(KeyType::Ipv6Addr),
+            Self::SocketCgroup(_) => Some(KeyType::Cgroup),
+            Self::FlowCgroup => Some(KeyType::FlowCgroup),
             _ => None,
         }
     }

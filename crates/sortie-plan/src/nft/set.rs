@@ -38,6 +38,10 @@ pub enum KeyType {
     Ipv4Addr,
     /// `ipv6_addr`, 16 bytes.
     Ipv6Addr,
+    /// `cgroupsv2`, 8 bytes.
+    Cgroup,
+    /// `ct_label`, 16 bytes.
+    FlowCgroup,
 }
 
 /// What a map's elements yield.

@@ -5,6 +5,8 @@
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use sortie_api::workload::CgroupId;
+
 use super::key::Key;
 use super::rule::{Field, Rule, Statement, Value, Verdict};
 use super::set::{COUNTED, Data, DataType, KeyType, Set};
@@ -117,9 +119,11 @@ impl fmt::Display for Hook {
         let kind = match self.kind {
             HookKind::Filter => "filter",
             HookKind::Nat => "nat",
+            HookKind::Route => "route",
         };
         let point = match self.point {
             HookPoint::Prerouting => "prerouting",
+            HookPoint::Output => "output",
             HookPoint::Postrouting => "postrouting",
             HookPoint::Egress => "egress",
         };
@@ -179,12 +183,8 @@ impl fmt::Display for Statement {
             }
             Self::Count { field, set } => write!(f, "update @{set} {{ {field} }}"),
             Self::VerdictMap { fields, map } => write!(f, "{} vmap @{map}", Fields(fields)),
-            Self::SnatMap { field, map } => {
-                let family = if field.ethertype() == Some(0x0800) {
-                    "ip"
-                } else {
-                    "ip6"
-                };
+            Self::SnatMap { field, v6, map } => {
+                let family = if *v6 { "ip6" } else { "ip" };
                 write!(f, "snat {family} to {field} map @{map}")
             }
             Self::Snat(address) => write!(
@@ -200,6 +200,10 @@ impl fmt::Display for Statement {
                 !MASK | mark.value(),
                 mark.value()
             ),
+            Self::NoteCgroup { level } => {
+                write!(f, "ct label set {}", Field::SocketCgroup(*level))
+            }
+            Self::First => f.write_str("ct status & confirmed == 0"),
             Self::Answered => f.write_str("ct status seen-reply"),
             Self::Counter(name) => write!(f, "counter name \"{name}\""),
             Self::Log { group, prefix } => write!(f, "log prefix \"{prefix}\" group {group}"),
@@ -211,6 +215,8 @@ impl fmt::Display for Statement {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::SocketCgroup(level) => return write!(f, "socket cgroupv2 level {level}"),
+            Self::FlowCgroup => "ct label",
             Self::Iif => "iif",
             Self::IifKind => "meta iifkind",
             Self::Oif => "oif",
@@ -265,6 +271,7 @@ impl fmt::Display for ValueText {
             (_, Value::Short(short)) => short.fmt(f),
             (_, Value::Interface(index)) => index.fmt(f),
             (_, Value::Address(address)) => address.fmt(f),
+            (_, Value::NoCgroup) => f.write_char('0'),
             (_, Value::Kind(kind)) => write!(f, "\"{kind}\""),
         }
     }
@@ -290,6 +297,8 @@ fn key_type(part: KeyType) -> &'static str {
         KeyType::EtherAddr => "ether_addr",
         KeyType::Ipv4Addr => "ipv4_addr",
         KeyType::Ipv6Addr => "ipv6_addr",
+        KeyType::Cgroup => "cgroupsv2",
+        KeyType::FlowCgroup => "ct_label",
     }
 }
 
@@ -299,8 +308,8 @@ fn key_text(types: &[KeyType], key: &Key) -> String {
     for part in types {
         let width = match part {
             KeyType::Interface | KeyType::Ipv4Addr => 4,
-            KeyType::EtherAddr => 8,
-            KeyType::Ipv6Addr => 16,
+            KeyType::EtherAddr | KeyType::Cgroup => 8,
+            KeyType::Ipv6Addr | KeyType::FlowCgroup => 16,
         };
         let Some((bytes, behind)) = rest.split_at_checked(width) else {
             break;
@@ -320,6 +329,12 @@ fn part_text(part: KeyType, bytes: &[u8]) -> String {
             .map(|byte| format!("{byte:02x}"))
             .collect::<Vec<_>>()
             .join(":"),
+        (KeyType::Cgroup, bytes) => <[u8; 8]>::try_from(bytes)
+            .map_or_else(|_| String::new(), |id| u64::from_ne_bytes(id).to_string()),
+        (KeyType::FlowCgroup, bytes) => <[u8; 16]>::try_from(bytes)
+            .ok()
+            .and_then(CgroupId::of_label)
+            .map_or_else(String::new, |cgroup| cgroup.0.to_string()),
         (_, bytes) => <[u8; 16]>::try_from(bytes)
             .map_or_else(|_| String::new(), |v6| Ipv6Addr::from(v6).to_string()),
     }

@@ -84,7 +84,7 @@ impl Planner {
             let forget = |source| Op::ForgetFlows {
                 source,
                 translated: None,
-                keep: self.keep(source),
+                keep: self.keep_of(source),
             };
             sources.map(forget).collect()
         });

@@ -13,6 +13,7 @@ use sortie_api::workload::WorkloadId;
 use super::Planner;
 use crate::compile::workload::{Element, named};
 use crate::diff::Steps;
+use crate::flow::Source;
 use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
@@ -87,7 +88,7 @@ impl Planner {
             let gone: Vec<IpAddr> = before.difference(&bypass.addresses).copied().collect();
             for address in gone {
                 steps.remove_elements(elements(address, until, now));
-                steps.keep(address, self.keep(address));
+                steps.keep(Source::Address(address), self.keep(address));
             }
             for address in came {
                 steps.add_elements(elements(address, until, now));
@@ -137,7 +138,7 @@ impl Planner {
         for (_, bypass) in ended {
             for address in bypass.addresses {
                 steps.remove_elements(elements(address, bypass.until, self.now));
-                steps.keep(address, self.keep(address));
+                steps.keep(Source::Address(address), self.keep(address));
             }
         }
     }

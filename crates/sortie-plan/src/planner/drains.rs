@@ -17,7 +17,7 @@ use crate::compile::steering::steer;
 use crate::compile::treatment::Treatment;
 use crate::compile::workload::{Element, Placement, named};
 use crate::diff::Steps;
-use crate::flow::Keep;
+use crate::flow::{Keep, Source};
 use crate::mark::Mark;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict;
@@ -125,10 +125,32 @@ impl Planner {
         keep
     }
 
+    /// The same for whatever its flows are known by.
+    pub(super) fn keep_of(&self, source: Source) -> Keep {
+        match source {
+            Source::Address(address) => self.keep(address),
+            Source::Cgroup { id, v6 } => {
+                let tracked = self.in_cgroup(id);
+                tracked.map_or_else(Keep::default, |tracked| {
+                    Keep::treated(tracked.placement.of_family(v6))
+                })
+            }
+        }
+    }
+
     /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
     /// 1. Where the policies that decide now drain, flows with the addresses of before go on.
     /// 2. Where they do not, or nothing is decided, earlier drains end too.
+    /// 3. Those of a workload in the host's network namespace never go on: only their cgroup is known.
     pub(super) fn drain(&mut self, before: &Placement, after: &Placement, steps: &mut Steps) {
+        if let Some(cgroup) = after.cgroup {
+            for v6 in [false, true] {
+                if before.of_family(v6) != after.of_family(v6) {
+                    let source = Source::Cgroup { id: cgroup.id, v6 };
+                    steps.keep(source, self.keep_of(source));
+                }
+            }
+        }
         for (endpoint, _) in &after.endpoints {
             for source in &endpoint.addresses {
                 let v6 = source.is_ipv6();
@@ -144,7 +166,7 @@ impl Planner {
                     Treatment::Translate { .. } | Treatment::Set(_)
                 );
                 if old.gives_the_same(&new.treatment) {
-                    steps.keep(*source, self.keep(*source));
+                    steps.keep(Source::Address(*source), self.keep(*source));
                     continue;
                 }
                 let time = new.drain.filter(|_| decided);
@@ -163,7 +185,7 @@ impl Planner {
                         self.start_drain((*source, *address), binding, time, steps);
                     }
                 }
-                steps.keep(*source, self.keep(*source));
+                steps.keep(Source::Address(*source), self.keep(*source));
             }
         }
     }
@@ -261,7 +283,7 @@ impl Planner {
             self.used_uplinks.release(&(drain.uplink, v6));
         }
         for ((source, _), _) in ended {
-            steps.keep(source, self.keep(source));
+            steps.keep(Source::Address(source), self.keep(source));
         }
     }
 }

@@ -185,6 +185,9 @@ impl Planner {
             return affected;
         };
         self.processes.remove(id);
+        if let Some(cgroup) = tracked.workload.cgroup {
+            self.cgroups.remove(&cgroup.id);
+        }
         self.displace(&tracked.placement, steps);
         affected.extend(self.release_own(id, tracked.workload.started));
         if let Ok(Some(policy)) = &tracked.label {
@@ -230,6 +233,9 @@ impl Planner {
         }
         if workload.kind == WorkloadKind::Process {
             self.processes.insert(workload.id.clone());
+        }
+        if let Some(cgroup) = workload.cgroup {
+            self.cgroups.insert(cgroup.id, workload.id.clone());
         }
         let placement = Placement::default();
         let tracked = Tracked {

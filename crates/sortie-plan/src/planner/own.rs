@@ -19,6 +19,8 @@ use crate::resolve::{Addresses, Refusal};
 /// Why a container cannot have its address itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hindrance {
+    /// It is in the host's network namespace.
+    HostNetwork,
     /// Replies from a published UDP port would leave with that address instead of the host's.
     Published(u16),
     /// Another policy decides for some destinations, and a default route has one source.
@@ -111,6 +113,12 @@ impl Planner {
                 ),
                 "publish no UDP port, or write `mode: Translate` and put the address on the host"
                     .to_owned(),
+            ),
+            Hindrance::HostNetwork => (
+                format!(
+                    "it is on the host's network and has no interface of its own: {name} cannot give it {address} directly"
+                ),
+                "write `mode: Translate`, and put the address on the host".to_owned(),
             ),
             Hindrance::Mixed(other) => (
                 format!(
@@ -212,6 +220,9 @@ fn given<'p>(candidates: &[Candidate<'p>], v6: bool) -> Option<(IpAddr, &'p Egre
 fn lasting(tracked: &Tracked, candidates: &[Candidate<'_>], v6: bool) -> Option<Hindrance> {
     let (_, policy) = given(candidates, v6)?;
     let workload = &tracked.workload;
+    if workload.cgroup.is_some() {
+        return Some(Hindrance::HostNetwork);
+    }
     if let Some(port) = workload.published_udp.first() {
         return Some(Hindrance::Published(*port));
     }

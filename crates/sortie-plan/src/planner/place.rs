@@ -1,7 +1,7 @@
 //! From facts to what the kernel holds: which policies select a workload, what they mean for it,
 //! which elements change.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,27 +24,36 @@ use crate::precedence::Candidate;
 use crate::resolve::Addresses;
 
 impl Planner {
-    /// Places these workloads anew; those that are gone are passed over.
+    /// Places these workloads anew; those that are gone are passed over. Who has which address itself
+    /// is settled before anybody is placed: nobody is placed twice.
     pub(super) fn place_all(
         &mut self,
         ids: impl IntoIterator<Item = WorkloadId>,
         steps: &mut Steps,
     ) {
-        let mut ids: VecDeque<WorkloadId> = ids.into_iter().collect();
-        while let Some(id) = ids.pop_front() {
-            let Some(tracked) = self.workloads.get(&id) else {
+        let ids: Vec<WorkloadId> = ids.into_iter().collect();
+        let mut concerned = BTreeSet::new();
+        for id in &ids {
+            let Some(tracked) = self.workloads.get(id) else {
                 continue;
             };
             let policies = self.policies_of(tracked);
-            ids.extend(self.claim_own(&id, &policies));
+            concerned.extend(self.claim_own(id, &policies));
+            if let Some(tracked) = self.workloads.get_mut(id) {
+                tracked.policies = policies;
+            }
+        }
+        for id in &ids {
+            concerned.remove(id);
+        }
+        for id in ids.into_iter().chain(concerned) {
             let Some(tracked) = self.workloads.get(&id) else {
                 continue;
             };
-            let placement = self.placement_of(tracked, &policies);
+            let placement = self.placement_of(tracked, &tracked.policies);
             self.hold_sets(&placement, steps);
             if let Some(tracked) = self.workloads.get_mut(&id) {
                 steps.replace(&tracked.placement, &placement);
-                tracked.policies = policies;
                 let before = std::mem::replace(&mut tracked.placement, placement.clone());
                 self.release_sets(&before, steps);
                 self.drain(&before, &placement, steps);
@@ -95,6 +104,12 @@ impl Planner {
             steering: self.steering_now(),
             ..Topology::default()
         };
+        let cgroups = self.cgroups.values();
+        let cgroups = cgroups.filter_map(|id| self.workloads.get(id));
+        let managed = cgroups.filter(|tracked| tracked.placement.is_managed());
+        topology.cgroup_levels = managed
+            .filter_map(|tracked| Some(tracked.placement.cgroup?.level))
+            .collect();
         for network in self.networks.values() {
             let Some(bridge) = network.bridge else {
                 continue;
@@ -171,6 +186,7 @@ impl Planner {
                 v4: uplink(false),
                 v6: uplink(true),
                 endpoints,
+                cgroup: None,
             };
         }
         let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
@@ -182,6 +198,7 @@ impl Planner {
             v4: of_family(false),
             v6: of_family(true),
             endpoints,
+            cgroup: workload.cgroup,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Properties of the planner over random sequences of facts, and golden rulesets.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,7 +11,8 @@ use sortie_api::policy::{
     PolicyName, PortRange, Protocol, Selector,
 };
 use sortie_api::workload::{
-    Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId, WorkloadKind,
+    Cgroup, CgroupId, Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId,
+    WorkloadKind,
 };
 
 use super::Planner;
@@ -20,6 +20,7 @@ use crate::compile::treatment::Treatment;
 use crate::diff::sparing;
 use crate::environment::{DefaultRoute, Environment, Interface};
 use crate::fake;
+use crate::flow::{Keep, Source};
 use crate::nft::set::Data;
 use crate::nft::{Family, Name, text};
 use crate::op::{NftOp, Op};
@@ -131,8 +132,27 @@ pub(super) fn container(
             default_route: Families::default(),
         }],
         published_udp: [].into(),
+        cgroup: None,
         unmanageable: None,
     }
+}
+
+/// A container in the host's network namespace.
+pub(super) fn on_host(name: &str, label: Option<&str>, id: u32, level: u32) -> Workload {
+    let id = CgroupId(u64::from(id));
+    Workload {
+        endpoints: Vec::new(),
+        cgroup: Some(Cgroup { id, level }),
+        ..container(name, label, 0, &[])
+    }
+}
+
+/// Where a random workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bridged,
+    Process,
+    Host,
 }
 
 fn network(name: &str, bridge: IfIndex, guard: bool) -> Network {
@@ -213,9 +233,15 @@ fn any_workload() -> impl Strategy<Value = Workload> {
         0u32..4,
         addresses,
         any::<bool>(),
-        any::<bool>(),
+        prop::sample::select(vec![
+            Kind::Bridged,
+            Kind::Bridged,
+            Kind::Process,
+            Kind::Host,
+        ]),
     )
-        .prop_map(|(name, label, port, addresses, second, process)| {
+        .prop_map(|(name, label, port, addresses, second, kind)| {
+            let process = kind == Kind::Process;
             // An interface index is one workload's only.
             let base = 20 + 10 * u32::try_from(name.len()).unwrap() + if process { 100 } else { 0 };
             let mut workload = container(name, label, base + port, &addresses);
@@ -225,6 +251,9 @@ fn any_workload() -> impl Strategy<Value = Workload> {
             if second {
                 workload.endpoints[0].bridge = Some(SECOND_BRIDGE);
                 workload.endpoints[0].network = "shop".into();
+            }
+            if kind == Kind::Host {
+                workload = on_host(name, label, base + port, 2 + u32::from(second));
             }
             if process {
                 workload.id = WorkloadId::from(format!("process/{name}"));
@@ -594,6 +623,79 @@ fn golden_destinations_with_ports_and_exceptions() {
     insta::assert_snapshot!(ruleset(&planner));
 }
 
+#[test]
+fn golden_containers_on_the_hosts_network() {
+    let mut bank = policy("bank", &["203.0.113.0/24"], &[443], v4("203.0.113.13"));
+    bank.workloads[0].names = vec!["job".into()];
+    let planner = planner_with(
+        vec![
+            on_host("agent", Some("203.0.113.11,2001:db8::11"), 1001, 2),
+            on_host("job", None, 1002, 3),
+            on_host("v4-only", Some("203.0.113.12"), 1003, 2),
+            on_host("other", None, 1004, 4),
+        ],
+        vec![bank],
+    );
+    insta::assert_snapshot!(ruleset(&planner));
+}
+
+/// There is no interface of its own: what shall have its address itself is closed, and told.
+#[test]
+fn on_the_hosts_network_nobody_has_an_address_itself() {
+    let mut web = on_host("web", None, 1001, 2);
+    web.labels = BTreeMap::from([
+        ("sortie.egress".to_owned(), "203.0.113.14".to_owned()),
+        ("sortie.egress.mode".to_owned(), "direct".to_owned()),
+    ])
+    .into();
+    let planner = planner_with(vec![web], Vec::new());
+    let tracked = planner.workloads().values().next().unwrap();
+    let told = planner.not_direct(tracked, false).unwrap();
+    assert!(
+        told.reason.contains("on the host's network"),
+        "{}",
+        told.reason
+    );
+    let inet = &planner.desired().tables[&Family::Inet];
+    assert!(inet.sets["cgroup-snat4"].elements.is_empty());
+    assert_eq!(inet.sets["cgroup-check4"].elements.len(), 1);
+}
+
+/// Old flows of a cgroup end with its decision, each family's by itself; the last managed one takes
+/// the chains with it.
+#[test]
+fn flows_of_a_cgroup_end_with_its_decision() {
+    let web = |label| on_host("web", label, 1001, 2);
+    let mut planner = planner_with(vec![web(Some("203.0.113.11,2001:db8::11"))], Vec::new());
+    let forgotten = |ops: &[Op]| {
+        let sources = ops.iter().filter_map(|op| match op {
+            Op::ForgetFlows { source, keep, .. } => Some((*source, keep.clone())),
+            _ => None,
+        });
+        sources.collect::<Vec<_>>()
+    };
+    let source = |v6| Source::Cgroup {
+        id: CgroupId(1001),
+        v6,
+    };
+    let changed = web(Some("203.0.113.12,2001:db8::11"));
+    let ops = planner.workload(changed, None);
+    let keep = Keep::address([203, 0, 113, 12].into());
+    assert_eq!(forgotten(&ops)[0], (source(false), keep));
+    let has_chains = |planner: &Planner| {
+        let chains = &planner.desired().tables[&Family::Inet].chains;
+        chains.keys().any(|name| name.contains("sockets"))
+    };
+    assert!(has_chains(&planner));
+    let ops = planner.workload(web(None), None);
+    let both = [
+        (source(false), Keep::default()),
+        (source(true), Keep::default()),
+    ];
+    assert_eq!(forgotten(&ops), both);
+    assert!(!has_chains(&planner));
+}
+
 /// Only tables that end with their process mark what the guard lets through, and only what is direct.
 #[test]
 fn a_gated_guard_marks_what_it_lets_through() {
@@ -632,7 +734,9 @@ fn one_more_workload_touches_only_its_own_elements() {
     for op in &ops {
         match op {
             Op::Nft(_, NftOp::AddElements(_, added)) => elements += added.len(),
-            Op::ForgetFlows { source, .. } => assert_eq!(*source, IpAddr::from([172, 17, 0, 3])),
+            Op::ForgetFlows { source, .. } => {
+                assert_eq!(*source, Source::Address([172, 17, 0, 3].into()));
+            }
             other => panic!("{other:?}"),
         }
     }

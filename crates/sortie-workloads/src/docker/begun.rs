@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sortie_api::workload::{Endpoint, Engine, WorkloadId};
+use sortie_api::workload::{Cgroup, Endpoint, Engine, WorkloadId};
 
 use super::container::udp_port;
 use super::describe::{below_the_host, uses_the_host};
@@ -41,6 +41,8 @@ pub struct Begun {
 pub struct Place {
     /// One for each interface that crosses the host; no network's name is known yet.
     pub endpoints: Vec<Endpoint>,
+    /// Where it is in the host's network namespace.
+    pub cgroup: Option<Cgroup>,
     /// Why its packets cannot be managed.
     pub unmanageable: Option<String>,
 }
@@ -116,16 +118,17 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
 }
 
-/// Looks into the network namespace of `pid`, whose container has not started: addresses and MACs
+/// Looks into the network namespace of `pid`, the first process of the container `id`, which has not started: addresses and MACs
 /// there are the engine's, since no process of the container has run. The calling thread's own
 /// namespace is taken as the host's.
-pub async fn place(pid: u32) -> Result<Place, Error> {
+pub async fn place(pid: u32, id: &str) -> Result<Place, Error> {
     let home = Namespace::own()?;
-    let interfaces = match look(home, pid, None).await? {
-        Found::Host => {
+    let interfaces = match look(home, pid, id, None).await? {
+        Found::Host(cgroup) => {
             return Ok(Place {
                 endpoints: Vec::new(),
-                unmanageable: Some(uses_the_host()),
+                unmanageable: cgroup.as_ref().err().map(|why| uses_the_host(why)),
+                cgroup: cgroup.ok(),
             });
         }
         Found::Own { interfaces, .. } => interfaces,
@@ -148,6 +151,7 @@ pub async fn place(pid: u32) -> Result<Place, Error> {
     endpoints.sort();
     Ok(Place {
         endpoints,
+        cgroup: None,
         unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
     })
 }

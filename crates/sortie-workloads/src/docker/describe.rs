@@ -40,8 +40,10 @@ impl Seen {
     }
 }
 
-/// 1. A container in another one's namespace has no endpoints: they are the owner's.
-/// 2. Nor has one whose namespace cannot be read, or is the host's.
+/// 1. A container in the host's namespace has no endpoints, but a cgroup; whether it shares that
+///    namespace with another one makes no difference.
+/// 2. One in another one's namespace has none either: they are the owner's. Nor has one whose
+///    namespace cannot be read.
 /// 3. Interfaces that put packets on the wire below the host are named.
 /// 4. Each attachment to a network becomes an endpoint at the port of its interface.
 ///
@@ -59,11 +61,16 @@ pub(crate) fn describe(
 ) -> Workload {
     let face = &seen.container.face;
     let mut endpoints = Vec::new();
+    let mut cgroup = None;
     let mut reasons = Vec::new();
     match (&face.mode, &seen.found) {
+        (_, Ok(Found::Host(found))) => match found {
+            Ok(found) => cgroup = Some(*found),
+            Err(reason) => reasons.push(uses_the_host(reason)),
+        },
         (Mode::Container(id), _) => reasons.push(sharing(seen, id, owner)),
         (_, Err(reason)) => reasons.push(reason.clone()),
-        (Mode::Host, _) | (_, Ok(Found::Host)) => reasons.push(uses_the_host()),
+        (Mode::Host, _) => reasons.push(uses_the_host("its namespace is another one's")),
         (Mode::Own, Ok(Found::Own { interfaces, .. })) => {
             reasons.extend(interfaces.iter().filter_map(below_the_host));
             let placed = place(&face.attachments, interfaces, networks);
@@ -85,6 +92,7 @@ pub(crate) fn describe(
         started: seen.container.started,
         endpoints,
         published_udp: seen.container.published_udp.clone(),
+        cgroup,
         unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
     }
 }
@@ -117,10 +125,11 @@ fn sharing(seen: &Seen, id: &str, owner: Option<&Seen>) -> String {
 }
 
 /// Why such a container cannot be managed.
-pub(crate) fn uses_the_host() -> String {
-    "uses the host's network namespace: its connections cannot be told from the host's own; give \
-     it a network"
-        .to_owned()
+pub(crate) fn uses_the_host(without_cgroup: &str) -> String {
+    format!(
+        "uses the host's network namespace, and its connections cannot be told from the host's \
+         own: {without_cgroup}; or give it a network"
+    )
 }
 
 /// Why an interface that is no end of a cable to this host cannot be managed.

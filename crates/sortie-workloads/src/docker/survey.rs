@@ -84,14 +84,15 @@ async fn still(home: &Namespace, known: &Seen, face: &Face) -> Option<Seen> {
                 namespace: again, ..
             }),
         ) => namespace == again,
-        (Ok(Found::Host), Ok(Found::Host)) => true,
+        (Ok(Found::Host(cgroup)), Ok(Found::Host(again))) => cgroup == again,
         _ => false,
     };
     same.then_some(seen)
 }
 
 async fn see(home: &Namespace, container: Container) -> Option<Seen> {
-    let found = match look(home.clone(), container.pid, container.sandbox.clone()).await {
+    let sandbox = container.sandbox.clone();
+    let found = match look(home.clone(), container.pid, &container.face.id, sandbox).await {
         Err(Error::Vanished { .. }) => return None,
         other => other.map_err(|error| error.to_string()),
     };

@@ -20,6 +20,7 @@ mod doctor;
 mod down;
 mod every_step;
 mod faults;
+mod host_network;
 mod leak;
 mod lifecycle;
 mod matrix;

@@ -6,24 +6,27 @@ use std::{env, fs};
 
 use sortie_lab::{ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Result};
 
+use crate::host_network::executed;
 use crate::stage::{Stage, ip};
 
 /// Set to anything, it writes the table instead of comparing it.
 const UPDATE: &str = "UPDATE_MATRIX";
+
+const HOST_NETWORK: &str = "host network";
 
 const HEAD: &str = "# What works with which engine
 
 Written by the test `matrix` (`UPDATE_MATRIX=1` writes it anew): it sends from a container of each \
 kind, and each *yes* is a source that the other side saw, with no frame of another one on the uplink. \
 *translate* and *direct* are containers on the engine's bridge whose label says so, *attached* is one \
-without a network that `sortie attach` gave the address.
+without a network that `sortie attach` gave the address, *host network* one with a label in the host's network namespace.
 
 | Engine | Mode | Family | TCP | UDP | ICMP echo |
 | --- | --- | --- | --- | --- | --- |
 ";
 
 /// One container of each mode, with its addresses.
-fn modes(stage: &Stage) -> Result<[(&'static str, Container, [&'static str; 2]); 3]> {
+fn modes(stage: &Stage) -> Result<[(&'static str, Container, [&'static str; 2]); 4]> {
     let translated = ["203.0.113.11", "2001:db8:113::11"];
     let direct = ["203.0.113.22", "2001:db8:113::22"];
     let attached = ["203.0.113.21", "2001:db8:113::21"];
@@ -35,10 +38,14 @@ fn modes(stage: &Stage) -> Result<[(&'static str, Container, [&'static str; 2]);
     let lonely = ContainerSpec::new("container1").network("none");
     let lonely = stage.engine.run(&lonely)?;
     stage.ok(&["attach", "container1", "--address", &attached.join(",")]);
+    let shared = ["203.0.113.12", "2001:db8:113::12"];
+    let host = ContainerSpec::new("host").network("host");
+    let host = stage.managed(&host.label("sortie.egress", &shared.join(",")))?;
     Ok([
         ("translate", web, translated),
         ("direct", own, direct),
         ("attached", lonely, attached),
+        (HOST_NETWORK, host, shared),
     ])
 }
 
@@ -47,13 +54,19 @@ fn rows(engine: EngineKind) -> Result<String> {
     let mut rows = String::new();
     for (mode, container, sources) in modes(&stage)? {
         let to = stage.lab.destination()?;
+        if mode == HOST_NETWORK {
+            // Only what runs in the container has its address; it tries every family and protocol.
+            executed(&stage, &container, to, sources)?;
+        }
         for (family, to, source) in [("IPv4", to.v4, sources[0]), ("IPv6", to.v6, sources[1])] {
             // Writing to a String cannot fail.
             let _ = write!(rows, "| {engine} | {mode} | {family} |");
             for traffic in ALL_TRAFFIC {
-                stage
-                    .lab
-                    .expect_source(&container, traffic, to, ip(source))?;
+                if mode != HOST_NETWORK {
+                    stage
+                        .lab
+                        .expect_source(&container, traffic, to, ip(source))?;
+                }
                 rows += " yes |";
             }
             rows += "\n";

@@ -237,6 +237,11 @@ impl Stage {
     /// Kills the agent and its holder as `kill -9` does, and waits until both are gone.
     pub(crate) fn kill_agent(&mut self) -> Result<()> {
         let worker = self.worker_pid();
+        self.kill_agent_of(worker)
+    }
+
+    /// The same where the worker cannot be asked for its id.
+    pub(crate) fn kill_agent_of(&mut self, worker: u32) -> Result<()> {
         let holder = self.agent.take().expect("an agent");
         // The holder first: it would start another worker.
         holder.kill()?;

@@ -18,7 +18,7 @@ const SECOND: &str = "192.0.2.12";
 const SECOND_V6: &str = "2001:db8:2::12";
 
 /// Egress addresses on both uplinks; the default route that counts is the first one's.
-fn stage(name: &str, engine: EngineKind) -> Result<Stage> {
+pub(crate) fn stage(name: &str, engine: EngineKind) -> Result<Stage> {
     let uplinks = [
         UplinkSpec::new(&["203.0.113.5/24", "2001:db8:113::5/64"]),
         UplinkSpec::new(&["192.0.2.5/24", "2001:db8:2::5/64"]),

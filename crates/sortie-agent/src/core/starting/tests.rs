@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sortie_plan::flow::Keep;
+use sortie_plan::flow::{Keep, Source};
 use sortie_plan::nft::{Family, Name};
 use sortie_plan::op::{NftOp, Op};
 use sortie_plan::state::Sysctl;
@@ -12,7 +12,7 @@ use super::answered_first;
 fn flows(source: &str, keep: Option<&str>) -> Op {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     Op::ForgetFlows {
-        source: ip(source),
+        source: Source::Address(ip(source)),
         translated: None,
         keep: keep.map(ip).map_or_else(Keep::default, Keep::address),
     }

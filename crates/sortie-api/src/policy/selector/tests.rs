@@ -18,6 +18,7 @@ fn workload(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Workload 
         started: 0,
         endpoints: networks.iter().map(|n| endpoint(n)).collect(),
         published_udp: [].into(),
+        cgroup: None,
         unmanageable: None,
     }
 }

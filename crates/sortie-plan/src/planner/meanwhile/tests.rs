@@ -31,6 +31,7 @@ fn web(labels: &[(&str, &str)]) -> Workload {
             default_route: Families::default(),
         }],
         published_udp: [].into(),
+        cgroup: None,
         unmanageable: None,
     }
 }

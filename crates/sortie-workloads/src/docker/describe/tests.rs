@@ -1,6 +1,6 @@
 use super::*;
 use crate::docker::sample::{BRIDGE, address, attachment, interface, mac, network, own, seen};
-use sortie_api::workload::{Families, MacAddress};
+use sortie_api::workload::{Cgroup, CgroupId, Families, MacAddress};
 
 fn networks() -> BTreeMap<String, EngineNetwork> {
     let drivers = [
@@ -161,14 +161,34 @@ fn without_a_network_there_is_nothing_to_manage_and_nothing_wrong() {
 }
 
 #[test]
-fn the_hosts_namespace_is_refused_by_mode_and_by_sight() {
+fn in_the_hosts_namespace_a_container_is_known_by_its_cgroup() {
+    let cgroup = Cgroup {
+        id: CgroupId(1001),
+        level: 2,
+    };
+    let mut container = seen("web", 7);
+    container.found = Ok(Found::Host(Ok(cgroup)));
+    // Whether it shares that namespace with another one makes no difference.
+    for mode in [Mode::Host, Mode::Own, Mode::Container("web".to_owned())] {
+        container.container.face.mode = mode;
+        let workload = alone(&container);
+        assert_eq!(
+            (workload.endpoints, workload.cgroup),
+            (vec![], Some(cgroup))
+        );
+        assert_eq!(workload.unmanageable, None);
+    }
+}
+
+#[test]
+fn the_hosts_namespace_is_refused_without_a_cgroup() {
     let mut by_mode = seen("web", 7);
     by_mode.container.face.mode = Mode::Host;
     let mut by_sight = seen("web", 7);
-    by_sight.found = Ok(Found::Host);
+    by_sight.found = Ok(Found::Host(Err("it has none".to_owned())));
     for container in [by_mode, by_sight] {
         let workload = alone(&container);
-        assert_eq!(workload.endpoints, []);
+        assert_eq!((&*workload.endpoints, workload.cgroup), (&[][..], None));
         assert!(reason(&workload).starts_with("uses the host's network namespace"));
     }
 }
