@@ -28,6 +28,10 @@ const FOREIGN: [&str; 2] = ["192.0.2.99", "2001:db8:2::99"];
 struct Claimant {
     place: Box<dyn Place>,
     to: Destination,
+    /// In the tally.
+    number: usize,
+    /// Whether it is to leave with the egress address.
+    managed: bool,
 }
 
 /// All of them, and whose addresses they claim.
@@ -107,8 +111,13 @@ impl Claims {
         };
         let mut add = |place: Box<dyn Place>, allowed: Allowed| -> Result<()> {
             let to = stage.lab.destination()?;
-            tally.add(&place.name(), to, allowed);
-            claims.claimants.push(Claimant { place, to });
+            let managed = matches!(&allowed, Allowed::Only(sources) if *sources == egress);
+            claims.claimants.push(Claimant {
+                number: tally.add(&place.name(), to, allowed),
+                place,
+                to,
+                managed,
+            });
             Ok(())
         };
         for web in webs {
@@ -167,10 +176,21 @@ impl Claims {
         };
         change("del", "")?;
         self.settles(stage, "Blocked")?;
+        self.allow_managed(stage, tally, &[])?;
         self.everybody(stage)?;
+        self.allow_managed(stage, tally, &addresses(&[EGRESS]))?;
         change("add", "preferred_lft 0 nodad")?;
         self.settles(stage, "Ready")?;
         tally.read(stage)
+    }
+
+    /// The managed ones may be seen with these from now on.
+    fn allow_managed(&self, stage: &Stage, tally: &mut Tally, sources: &[IpAddr]) -> Result<()> {
+        tally.read(stage)?;
+        for claimant in self.claimants.iter().filter(|claimant| claimant.managed) {
+            tally.allow(claimant.number, Allowed::Only(sources.to_vec()));
+        }
+        Ok(())
     }
 
     /// Waits until the agent knows all of the engine's, and the managed ones are in this state.

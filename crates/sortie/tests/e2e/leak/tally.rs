@@ -75,6 +75,11 @@ impl Tally {
         number
     }
 
+    /// From the next frame that is counted on, a container may be seen with these.
+    pub(super) fn allow(&mut self, number: usize, allowed: Allowed) {
+        self.owners[number].allowed = allowed;
+    }
+
     /// Its start was not disturbed, so its first packet counts.
     pub(super) fn was_calm(&mut self, number: usize) {
         self.owners[number].calm = true;

@@ -68,6 +68,9 @@ impl Rule {
             (_, "drop-wrong-uplink") => {
                 Some(For("the source would be right, and the uplink would not"))
             }
+            (_, "drop-not-direct") => Some(For(
+                "made as the other drop chains; nobody here asks for direct mode",
+            )),
             (_, "drop-identity") => Some(For("no rule leads to this chain")),
             (_, "guard") if has("ct direction original goto unmanaged") => {
                 Some(For("more would be dropped: it is before rules that drop"))
