@@ -1,12 +1,15 @@
 //! Packets that connection tracking does not follow, or that claim to be another's: none leaves
 //! with a source outside policy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
-use sortie_lab::{ALL_TRAFFIC, Container, ContainerSpec, EngineKind, OddPackets, Result, Traffic};
+use sortie_lab::{
+    ALL_TRAFFIC, Container, ContainerSpec, EngineKind, OddPackets, RawSocket, Result, Traffic,
+    eventually, eventually_true,
+};
 
 use crate::stage::{
-    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, Stage, ip,
+    DOCKER_20, DOCKER_29_IPTABLES, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, Stage, ip,
 };
 
 const EGRESS_V4: &str = "203.0.113.11";
@@ -202,4 +205,90 @@ fn without_sortie_they_leave() -> Result<()> {
         assert!(borrowed.is_err(), "nothing left as {source}");
     }
     Ok(())
+}
+
+/// The neighbour announces the managed container's addresses as its own: by ARP, as who asks for the
+/// router with them, and by an unsolicited neighbour advertisement.
+fn announces(managed: &Container, other: &Container) -> Result<()> {
+    const ICMPV6: u8 = 58;
+    let router = ["10.77.1.1", "fd77:1::1"].map(ip);
+    let (v4, v6) = (
+        managed.address("shop", false)?,
+        managed.address("shop", true)?,
+    );
+    let inside = other.netns()?;
+    inside.ip("neigh flush dev eth0")?;
+    inside.ip(&format!("addr add {v4}/32 dev eth0"))?;
+    let asked = inside.run(|| UdpSocket::bind((v4, 0))?.send_to(b"?", (router[0], 9)))?;
+    asked.expect("a datagram");
+    inside.ip(&format!("addr del {v4}/32 dev eth0"))?;
+    // RFC 4861, section 4.4: override, and the option with the sender's MAC; hop limit 255.
+    inside.set_sysctl("net.ipv6.conf.eth0.hop_limit", "255")?;
+    let IpAddr::V6(target) = v6 else {
+        panic!("{v6} is no IPv6 address");
+    };
+    let header = [136, 0, 0, 0, 0x20, 0, 0, 0];
+    let advertisement = [
+        &header[..],
+        &target.octets(),
+        &[2, 1],
+        &other.mac("shop")?.0,
+    ]
+    .concat();
+    let socket = RawSocket::open(other, ICMPV6, other.address("shop", true)?)?;
+    socket.send(router[1], &advertisement)
+}
+
+/// Whether the host takes this container for the owner of the managed one's addresses.
+fn taken_for(stage: &Stage, owner: &Container, managed: &Container) -> Result<[bool; 2]> {
+    let mac = owner.mac("shop")?.to_string();
+    let known = |v6| -> Result<bool> {
+        let address = managed.address("shop", v6)?;
+        let known = stage.host.ip(&format!("neigh show to {address}"))?;
+        Ok(known.contains(&mac))
+    };
+    Ok([known(false)?, known(true)?])
+}
+
+/// A neighbour does not get the answers to a managed container by saying that it is that one.
+/// Without Sortie it does.
+#[test]
+fn a_neighbour_never_gets_the_answers() -> Result<()> {
+    let mut stage = Stage::without_agent("answers", DOCKER_20)?;
+    let Pair { managed, other } = Pair::new(&stage, false)?;
+    let call = |stage: &Stage, source: [&str; 2]| -> Result<()> {
+        let to = stage.lab.destination()?;
+        for (to, source) in [(to.v4, source[0]), (to.v6, source[1])] {
+            stage
+                .lab
+                .expect_source(&managed, Traffic::Udp(7), to, ip(source))?;
+        }
+        Ok(())
+    };
+    call(&stage, [HOST_V4, HOST_V6])?;
+    announces(&managed, &other)?;
+    eventually_true(LIMIT, "without Sortie the neighbour is believed", || {
+        taken_for(&stage, &other, &managed).is_ok_and(|taken| taken == [true; 2])
+    })?;
+
+    stage.start_agent("")?;
+    stage.wait_for("web", "Ready")?;
+    stage.host.ip("neigh flush all")?;
+    call(&stage, [EGRESS_V4, EGRESS_V6])?;
+    announces(&managed, &other)?;
+    stage.lab.fence()?;
+    eventually(LIMIT, "both are dropped", || {
+        let status = stage.json(&["status"]).map_err(|error| error.to_string())?;
+        let mut drops = status["drops"].as_array().into_iter().flatten();
+        let identity = drops.find(|drop| drop["reason"] == "identity");
+        let packets = identity.and_then(|drop| drop["packets"].as_u64());
+        if packets.is_some_and(|packets| packets >= 2) {
+            Ok(())
+        } else {
+            Err(status["drops"].to_string())
+        }
+    })?;
+    assert_eq!(taken_for(&stage, &other, &managed)?, [false; 2]);
+    assert_eq!(taken_for(&stage, &managed, &managed)?, [true; 2]);
+    call(&stage, [EGRESS_V4, EGRESS_V6])
 }

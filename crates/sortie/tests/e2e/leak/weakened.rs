@@ -54,7 +54,7 @@ impl Rule {
         let has = |part: &str| self.text.contains(part);
         match (self.family, self.chain.as_str()) {
             ("bridge", _) if has("arp saddr ip @known4") || has("nd-neighbor-advert") => {
-                Some(For("answers to a container would go to its neighbour"))
+                Some(For("answers would go to a neighbour: odd.rs asks for it"))
             }
             (_, "guard")
                 if has("ip saddr @managed4 goto drop-untracked") && !has("ct original") =>
