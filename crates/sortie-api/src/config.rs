@@ -1,13 +1,13 @@
 //! The agent's configuration: `/etc/sortie/agent.yaml`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::address::gateway;
+use crate::address::{egress_address, gateway};
 use crate::name;
 use crate::policy::{cidrs, names};
 use crate::problem::{Fault, FileErrors, quoted};
@@ -22,11 +22,12 @@ const CONFIG: Names = Names {
         "unidentified",
         "uplinks",
         "localRanges",
+        "inbound",
         "docker",
         "podman",
         "metrics",
     ],
-    later: &["inbound", "markMask"],
+    later: &["markMask"],
 };
 const UPLINK: Names = Names {
     known: &["interface", "gateway4", "gateway6"],
@@ -58,6 +59,9 @@ pub struct AgentConfig {
     pub uplinks: Vec<Uplink>,
     /// Local besides what the host is connected to: no policy without destinations means it.
     pub local_ranges: Vec<IpNet>,
+    /// What may come from outside to an egress address; where nothing is said, as without Sortie.
+    #[serde(default)]
+    pub inbound: BTreeMap<IpAddr, Inbound>,
     /// Docker.
     pub docker: Docker,
     /// Podman.
@@ -85,6 +89,15 @@ pub enum Unidentified {
     Drop,
     /// As without Sortie, with the host's address.
     NodeAddress,
+}
+
+/// One address of `inbound`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inbound {
+    /// Nothing but answers to what was sent with the address.
+    Drop,
+    /// As without Sortie.
+    Allow,
 }
 
 /// An interface to the outside, with its next hops.
@@ -201,6 +214,9 @@ impl AgentConfig {
         if let Some(entry) = fields.get("localRanges") {
             self.local_ranges = local_ranges(reader, entry);
         }
+        if let Some(entry) = fields.get("inbound") {
+            self.inbound = inbound(reader, entry);
+        }
         if let Some(socket) = engine_socket(reader, fields.get("docker")) {
             self.docker.socket = socket;
         }
@@ -278,6 +294,25 @@ fn uplink(reader: &mut Reader<'_>, node: &Node, before: &[Uplink]) -> Option<Upl
     }
     text.text.clone_into(&mut uplink.interface);
     Some(uplink)
+}
+
+fn inbound(reader: &mut Reader<'_>, entry: &Entry) -> BTreeMap<IpAddr, Inbound> {
+    let mut addresses = BTreeMap::new();
+    for entry in reader.entries(entry, "write `inbound: {203.0.113.11: Drop}`") {
+        let choices = [("Drop", Inbound::Drop), ("Allow", Inbound::Allow)];
+        let inbound = reader.choice(entry, &choices, &[]);
+        match (egress_address(&entry.key), inbound) {
+            (Ok(address), Some(inbound)) => {
+                if addresses.insert(address, inbound).is_some() {
+                    let message = format!("the address `{address}` is written twice");
+                    reader.report(entry.key_span, Fault::new(message, "remove one of them"));
+                }
+            }
+            (Err(fault), _) => reader.report(entry.key_span, fault),
+            (Ok(_), None) => {}
+        }
+    }
+    addresses
 }
 
 fn local_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {

@@ -202,19 +202,9 @@ impl<'s> Reader<'s> {
 
     /// Every key and value of a mapping of strings.
     pub(crate) fn strings<'n>(&mut self, entry: &'n Entry) -> Vec<(Text<'n>, Text<'n>)> {
-        let Value::Map(entries) = &entry.value.value else {
-            self.mismatch(
-                &entry.value,
-                "a mapping",
-                &format!("write `{}: {{KEY: VALUE}}`", entry.key),
-            );
-            return Vec::new();
-        };
-        if entries.is_empty() {
-            self.empty(entry, ANY);
-        }
+        let help = format!("write `{}: {{KEY: VALUE}}`", entry.key);
         let mut strings = Vec::new();
-        for pair in entries {
+        for pair in self.entries(entry, &help) {
             let key = Text {
                 text: &pair.key,
                 span: pair.key_span,
@@ -224,6 +214,18 @@ impl<'s> Reader<'s> {
             }
         }
         strings
+    }
+
+    /// The entries of a mapping that must not be empty.
+    pub(crate) fn entries<'n>(&mut self, entry: &'n Entry, help: &str) -> &'n [Entry] {
+        let Value::Map(entries) = &entry.value.value else {
+            self.mismatch(&entry.value, "a mapping", help);
+            return &[];
+        };
+        if entries.is_empty() {
+            self.empty(entry, ANY);
+        }
+        entries
     }
 
     /// The entries of a list that must not be empty: whoever writes `[]` may mean none, and

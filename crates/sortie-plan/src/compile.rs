@@ -5,11 +5,13 @@
 //! - [`policy_set`]: chains and maps for one list of policies, shared by all workloads with it.
 //! - [`treatment`]: what one list of policies means for one family.
 //! - [`workload`]: the elements of one workload.
+//! - `inbound`: addresses that nobody may connect to from outside.
 //! - [`steering`]: leaving by an uplink that the host's routes would not take.
 //! - [`sockets`]: workloads in the host's network namespace, known by their cgroup.
 //! - [`shared`]: the elements that workloads share, and what is outside nftables.
 
 pub mod base;
+mod inbound;
 pub mod policy_set;
 pub mod shared;
 pub mod sockets;

@@ -67,6 +67,8 @@ pub struct Priorities {
     pub bridge_identify: i32,
     /// Inet prerouting: right after raw, before connection tracking.
     pub identify: i32,
+    /// Inet prerouting: behind connection tracking, before any translation of the destination.
+    pub inbound: i32,
     /// Inet prerouting: right after the destination's translation, so that marks are set for the
     /// same destination that is translated and checked later.
     pub classify: i32,
@@ -81,6 +83,7 @@ impl Default for Priorities {
         Self {
             bridge_identify: -300,
             identify: -299,
+            inbound: -150,
             classify: -90,
             translate: 99,
             guard: 150,

@@ -33,13 +33,15 @@ pub enum Reason {
     NotDirect,
     /// An egress address that the sender has no right to.
     Borrowed,
+    /// From outside to an egress address with `inbound: Drop`.
+    Inbound,
     /// A workload's own address on an uplink.
     LastLine,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Identity,
         Self::Unidentified,
         Self::Untracked,
@@ -51,6 +53,7 @@ impl Reason {
         Self::Denied,
         Self::NotDirect,
         Self::Borrowed,
+        Self::Inbound,
         Self::LastLine,
     ];
 
@@ -68,6 +71,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::NotDirect => "not-direct",
             Self::Borrowed => "borrowed",
+            Self::Inbound => "inbound",
             Self::LastLine => "last-line",
         }
     }
@@ -99,6 +103,9 @@ impl Reason {
                 "the container shall have its address itself, and cannot: `sortie status` says why"
             }
             Self::Borrowed => "it claimed an egress address that it has no right to",
+            Self::Inbound => {
+                "it came from outside to an address that `inbound` closes, and answers nothing"
+            }
             Self::LastLine => "it reached the uplink with the workload's own address",
         }
     }

@@ -29,11 +29,11 @@ use crate::reason::{LOG_GROUP, Reason};
 const SCHEMA: u32 = 1;
 
 /// `ct direction original` and `reply` (enum ip_conntrack_dir).
-const REPLY: u8 = 1;
+pub(super) const REPLY: u8 = 1;
 const ORIGINAL: u8 = 0;
-const IPPROTO_ICMPV6: u8 = 58;
+pub(super) const IPPROTO_ICMPV6: u8 = 58;
 /// The hop limit of neighbour messages (RFC 4861, section 7.1): a forwarded packet has less.
-const NEVER_FORWARDED: u8 = 255;
+pub(super) const NEVER_FORWARDED: u8 = 255;
 /// Neighbour Advertisement (RFC 4861, section 4.4).
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
@@ -297,6 +297,7 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         add("egress", Set::of(&[ip]));
         add("usable", Set::of(&[ip, KeyType::Interface]));
         add("local", Set::of(&[ip]).ranges());
+        add("closed", Set::of(&[ip]));
     }
     sets.extend(super::sockets::sets());
     sets

@@ -9,7 +9,7 @@ use sortie_api::workload::{IfIndex, MacAddress};
 
 use super::steering::{Steering, by_uplink};
 use super::workload::{Element, named};
-use super::{base, sockets};
+use super::{base, inbound, sockets};
 use crate::environment::Environment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Accept;
@@ -87,6 +87,7 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
     for (set, key, data) in interfaces(topology)
         .into_iter()
         .chain(local_ranges(environment))
+        .chain(inbound::closed(environment))
     {
         if let Some(set) = state
             .tables
@@ -117,6 +118,7 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
         inet.chains.extend(steering.chains(environment));
         let levels = &topology.cgroup_levels;
         inet.chains.extend(sockets::chains(environment, levels));
+        inet.chains.extend(inbound::chains(environment));
     }
     state
 }

@@ -21,6 +21,7 @@ mod down;
 mod every_step;
 mod faults;
 mod host_network;
+mod inbound;
 mod leak;
 mod lifecycle;
 mod matrix;

@@ -15,16 +15,16 @@ const PORT: u16 = 80;
 /// How long a caller waits; some ways do not lead to a published port, with Sortie or without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A server in a container: it answers each caller once, and tells the test who called.
+/// A server in a container or on a host: it answers each caller once, and tells the test who called.
 pub(crate) struct Server {
     tcp: TcpListener,
     udp: UdpSocket,
 }
 
 impl Server {
-    pub(crate) fn start(container: &Container) -> Result<Self> {
+    pub(crate) fn start(place: &dyn Place) -> Result<Self> {
         // Sockets stay in the network namespace in which they were made.
-        container.netns()?.run(|| {
+        place.place()?.run(|| {
             let any = (std::net::Ipv6Addr::UNSPECIFIED, PORT);
             let udp = UdpSocket::bind(any).expect("a free port");
             udp.set_read_timeout(Some(PATIENCE)).expect("a time limit");

@@ -1,0 +1,62 @@
+//! Egress addresses that nobody may begin a connection to from outside (`inbound: Drop`).
+//!
+//! In front of every engine's own prerouting, so that listeners of the host and published ports are
+//! behind it alike. The chain is only there where such an address is.
+
+use sortie_api::config::Inbound;
+
+use super::base::{IPPROTO_ICMPV6, NEVER_FORWARDED, REPLY, goto_drop, is, lookup, on, plain};
+use super::workload::named;
+use crate::environment::Environment;
+use crate::nft::key::Key;
+use crate::nft::rule::Field::{CtDirection, Iif, Ip6Daddr, Ip6Hoplimit, IpDaddr, L4Proto};
+use crate::nft::rule::Value::{Byte, Interface};
+use crate::nft::rule::Verdict::{Accept, Goto};
+use crate::nft::set::Data;
+use crate::nft::{Chain, Hook, HookKind, HookPoint, Name};
+use crate::reason::Reason;
+
+/// `LOOPBACK_IFINDEX` (include/net/net_namespace.h).
+const LOOPBACK: u32 = 1;
+
+/// The addresses.
+pub(super) fn closed(environment: &Environment) -> impl Iterator<Item = (Name, Key, Data)> {
+    let inbound = environment.config.inbound.iter();
+    let closed = inbound.filter(|(_, inbound)| **inbound == Inbound::Drop);
+    closed.map(|(address, _)| (named!("closed", address), Key::from(*address), Data::None))
+}
+
+/// What asks for them.
+pub(super) fn chains(environment: &Environment) -> Vec<(Name, Chain)> {
+    if closed(environment).next().is_none() {
+        return Vec::new();
+    }
+    let to_closed = || [Goto("closed".into()).into()];
+    let inbound = Chain {
+        hook: Some(Hook {
+            kind: HookKind::Filter,
+            point: HookPoint::Prerouting,
+            priority: environment.priorities.inbound,
+            device: None,
+        }),
+        rules: vec![
+            on(lookup(&[IpDaddr], "closed4"), to_closed()),
+            on(lookup(&[Ip6Daddr], "closed6"), to_closed()),
+        ],
+    };
+    let closed = plain(vec![
+        // Answers, and errors about what was sent.
+        on(is(CtDirection, Byte(REPLY)), [Accept.into()]),
+        // The host and its containers are not outside.
+        on(is(Iif, Interface(LOOPBACK)), [Accept.into()]),
+        on(lookup(&[Iif], "inside"), [Accept.into()]),
+        // Neighbours ask whether the address is still there.
+        vec![
+            is(L4Proto, Byte(IPPROTO_ICMPV6)),
+            is(Ip6Hoplimit, Byte(NEVER_FORWARDED)),
+            Accept.into(),
+        ],
+        goto_drop(Reason::Inbound),
+    ]);
+    vec![("inbound".into(), inbound), ("closed".into(), closed)]
+}
