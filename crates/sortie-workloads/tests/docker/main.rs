@@ -262,7 +262,6 @@ fn what_cannot_be_managed_says_why() -> Result<()> {
     for (name, words) in [
         ("side", "shares the network namespace of owner"),
         ("wrong", "sortie.egress=203.0.113.12 differs"),
-        ("all", "the host's network namespace"),
         ("wire", "eth0 is a macvlan one"),
     ] {
         let workload = follower.running(name, |it| it.pid != 0)?;
@@ -270,6 +269,9 @@ fn what_cannot_be_managed_says_why() -> Result<()> {
         let reason = workload.unmanageable.unwrap_or_default();
         assert!(reason.contains(words), "{name}: {reason}");
     }
+    let all = follower.running("all", |it| it.pid != 0)?;
+    assert_eq!((all.endpoints, all.unmanageable), (vec![], None));
+    assert!(all.cgroup.is_some(), "known by its cgroup");
     let nothing = follower.running("nothing", |_| true)?;
     assert_eq!((nothing.endpoints, nothing.unmanageable), (vec![], None));
 

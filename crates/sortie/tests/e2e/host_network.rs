@@ -44,7 +44,8 @@ fn program(to: Destination) -> String {
     let each = |to: IpAddr| {
         [
             format!("ping -c 1 -W 1 {to}"),
-            format!("nc -w 1 {to} 7"),
+            // A connection that ended while it had nothing to say would be waited for without end.
+            format!("timeout 2 nc -w 1 {to} 7"),
             format!("nslookup a {to}"),
         ]
     };
@@ -137,7 +138,8 @@ pub(crate) fn executed(
 ) -> Result<()> {
     let mark = stage.lab.mark()?;
     for to in [to.v4, to.v6] {
-        let script = format!("ping -c 1 -W 5 {to}; echo | nc -w 5 {to} 7; nslookup a {to}");
+        let script =
+            format!("ping -c 1 -W 5 {to}; echo | timeout 10 nc -w 5 {to} 7; nslookup a {to}");
         container.exec(&["sh", "-c", &script])?;
     }
     arrives(stage, &mark, to, sources)?;
