@@ -136,6 +136,7 @@ fn lower_set(on: Family, name: &str, set: &Set) -> Result<nfnetlink::Set, Error>
 fn key_type(part: KeyType) -> DataType {
     match part {
         KeyType::Interface => DataType::IFINDEX,
+        KeyType::InterfaceName => DataType::IFNAME,
         KeyType::EtherAddr => DataType::ETHER_ADDR,
         KeyType::Ipv4Addr => DataType::IPV4_ADDR,
         KeyType::Ipv6Addr => DataType::IPV6_ADDR,

@@ -59,11 +59,12 @@ impl fmt::Display for EngineKind {
 }
 
 impl EngineKind {
-    /// The three that every end-to-end test runs on.
-    pub const TESTED: [Self; 3] = [
+    /// All that docs/matrix.md tells of.
+    pub const TESTED: [Self; 4] = [
         Self::Docker20,
         Self::Docker29(Firewall::Nftables),
         Self::Docker29(Firewall::Iptables),
+        Self::Podman,
     ];
 
     /// The network of containers that name none.
@@ -114,6 +115,14 @@ impl EngineKind {
             path: path.display().to_string(),
             goal: "test",
         })
+    }
+
+    /// The name of its folder in a host's.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Podman => "podman",
+            Self::Docker20 | Self::Docker29(_) | Self::Installed => "docker",
+        }
     }
 
     /// What only this engine's daemon.json says.
@@ -214,12 +223,13 @@ const FORWARDING: [&str; 3] = [
 ];
 
 impl Engine {
-    /// Starts an engine in a host and waits until it answers. A host has one at most.
+    /// Starts an engine in a host and waits until it answers. A host has one Docker and one Podman at
+    /// most.
     ///
     /// # Errors
     /// [`LabError::EngineMissing`]; when it does not start, with its log.
     pub fn start(host: &Host, spec: &EngineSpec) -> Result<Self> {
-        let folder = host.folder().join("engine");
+        let folder = host.folder().join(spec.kind.folder());
         std::fs::create_dir(&folder).doing("make", folder.display())?;
         let engine = Self {
             inner: Arc::new(Inner {
@@ -296,12 +306,12 @@ impl Engine {
     /// When it does not start, with its log.
     pub fn resume(&self) -> Result<()> {
         // A killed engine leaves its sockets, which would be taken for the new one's.
-        for socket in [self.socket(), self.inner.host.path(DOCKER_SOCKET)] {
-            let _ = std::fs::remove_file(socket);
-        }
-        let daemon = match self.inner.kind {
-            EngineKind::Podman => self.inner.host.spawn("podman", podman::service(self))?,
-            _ => self.inner.host.spawn("dockerd", self.command())?,
+        let _ = std::fs::remove_file(self.socket());
+        let daemon = if self.inner.kind == EngineKind::Podman {
+            self.inner.host.spawn("podman", podman::service(self))?
+        } else {
+            let _ = std::fs::remove_file(self.inner.host.path(DOCKER_SOCKET));
+            self.inner.host.spawn("dockerd", self.command())?
         };
         let daemon = Arc::new(daemon);
         let client = eventually(SOON * 2, &format!("{} answers", self.inner.kind), || {

@@ -258,6 +258,7 @@ fn data(value: Value) -> Data {
 fn selector(field: Field) -> Selector {
     match field {
         Field::Iif => selectors::META_IIF,
+        Field::IifName => selectors::META_IIFNAME,
         Field::IifKind => selectors::META_IIFKIND,
         Field::Oif => selectors::META_OIF,
         Field::Protocol => selectors::META_PROTOCOL,

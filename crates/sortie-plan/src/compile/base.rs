@@ -11,8 +11,8 @@ use crate::environment::Environment;
 use crate::mark::Mark;
 use crate::nft::rule::Field::{
     ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
-    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr,
-    L4Proto, Oif,
+    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, IifName, Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr,
+    IpSaddr, L4Proto, Oif,
 };
 use crate::nft::rule::Statement::{
     self, Answered, Compare, Count, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal,
@@ -262,7 +262,7 @@ fn inet_sets() -> BTreeMap<Name, Set> {
             Set::of(&[KeyType::Interface]).to(DataType::Verdict),
         ),
         ("inside".into(), Set::of(&[KeyType::Interface])),
-        ("guarded".into(), Set::of(&[KeyType::Interface])),
+        ("guarded".into(), Set::of(&[KeyType::InterfaceName])),
         ("exempt".into(), Set::of(&[KeyType::Interface])),
     ]);
     for (digit, ip, data) in [
@@ -464,8 +464,9 @@ pub(super) fn drains(v6: bool) -> Rule {
 }
 
 fn unmanaged(environment: &Environment) -> Vec<Rule> {
+    // By name: Podman's bridges come and go, and each time have another index.
     let guarded = on(
-        lookup(&[Iif], "guarded"),
+        lookup(&[IifName], "guarded"),
         vec![Goto("guarded".into()).into()],
     );
     match environment.config.guard {

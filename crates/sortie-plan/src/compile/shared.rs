@@ -33,8 +33,8 @@ pub struct Topology {
     pub bridges: BTreeSet<IfIndex>,
     /// The host's ends of direct workloads' veths.
     pub veths: BTreeSet<IfIndex>,
-    /// Bridges of guarded networks.
-    pub guarded: BTreeSet<IfIndex>,
+    /// The bridges of guarded networks by name, those that are not there included.
+    pub guarded: BTreeSet<String>,
     /// Bridges of networks that `guard: All` leaves out.
     pub exempt: BTreeSet<IfIndex>,
     /// Interfaces that packets leave the host through.
@@ -149,7 +149,11 @@ fn interfaces(topology: &Topology) -> Vec<(Name, Key, Data)> {
         .bridges
         .union(&topology.veths)
         .map(in_set("inside"));
-    let guarded = topology.guarded.iter().map(in_set("guarded"));
+    let guarded = topology.guarded.iter();
+    let guarded = guarded.map(|name| {
+        let key = Key::new().interface_name(name);
+        ("guarded".into(), key, Data::None)
+    });
     accepted
         .chain(inside)
         .chain(guarded)

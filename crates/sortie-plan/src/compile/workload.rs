@@ -98,9 +98,26 @@ impl Placement {
         addresses.map(Source::Address).chain(of_cgroup)
     }
 
+    /// Its bridge ports together with its addresses on other bridges: with several default routes,
+    /// as Podman makes them, or a reply on another way than the question's, its kernel sends with
+    /// one interface's address through another.
+    fn crossed(&self) -> impl Iterator<Item = (&Endpoint, IpAddr)> {
+        let on_bridges = || {
+            self.known()
+                .filter(|(endpoint, _)| endpoint.bridge.is_some())
+        };
+        on_bridges().flat_map(move |(endpoint, _)| {
+            let others = on_bridges().filter(|(other, _)| other.port != endpoint.port);
+            others.flat_map(move |(other, _)| other.addresses.iter().map(move |it| (endpoint, *it)))
+        })
+    }
+
     /// Everything the kernel holds for it.
     pub fn elements(&self) -> Vec<Element> {
-        let mut elements = Vec::new();
+        let crossed = self
+            .crossed()
+            .map(|(port, address)| bound_at(port, address));
+        let mut elements: Vec<Element> = crossed.collect();
         for (endpoint, guarded) in self.known() {
             elements.push(port(endpoint));
             for address in &endpoint.addresses {
@@ -160,19 +177,21 @@ fn identity(
 
 /// Where it may come from, and that nobody else may claim it.
 fn bound(elements: &mut Vec<Element>, endpoint: &Endpoint, address: IpAddr) {
-    let bound = Key::new()
-        .interface(endpoint.port)
-        .mac(endpoint.mac)
-        .ip(address);
     let own = Key::from(address);
+    elements.push(bound_at(endpoint, address));
+    // On a bridge too where the workload is on none: a neighbour there may not claim it.
+    elements.push((Family::Bridge, named!("known", address), own, Data::None));
+}
+
+fn bound_at(endpoint: &Endpoint, address: IpAddr) -> Element {
+    let key = Key::new().interface(endpoint.port);
+    let key = key.mac(endpoint.mac).ip(address);
     let family = if endpoint.bridge.is_some() {
         Family::Bridge
     } else {
         Family::Inet
     };
-    elements.push((family, named!("bound", address), bound, Data::None));
-    // On a bridge too where the workload is on none: a neighbour there may not claim it.
-    elements.push((Family::Bridge, named!("known", address), own, Data::None));
+    (family, named!("bound", address), key, Data::None)
 }
 
 /// What it may leave with.

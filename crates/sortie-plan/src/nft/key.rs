@@ -39,6 +39,17 @@ impl Key {
         self.part(&index.0.to_ne_bytes())
     }
 
+    /// Appends an interface's name, padded with zeros to 16 bytes (`IFNAMSIZ`).
+    #[must_use]
+    pub fn interface_name(self, name: &str) -> Self {
+        let mut padded = [0; 16];
+        // The last byte stays the terminating NUL.
+        for (place, byte) in padded.iter_mut().take(15).zip(name.bytes()) {
+            *place = byte;
+        }
+        self.part(&padded)
+    }
+
     /// Appends an Ethernet address: 6 bytes and 2 of padding.
     #[must_use]
     pub fn mac(self, mac: MacAddress) -> Self {

@@ -119,6 +119,8 @@ pub enum Value {
 pub enum Field {
     /// `meta iif`, 0 for what this host sends itself.
     Iif,
+    /// `meta iifname`.
+    IifName,
     /// `meta iifkind`.
     IifKind,
     /// `meta oif`.
@@ -215,6 +217,7 @@ impl Field {
             | Self::CtReplyIp6Daddr => Some(0x86dd),
             Self::ArpSaddrEther | Self::ArpSaddrIp => Some(0x0806),
             Self::Iif
+            | Self::IifName
             | Self::IifKind
             | Self::Oif
             | Self::Protocol
@@ -231,6 +234,7 @@ impl Field {
     pub fn key_type(self) -> Option<KeyType> {
         match self {
             Self::Iif | Self::Oif => Some(KeyType::Interface),
+            Self::IifName => Some(KeyType::InterfaceName),
             Self::EtherSaddr | Self::ArpSaddrEther => Some(KeyType::EtherAddr),
             Self::IpSaddr
             | Self::IpDaddr

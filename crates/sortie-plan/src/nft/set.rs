@@ -32,6 +32,8 @@ pub struct Set {
 pub enum KeyType {
     /// `ifindex`, 4 bytes.
     Interface,
+    /// `ifname`, 16 bytes.
+    InterfaceName,
     /// `ether_addr`, 6 bytes.
     EtherAddr,
     /// `ipv4_addr`, 4 bytes.

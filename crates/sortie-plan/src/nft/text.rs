@@ -218,6 +218,7 @@ impl fmt::Display for Field {
             Self::SocketCgroup(level) => return write!(f, "socket cgroupv2 level {level}"),
             Self::FlowCgroup => "ct label",
             Self::Iif => "iif",
+            Self::IifName => "iifname",
             Self::IifKind => "meta iifkind",
             Self::Oif => "oif",
             Self::Protocol => "meta protocol",
@@ -294,6 +295,7 @@ impl fmt::Display for VerdictText<'_> {
 fn key_type(part: KeyType) -> &'static str {
     match part {
         KeyType::Interface => "iface_index",
+        KeyType::InterfaceName => "ifname",
         KeyType::EtherAddr => "ether_addr",
         KeyType::Ipv4Addr => "ipv4_addr",
         KeyType::Ipv6Addr => "ipv6_addr",
@@ -309,7 +311,7 @@ fn key_text(types: &[KeyType], key: &Key) -> String {
         let width = match part {
             KeyType::Interface | KeyType::Ipv4Addr => 4,
             KeyType::EtherAddr | KeyType::Cgroup => 8,
-            KeyType::Ipv6Addr | KeyType::FlowCgroup => 16,
+            KeyType::Ipv6Addr | KeyType::FlowCgroup | KeyType::InterfaceName => 16,
         };
         let Some((bytes, behind)) = rest.split_at_checked(width) else {
             break;
@@ -323,6 +325,12 @@ fn key_text(types: &[KeyType], key: &Key) -> String {
 fn part_text(part: KeyType, bytes: &[u8]) -> String {
     match (part, bytes) {
         (KeyType::Interface, &[a, b, c, d]) => u32::from_ne_bytes([a, b, c, d]).to_string(),
+        (KeyType::InterfaceName, bytes) => {
+            format!(
+                "{:?}",
+                String::from_utf8_lossy(bytes).trim_end_matches('\0')
+            )
+        }
         (KeyType::Ipv4Addr, &[a, b, c, d]) => Ipv4Addr::new(a, b, c, d).to_string(),
         (KeyType::EtherAddr, [mac @ .., _, _]) => mac
             .iter()

@@ -111,13 +111,16 @@ impl Planner {
             .filter_map(|tracked| Some(tracked.placement.cgroup?.level))
             .collect();
         for network in self.networks.values() {
-            let Some(bridge) = network.bridge else {
-                continue;
-            };
             if self.is_guarded(Some(network)) {
-                topology.guarded.insert(bridge);
+                let now = network
+                    .bridge
+                    .and_then(|it| self.environment.interfaces.get(&it));
+                topology.guarded.extend(network.bridge_name.clone());
+                topology
+                    .guarded
+                    .extend(now.map(|interface| interface.name.clone()));
             } else if self.environment.config.guard == Guard::All {
-                topology.exempt.insert(bridge);
+                topology.exempt.extend(network.bridge);
             }
         }
         let environment = &self.environment;

@@ -28,6 +28,7 @@ mod matrix;
 mod metrics;
 mod odd;
 mod plain;
+mod podman;
 mod ports;
 mod proof;
 mod protocols;

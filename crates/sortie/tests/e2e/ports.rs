@@ -190,4 +190,4 @@ fn neighbours(engine: EngineKind) -> Result<()> {
     Ok(())
 }
 
-on_every_engine!(published_ports, neighbours);
+on_every_engine_and_podman!(published_ports, neighbours);

@@ -239,3 +239,12 @@ on_every_engine!(
     while_the_agent_is_dead,
     while_the_agent_looks_on,
 );
+
+mod podman {
+    use crate::stage::PODMAN;
+
+    #[test]
+    fn while_the_agent_is_dead() -> sortie_lab::Result<()> {
+        super::while_the_agent_is_dead(PODMAN)
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use sortie_lab::{Container, OddPackets, Result, eventually};
+use sortie_lab::{Container, EngineKind, OddPackets, Result, eventually};
 
 use super::wave::Running;
 use crate::stage::{GUARD_ALL, HOST_V4, HOST_V6, LIMIT, Stage, ip};
@@ -171,7 +171,13 @@ impl Faults {
             Fault::RulesetFlushed => {
                 stage.host.netns().nft("flush ruleset")?;
                 pause(moment);
-                // Its own rules went with it, and it makes them at its start only.
+                // Its own rules went with it, and it makes them at its start only, or when told to.
+                if stage.engine.kind() == EngineKind::Podman {
+                    return stage
+                        .engine
+                        .podman(&["network", "reload", "--all"])
+                        .map(drop);
+                }
                 stage.engine.restart()
             }
             Fault::RulesFlushed => {
@@ -216,7 +222,7 @@ impl Faults {
                 of_any(running, random, |container| {
                     let engine = &stage.engine;
                     engine.connect("shop", container, &[])?;
-                    engine.disconnect("bridge", container)
+                    engine.disconnect(engine.kind().default_network(), container)
                 });
                 Ok(())
             }

@@ -94,7 +94,11 @@ impl Wave {
                 name,
                 to,
                 labels,
-                network: if random.bool() { "shop" } else { "bridge" },
+                network: if random.bool() {
+                    "shop"
+                } else {
+                    stage.engine.kind().default_network()
+                },
                 always: random.u8(0..4) == 0,
             });
         }

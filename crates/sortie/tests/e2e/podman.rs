@@ -1,0 +1,227 @@
+//! What only Podman does: containers without a daemon, bridges that come and go, pods, and a second
+//! engine beside it.
+
+use std::process::Command;
+
+use sortie_lab::{
+    ALL_TRAFFIC, Container, ContainerSpec, Destination, Engine, EngineSpec, Result, eventually,
+};
+
+use crate::sender::Sender;
+use crate::stage::{DOCKER_20, LIMIT, PODMAN, Stage, ip};
+
+const V4: &str = "203.0.113.11";
+const V6: &str = "2001:db8:113::11";
+const LABEL: &str = "sortie.egress=203.0.113.11,2001:db8:113::11";
+
+/// Both sources of one place, with every kind of traffic.
+fn leaves_with(
+    stage: &Stage,
+    container: &Container,
+    to: Destination,
+    [v4, v6]: [&str; 2],
+) -> Result<()> {
+    for traffic in ALL_TRAFFIC {
+        for (to, source) in [(to.v4, v4), (to.v6, v6)] {
+            stage
+                .lab
+                .expect_source(container, traffic, to, ip(source))?;
+        }
+    }
+    Ok(())
+}
+
+/// The packets that were dropped for a reason.
+fn dropped(stage: &Stage, reason: &str) -> u64 {
+    let status = stage.json(&["status"]).expect("the status");
+    let drops = status["drops"].as_array().into_iter().flatten();
+    let mut counts = drops.filter(|drop| drop["reason"] == reason);
+    counts
+        .next()
+        .and_then(|drop| drop["packets"].as_u64())
+        .unwrap_or(0)
+}
+
+/// `podman run` while nobody serves the API: guarded, and known once somebody does.
+#[test]
+fn started_while_no_service_runs() -> Result<()> {
+    let stage = Stage::guarded("cli", PODMAN)?;
+    stage.engine.image_busybox()?;
+    stage.engine.stop()?;
+    let to = stage.lab.destination()?;
+    let beginning = stage.lab.mark()?;
+    let command = format!(
+        "while :; do ping -c 1 -W 1 {} & ping -c 1 -W 1 {} & nc -w 1 {} 7 </dev/null; usleep 20000; done",
+        to.v4, to.v6, to.v4
+    );
+    let run = [
+        "run",
+        "-d",
+        "--cap-add",
+        "NET_RAW",
+        "--name",
+        "web",
+        "--label",
+        LABEL,
+    ];
+    let run = [&run[..], &["lab/busybox:1", "sh", "-c", &command]].concat();
+    stage.engine.podman(&run)?;
+    eventually(LIMIT, "it is seen to send", || {
+        match dropped(&stage, "unidentified") {
+            0 => Err("no drop"),
+            _ => Ok(()),
+        }
+    })?;
+    stage.lab.fence()?;
+    stage.lab.expect_only_sources(&beginning, to.v4, &[])?;
+    stage.lab.expect_only_sources(&beginning, to.v6, &[])?;
+    assert_eq!(stage.run(&["status"])?.code(), 1, "Podman is away");
+
+    stage.engine.resume()?;
+    stage.wait_for("web", "Ready")?;
+    let web = stage.engine.container("web")?;
+    leaves_with(&stage, &web, to, [V4, V6])?;
+    stage.lab.fence()?;
+    stage
+        .lab
+        .expect_only_sources(&beginning, to.v4, &[ip(V4)])?;
+    stage.lab.expect_only_sources(&beginning, to.v6, &[ip(V6)])
+}
+
+/// A network's bridge is made with its first container and removed with its last, and is another
+/// one each time: the network's guard holds from its first packet on, and while no agent runs.
+#[test]
+fn a_network_is_guarded_whenever_its_bridge_comes() -> Result<()> {
+    let mut stage = Stage::new("bridge", PODMAN)?;
+    let label = [("sortie.egress", "203.0.113.11,2001:db8:113::11")];
+    stage.network("shop", 1, &label)?;
+    let spec = ContainerSpec::new("web").network("shop");
+    let web = Sender::with_sources(&stage, &spec, ip(V4), ip(V6))?;
+    web.arrives(&stage)?;
+    web.container.restart()?;
+    web.arrives(&stage)?;
+    stage.kill_agent()?;
+    web.container.restart()?;
+    // A neighbour on another network comes and goes meanwhile, as it would without Sortie.
+    let plain = stage.engine.run(&ContainerSpec::new("plain"))?;
+    let to = stage.lab.destination()?;
+    leaves_with(
+        &stage,
+        &plain,
+        to,
+        [crate::stage::HOST_V4, crate::stage::HOST_V6],
+    )?;
+    web.never_otherwise(&stage)?;
+    stage.start_agent("")?;
+    web.arrives(&stage)?;
+    web.never_otherwise(&stage)
+}
+
+/// Podman's own rules are taken away and come back; ours stand before them.
+#[test]
+fn its_rules_made_anew() -> Result<()> {
+    let stage = Stage::guarded("reload", PODMAN)?;
+    let web = Sender::labelled(&stage, ContainerSpec::new("web"), 11)?;
+    web.arrives(&stage)?;
+    for program in ["iptables", "ip6tables"] {
+        for table in ["filter", "nat"] {
+            let mut flush = Command::new(program);
+            flush.args(["-w", "-t", table, "-F"]);
+            let flushed = stage.host.run(LIMIT, flush)?;
+            assert_eq!(flushed.code(), 0, "{}", flushed.stderr);
+        }
+    }
+    web.arrives(&stage)?;
+    stage.engine.podman(&["network", "reload", "--all"])?;
+    web.arrives(&stage)?;
+    web.never_otherwise(&stage)
+}
+
+/// A pod's label is its infra container's, whose network namespace all of the pod share.
+#[test]
+fn a_pod() -> Result<()> {
+    let stage = Stage::guarded("pod", PODMAN)?;
+    let image = stage.engine.image_busybox()?;
+    stage.engine.podman(&[
+        "pod",
+        "create",
+        "--name",
+        "shop",
+        "--label",
+        LABEL,
+        "--infra-image",
+        &image,
+        "--infra-command",
+        "/bin/sleep 2147483647",
+    ])?;
+    let member = ["run", "-d", "--pod", "shop", "--name", "web"];
+    let member = [&member[..], &[&image, "sleep", "2147483647"]].concat();
+    stage.engine.podman(&member)?;
+    let web = stage.engine.container("web")?;
+    let infra = eventually(LIMIT, "the infra container is managed", || {
+        let status = stage
+            .json(&["status", "--all"])
+            .map_err(|e| e.to_string())?;
+        let workloads = status["workloads"].as_array().cloned().unwrap_or_default();
+        let mut infra = workloads.iter().filter(|it| it["state"] == "Ready");
+        let infra = infra.next().ok_or_else(|| status.to_string())?;
+        Ok::<_, String>(infra["name"].as_str().unwrap_or_default().to_owned())
+    })?;
+    assert!(infra.ends_with("-infra"), "{infra}");
+    let to = stage.lab.destination()?;
+    leaves_with(&stage, &web, to, [V4, V6])
+}
+
+/// Docker and Podman on one host, with a container of one name each. One of them goes away, and the
+/// agent starts anew meanwhile.
+#[test]
+fn beside_docker() -> Result<()> {
+    let mut stage = Stage::without_agent("both", PODMAN)?;
+    let docker = Engine::start(&stage.host, &EngineSpec::new(DOCKER_20))?;
+    stage.start_agent("guard: All\n")?;
+    let of_docker = docker
+        .run(&ContainerSpec::new("web").label("sortie.egress", "203.0.113.12,2001:db8:113::12"))?;
+    let of_podman = stage.labelled("web", &format!("{V4},{V6}"))?;
+    for name in ["docker/web", "podman/web"] {
+        let to = stage.lab.destination()?;
+        eventually(LIMIT, &format!("{name} is known"), || {
+            let explained = stage.run(&["explain", name, &to.v4.to_string()]);
+            let explained = explained.map_err(|error| error.to_string())?;
+            match explained.code() {
+                0 => Ok(()),
+                _ => Err(explained.stderr),
+            }
+        })?;
+    }
+    let both = stage.refused(&["explain", "web", "198.51.100.1"]);
+    assert!(both.contains("docker/web or podman/web"), "{both}");
+    let to = stage.lab.destination()?;
+    let docker_s = ["203.0.113.12", "2001:db8:113::12"];
+    leaves_with(&stage, &of_podman, to, [V4, V6])?;
+    leaves_with(&stage, &of_docker, to, docker_s)?;
+
+    // Podman's container is known to nobody when the agent comes back: its rules are.
+    let place = of_podman.netns()?;
+    stage.engine.stop()?;
+    stage.kill_agent()?;
+    stage.spawn_agent("guard: All\n", &[])?;
+    stage.wait_for_agent()?;
+    eventually(
+        LIMIT,
+        "the agent knows Docker's containers",
+        || match stage.workload("web") {
+            Some(web) if web["kind"] == "docker" && web["state"] == "Ready" => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )?;
+    leaves_with(&stage, &of_docker, to, docker_s)?;
+    for traffic in ALL_TRAFFIC {
+        stage.lab.expect_source(&place, traffic, to.v4, ip(V4))?;
+        stage.lab.expect_source(&place, traffic, to.v6, ip(V6))?;
+    }
+    let status = stage.run(&["status"])?;
+    assert_eq!(status.code(), 1, "Podman is away: {}", status.stdout);
+    stage.engine.resume()?;
+    stage.wait_for_engine()?;
+    leaves_with(&stage, &of_podman, to, [V4, V6])
+}
