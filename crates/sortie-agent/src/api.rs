@@ -23,6 +23,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sortie_api::mark_mask::MarkMask;
 
 pub use sortie_plan::explain::{AuditNote, Draining, Explanation, Verdict};
 pub use sortie_plan::planner::Meanwhile;
@@ -49,6 +50,9 @@ pub struct Status {
     pub tables: String,
     /// Whether each engine answers; otherwise why not.
     pub engines: Vec<EngineStatus>,
+    /// The bits of packet marks that name uplinks.
+    #[serde(default, skip_serializing_if = "MarkMask::is_usual")]
+    pub mark_mask: MarkMask,
     /// The interfaces that packets leave through.
     pub uplinks: Vec<String>,
     /// Every workload that a policy, a label or a guarded network concerns, by name; with

@@ -23,8 +23,10 @@ pub async fn examine(client: &Client, state: &Path, docker: &Path) -> Result<Vec
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    let mut facts = survey::read()?;
-    facts.agent = match client.status(false).await {
+    let status = client.status(false).await;
+    let mask = status.as_ref().map(|status| status.mark_mask);
+    let mut facts = survey::read(mask.unwrap_or_default())?;
+    facts.agent = match status {
         Ok(status) => agent(status),
         Err(ClientError::NoAgent { socket }) => {
             if lock::run(&notes(&socket)).is_some() {

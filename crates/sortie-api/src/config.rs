@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{egress_address, gateway};
+use crate::mark_mask::MarkMask;
 use crate::name;
 use crate::policy::{cidrs, names};
 use crate::problem::{Fault, FileErrors, quoted};
@@ -26,8 +27,9 @@ const CONFIG: Names = Names {
         "docker",
         "podman",
         "metrics",
+        "markMask",
     ],
-    later: &["markMask"],
+    later: &[],
 };
 const UPLINK: Names = Names {
     known: &["interface", "gateway4", "gateway6"],
@@ -69,6 +71,9 @@ pub struct AgentConfig {
     pub podman: Podman,
     /// For Prometheus.
     pub metrics: Metrics,
+    /// The bits of packet marks that name uplinks.
+    #[serde(default)]
+    pub mark_mask: MarkMask,
 }
 
 /// `guard`.
@@ -229,6 +234,9 @@ impl AgentConfig {
         {
             self.metrics.listen = listen(reader, entry);
         }
+        if let Some(entry) = fields.get("markMask") {
+            self.mark_mask = mark_mask(reader, entry).unwrap_or_default();
+        }
     }
 }
 
@@ -338,6 +346,27 @@ fn listen(reader: &mut Reader<'_>, entry: &Entry) -> Option<SocketAddr> {
         }
     }
     None
+}
+
+/// As `ip rule` and nft write masks: 0xf0, or in decimal.
+fn mark_mask(reader: &mut Reader<'_>, entry: &Entry) -> Option<MarkMask> {
+    let yaml::Value::Scalar { text, .. } = &entry.value.value else {
+        let help = "write one such as `markMask: 0xf0`";
+        let message = "`markMask` is a number";
+        reader.report(entry.value.span, Fault::new(message, help));
+        return None;
+    };
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let mask = number.and_then(|bits| MarkMask::try_from(bits).ok());
+    if mask.is_none() {
+        let message = format!("`markMask` cannot be {}", quoted(text));
+        let help = "write 4 to 8 bits that follow each other, such as `markMask: 0xf0`";
+        reader.report(entry.value.span, Fault::new(message, help));
+    }
+    mask
 }
 
 fn socket(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {

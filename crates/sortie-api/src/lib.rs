@@ -15,6 +15,7 @@
 pub mod config;
 pub mod label;
 pub mod labels;
+pub mod mark_mask;
 pub mod policy;
 pub mod problem;
 pub mod workload;

@@ -12,7 +12,7 @@ use nfnetlink::chain::{ChainType, HookPoint};
 use nfnetlink::expr::{CmpOp, Exprs, selectors};
 use nfnetlink::{Batch, Chain, Family, Rule, Table};
 use sortie_plan::environment::Priorities;
-use sortie_plan::mark::{MASK, Mark};
+use sortie_plan::mark::Mark;
 
 use crate::error::{Error, netfilter};
 use crate::failpoint::Step;
@@ -38,7 +38,8 @@ impl Kernel {
                 Priorities::default().guard + 1,
             ));
             let from = || Exprs::new(Family::Inet).eq(selectors::META_IIFNAME, interface);
-            let marked = from().masked(selectors::META_MARK, MASK, CmpOp::EQ, Mark::PASS.value());
+            let (mask, pass) = (Mark::PASS.mask(), Mark::PASS.value());
+            let marked = from().masked(selectors::META_MARK, mask, CmpOp::EQ, pass);
             for rule in [marked.accept(), from().drop()] {
                 batch.add_rule(&Rule::new(Family::Inet, TABLE, CHAIN, rule));
             }

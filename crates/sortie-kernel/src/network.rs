@@ -14,7 +14,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sortie_plan::doctor::facts::MarkUse;
-use sortie_plan::mark::{MASK, Mark};
+use sortie_plan::mark::Mark;
 use sortie_plan::state::{ProxyNeighbour, ROUTE_PROTOCOL, Route, RoutingRule, RuleBy};
 
 use crate::error::Error;
@@ -175,7 +175,7 @@ fn rule_message(rule: &RoutingRule) -> RuleMessage {
         RuleBy::Input(device) => vec![RuleAttribute::Iifname(device.clone())],
         RuleBy::Mark(mark) => vec![
             RuleAttribute::FwMark(mark.value()),
-            RuleAttribute::FwMask(MASK),
+            RuleAttribute::FwMask(mark.mask()),
         ],
     });
     message
@@ -261,13 +261,15 @@ fn mark_of(message: &RuleMessage) -> Option<MarkUse> {
 
 fn lift_rule(message: &RuleMessage) -> Option<RoutingRule> {
     let mut by = None;
+    let (mut value, mut mask) = (None, u32::MAX);
     let mut priority = 0;
     let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(number) => priority = *number,
             RuleAttribute::Iifname(name) => by = Some(RuleBy::Input(name.clone())),
-            RuleAttribute::FwMark(value) => by = Mark::of_value(*value).map(RuleBy::Mark),
+            RuleAttribute::FwMark(number) => value = Some(*number),
+            RuleAttribute::FwMask(bits) => mask = *bits,
             RuleAttribute::Table(number) => table = *number,
             _ => {}
         }
@@ -275,7 +277,9 @@ fn lift_rule(message: &RuleMessage) -> Option<RoutingRule> {
     Some(RoutingRule {
         v6: message.header.family == AddressFamily::Inet6,
         priority,
-        by: by?,
+        by: value
+            .map(|value| RuleBy::Mark(Mark::of_rule(value, mask)))
+            .or(by)?,
         table,
     })
 }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
 use nfnetlink::chain::{ChainType, HookPoint, Policy};
 use nfnetlink::{Chain, Family, Socket};
+use sortie_api::mark_mask::MarkMask;
 use sortie_api::workload::IfIndex;
 use sortie_plan::doctor::facts::{
     Address, BaseChain, Chosen, Conntrack, Default, Facts, Feature, Hook, Interface, Table,
@@ -53,7 +54,7 @@ const LEGACY_TABLES: [&str; 2] = [
 const CONNTRACK_STATISTICS: &str = "/proc/thread-self/net/stat/nf_conntrack";
 
 /// Reads all but what only an agent knows, in the calling thread's network namespace.
-pub fn read() -> Result<Facts, Error> {
+pub fn read(mark_mask: MarkMask) -> Result<Facts, Error> {
     let mut rtnl = Rtnetlink::open()?;
     let mut nft = Socket::open().map_err(netfilter("open an nftables socket"))?;
     let host = facts::read(&mut rtnl)?;
@@ -62,6 +63,7 @@ pub fn read() -> Result<Facts, Error> {
         chosen: chosen(&mut rtnl, &host)?,
         conntrack: conntrack(),
         legacy: legacy(),
+        mark_mask,
         marks: network::marks(&mut rtnl)?,
         ..Facts::default()
     };
@@ -285,7 +287,7 @@ fn netfilter_objects(nft: &mut Socket, survey: &mut Facts) -> Result<(), Error> 
         for table in nft.tables(family).map_err(failed)? {
             if table.name != TABLE {
                 let rules = nft.rules(family, &table.name, None).map_err(failed)?;
-                survey.marks.extend(rules::marks(&rules));
+                survey.marks.extend(rules::marks(&rules, survey.mark_mask));
             }
         }
     }

@@ -199,7 +199,7 @@ impl Planner {
             return Some(Unusable {
                 reason: format!(
                     "{address} is on {device}, and there are more than {} uplinks besides the default route's",
-                    Mark::COUNT
+                    Mark::count(environment.config.mark_mask)
                 ),
                 fix: format!("ip addr del {address} dev {device}"),
             });

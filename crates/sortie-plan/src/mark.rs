@@ -1,4 +1,5 @@
-//! The bits of packet marks that are ours, and nobody else's: no other file knows them.
+//! The bits of packet marks that are ours, and nobody else's: `markMask`, 0xf0 where nothing is
+//! said. No other file knows the values.
 //!
 //! Who uses which bits of the 32 in a host's network namespace:
 //!
@@ -12,52 +13,76 @@
 //! | `0xffff_0000` | Calico | Felix's `IptablesMarkMask` |
 //! | all | wg-quick marks its own packets 0xca6c; Docker Swarm's encrypted overlays 0xd0c4e3 | wireguard-tools, `wg-quick/linux.bash`; moby, `libnetwork/drivers/overlay/encryption.go` |
 //!
-//! The lowest four bits are left to administrators. The registry of marks, where these are
+//! With the usual mask the lowest four bits are left to administrators. The registry of marks, where these are
 //! collected: <https://github.com/fwmark/registry>.
 
 use std::fmt;
 
-/// Our bits.
-pub const MASK: u32 = 0xf0;
+use sortie_api::mark_mask::MarkMask;
 
-/// Every value that names an uplink, in the order in which they are given out. Two are missing: with them our
-/// rules would take the packets that wg-quick (0xca6c) and Docker Swarm (0xd0c4e3) mark. Those with
-/// the bit of the AWS VPC CNI come last.
-const VALUES: [u32; 13] = [
-    0x10, 0x20, 0x30, 0x40, 0x50, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xf0,
-];
+/// Whole marks that others set: with what they have in our bits our rules would take their packets.
+const WHOLE: [u32; 2] = [0xca6c, 0x00d0_c4e3];
 
 /// One value of our bits of a packet's mark: names an uplink, but for [`Mark::PASS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark(u32);
+pub struct Mark {
+    value: u32,
+    mask: u32,
+}
 
 impl Mark {
-    /// Says that the guard has let a packet of `sortie run` through; names no uplink.
-    pub const PASS: Self = Self(0xe0);
+    /// Says that the guard has let a packet of `sortie run` through; names no uplink. `run` without
+    /// an agent reads no `agent.yaml`, so its bits are always the same.
+    pub const PASS: Self = Self {
+        value: 0xe0,
+        mask: 0xf0,
+    };
 
     /// How many uplinks can be told apart.
-    pub const COUNT: usize = VALUES.len();
-
-    /// The one with this number, from 0.
-    pub fn nth(number: usize) -> Option<Self> {
-        VALUES.get(number).copied().map(Self)
+    pub fn count(mask: MarkMask) -> usize {
+        values(mask).count()
     }
 
-    /// The one with these bits.
-    pub fn of_value(value: u32) -> Option<Self> {
-        VALUES.contains(&value).then_some(Self(value))
+    /// The one with this number, from 0.
+    pub fn nth(mask: MarkMask, number: usize) -> Option<Self> {
+        let value = values(mask).nth(number)?;
+        let mask = mask.bits();
+        Some(Self { value, mask })
+    }
+
+    /// As a routing rule has it, whatever mask it was made with.
+    pub fn of_rule(value: u32, mask: u32) -> Self {
+        Self { value, mask }
+    }
+
+    /// Whether this value of our bits names an uplink.
+    pub fn names_uplink(mask: MarkMask, value: u32) -> bool {
+        values(mask).any(|known| known == value)
     }
 
     /// Its bits.
     pub fn value(self) -> u32 {
-        self.0
+        self.value
     }
+
+    /// The bits that it is one value of.
+    pub fn mask(self) -> u32 {
+        self.mask
+    }
+}
+
+/// Every value that names an uplink, in the order in which they are given out. With the usual mask
+/// those with the bit of the AWS VPC CNI come last.
+fn values(mask: MarkMask) -> impl Iterator<Item = u32> {
+    let (bits, lowest) = (mask.bits(), mask.lowest());
+    let values = (1..=bits / lowest).map(move |number| number * lowest);
+    values.filter(move |value| WHOLE.iter().all(|whole| whole & bits != *value))
 }
 
 impl fmt::Display for Mark {
     /// As `ip rule` writes it behind `fwmark`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}/{MASK:#x}", self.0)
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
     }
 }
 

@@ -158,6 +158,11 @@ impl Core {
                 "no policy changes anything for it: it leaves as without Sortie already",
             );
         }
+        if workload.endpoints.is_empty() {
+            return refused(
+                "it is on the host's network, where a bypass has no address to go by; give it a policy with `action: Bypass`",
+            );
+        }
         let (id, now) = (workload.id.clone(), Timestamp::now());
         let record = Record {
             name: workload.name.clone(),

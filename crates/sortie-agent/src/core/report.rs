@@ -40,6 +40,7 @@ impl Core {
             }
             .to_owned(),
             engines: self.engine_statuses(),
+            mark_mask: self.config.mark_mask,
             uplinks: self
                 .planner
                 .uplinks()

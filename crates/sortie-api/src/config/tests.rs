@@ -31,6 +31,7 @@ uplinks:
 localRanges: [10.0.0.0/8, 'fd00::/8']
 docker: {socket: /run/docker.sock}
 metrics: {listen: '127.0.0.1:9469'}
+markMask: 0xff000
 ";
     let config = AgentConfig::parse("agent.yaml", text).unwrap();
     let expected = AgentConfig {
@@ -53,6 +54,7 @@ metrics: {listen: '127.0.0.1:9469'}
         docker: super::Docker {
             socket: "/run/docker.sock".into(),
         },
+        mark_mask: 0xf_f000.try_into().unwrap(),
         metrics: super::Metrics {
             listen: Some("127.0.0.1:9469".parse().unwrap()),
         },
@@ -84,7 +86,7 @@ fn refuses_bad_files_with_place_and_remedy() {
         "unidentified: Bypass\n",
         "inbound: Drop\n",
         "inbound: {203.0.113.11: Deny, 203.0.113.0/24: Drop, '2001:db8::1': Drop, '2001:DB8::1': Allow}\n",
-        "markMask: 0xff\n",
+        "markMask: 0xf1\n",
         "uplinks: []\n",
         "uplinks: [eth0]\n",
         "uplinks: [{gateway4: 192.0.2.1}]\n",

@@ -6,7 +6,6 @@ use nfnetlink::expr::{
 };
 use nfnetlink::{Data, Verdict as Lowered};
 use sortie_api::workload::CgroupId;
-use sortie_plan::mark::MASK;
 use sortie_plan::nft::Family;
 use sortie_plan::nft::rule::{Field, Rule, Statement, Value, Verdict};
 
@@ -109,8 +108,8 @@ impl Lowering {
                 self.compare(CmpOp::EQ, Data::from(addr_type::LOCAL));
             }
             Statement::SetMark(mark) => {
-                let value = mark.value();
-                self.with(|exprs| exprs.set_meta_mark_bits(MASK, value));
+                let (bits, value) = (mark.mask(), mark.value());
+                self.with(|exprs| exprs.set_meta_mark_bits(bits, value));
             }
             Statement::NoteCgroup { level } => {
                 // Bits are only ever added to a label: the lower half is others'.

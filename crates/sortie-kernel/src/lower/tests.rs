@@ -1,3 +1,4 @@
+use sortie_api::mark_mask::MarkMask;
 use sortie_plan::compile::base;
 use sortie_plan::compile::steering::Steering;
 use sortie_plan::diff::diff;
@@ -36,9 +37,8 @@ fn nft_lists_the_compiled_tables_as_the_plan_prints_them() {
         let (mut kernel, _state) = open_kernel();
         let mut tables = base::tables(&Environment::default());
         let (name, chain) = base::last_line("up0");
-        let steering: Steering = [(sortie_api::workload::IfIndex(1), false)]
-            .into_iter()
-            .collect();
+        let uplinks = [(sortie_api::workload::IfIndex(1), false)];
+        let steering = Steering::new(MarkMask::default(), uplinks);
         let inet = tables.get_mut(&Family::Inet).unwrap();
         inet.chains.extend(steering.chains(&Environment::default()));
         let netdev = tables.get_mut(&Family::Netdev).unwrap();

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
+use sortie_api::mark_mask::MarkMask;
 use sortie_api::workload::{IfIndex, MacAddress};
 use sortie_plan::diff::diff;
 use sortie_plan::mark::Mark;
@@ -139,7 +140,7 @@ fn network() -> impl Strategy<Value = Network> {
             100_u32..110,
             device(),
             1000_u32..1003,
-            0..2 * Mark::COUNT,
+            0..2 * Mark::count(MarkMask::default()),
         ),
         0..5,
     );
@@ -147,7 +148,7 @@ fn network() -> impl Strategy<Value = Network> {
         let rule = |(v6, priority, device, table, mark)| RoutingRule {
             v6,
             priority,
-            by: match Mark::nth(mark) {
+            by: match Mark::nth(MarkMask::default(), mark) {
                 Some(mark) => RuleBy::Mark(mark),
                 None => RuleBy::Input(device),
             },

@@ -2,8 +2,8 @@
 
 use nfnetlink::expr::{Bitwise, Cmp, CmpOp, Expr, Immediate, Meta, MetaKey};
 use nfnetlink::{Data, Datum, Rule};
+use sortie_api::mark_mask::MarkMask;
 use sortie_plan::doctor::facts::MarkUse;
-use sortie_plan::mark::MASK;
 
 /// The length of an interface's name in a register, its closing zero among it (`IFNAMSIZ`).
 const NAME: usize = 16;
@@ -65,11 +65,11 @@ fn name(cmp: &Cmp) -> Option<String> {
 }
 
 /// Where rules set packet marks.
-pub(super) fn marks(rules: &[Rule]) -> Vec<MarkUse> {
+pub(super) fn marks(rules: &[Rule], ours: MarkMask) -> Vec<MarkUse> {
     let mut found = Vec::new();
     for rule in rules {
         let by = format!("{} {} {}", rule.family, rule.table, rule.chain);
-        for (bits, value) in changes(&rule.exprs) {
+        for (bits, value) in changes(&rule.exprs, ours.bits()) {
             let mark = MarkUse {
                 by: by.clone(),
                 bits,
@@ -84,7 +84,7 @@ pub(super) fn marks(rules: &[Rule]) -> Vec<MarkUse> {
 }
 
 /// What a rule's expressions do to the mark: the bits, and what they become.
-fn changes(exprs: &[Expr]) -> Vec<(u32, Option<u32>)> {
+fn changes(exprs: &[Expr], ours: u32) -> Vec<(u32, Option<u32>)> {
     let mut found = Vec::new();
     // What is in the register that a mark is set from: all of it unknown, until something says more.
     let mut next = (u32::MAX, None);
@@ -96,14 +96,14 @@ fn changes(exprs: &[Expr]) -> Vec<(u32, Option<u32>)> {
             }) => next = (u32::MAX, number(value)),
             Expr::Bitwise(Bitwise::MaskXor { mask, xor, .. }) => {
                 if let (Some(mask), Some(xor)) = (number(mask), number(xor)) {
-                    next = change(!mask, xor);
+                    next = change(!mask, xor, ours);
                 }
             }
             Expr::Meta(Meta::Set { key, .. }) if *key == MetaKey::MARK => found.push(next),
             Expr::Meta(Meta::Load { .. }) | Expr::Ct(_) | Expr::Lookup(_) => {
                 next = (u32::MAX, None);
             }
-            Expr::Unknown { name, data } if name == "target" => found.extend(target(data)),
+            Expr::Unknown { name, data } if name == "target" => found.extend(target(data, ours)),
             _ => {}
         }
     }
@@ -111,8 +111,8 @@ fn changes(exprs: &[Expr]) -> Vec<(u32, Option<u32>)> {
 }
 
 /// `mark = (mark & !cleared) ^ flipped`. Our bits that are only cleared have no value of ours.
-fn change(cleared: u32, flipped: u32) -> (u32, Option<u32>) {
-    let known = cleared == u32::MAX || cleared & MASK & !flipped == 0;
+fn change(cleared: u32, flipped: u32, ours: u32) -> (u32, Option<u32>) {
+    let known = cleared == u32::MAX || cleared & ours & !flipped == 0;
     (cleared | flipped, known.then_some(flipped))
 }
 
@@ -123,7 +123,7 @@ fn number(data: &Data) -> Option<u32> {
 /// An extension of iptables that changes the mark: MARK (`xt_mark_tginfo2`), or CONNMARK that
 /// restores it (`xt_connmark_tginfo1` and `2`, which differ in where the mode is), as iptables-nft
 /// writes them.
-fn target(data: &[u8]) -> Option<(u32, Option<u32>)> {
+fn target(data: &[u8], ours: u32) -> Option<(u32, Option<u32>)> {
     const NAME: u16 = 1;
     const REVISION: u16 = 2;
     const INFO: u16 = 3;
@@ -134,7 +134,7 @@ fn target(data: &[u8]) -> Option<(u32, Option<u32>)> {
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     };
     match attribute(data, NAME)?.split(|byte| *byte == 0).next()? {
-        b"MARK" => Some(change(word(1)?, word(0)?)),
+        b"MARK" => Some(change(word(1)?, word(0)?, ours)),
         b"CONNMARK" => {
             let mode = match attribute(data, REVISION)? {
                 [0, 0, 0, 1] => 12,

@@ -24,7 +24,7 @@ fn a_host_is_read_as_it_is() {
                  add chain ip other forward { type filter hook forward priority 0; policy drop; }
                  add rule ip other forward iifname \"br-*\" accept; add rule ip other forward oifname br0 accept
                  add table inet sortie; add chain inet sortie post { type nat hook postrouting priority 99; }'");
-        let survey = read().unwrap();
+        let survey = read(MarkMask::default()).unwrap();
         let bridges: Vec<&str> = survey
             .interfaces
             .iter()
@@ -68,7 +68,7 @@ fn rules_that_decide_by_sets_are_not_judged() {
         sh("nft 'add table inet other
                  add chain inet other forward { type filter hook forward priority 0; policy drop; }
                  add rule inet other forward iifname { a, b } accept'");
-        let survey = read().unwrap();
+        let survey = read(MarkMask::default()).unwrap();
         assert_eq!(survey.chains[0].names, None);
     });
 }
@@ -86,7 +86,7 @@ fn marks_of_others_are_read_from_rules_and_chains() {
                  add chain ip other e; add rule ip other e meta mark 0x10 accept'
             iptables-nft -t mangle -A PREROUTING -j MARK --set-xmark 0x4000/0x4000
             iptables-nft -t mangle -A OUTPUT -j CONNMARK --restore-mark --nfmask 0xf0 --ctmask 0xf0");
-        let survey = read().unwrap();
+        let survey = read(MarkMask::default()).unwrap();
         let found: Vec<_> = survey
             .marks
             .iter()

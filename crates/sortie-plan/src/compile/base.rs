@@ -47,6 +47,8 @@ pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
     for (family, table) in &mut tables {
         let mut hasher = DefaultHasher::new();
         crate::nft::text::table(*family, table).hash(&mut hasher);
+        // Chains that set marks come and go by name.
+        environment.config.mark_mask.hash(&mut hasher);
         table.tag = format!("sortie schema {SCHEMA} {:016x}", hasher.finish());
     }
     tables

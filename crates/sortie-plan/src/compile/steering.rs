@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sortie_api::mark_mask::MarkMask;
 use sortie_api::workload::IfIndex;
 
 use super::base::{is, lookup, on, plain};
@@ -33,28 +34,31 @@ const REPLY: u8 = 1;
 
 /// The uplinks that need a mark, each for one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Steering(BTreeSet<(IfIndex, bool)>);
-
-impl FromIterator<(IfIndex, bool)> for Steering {
-    /// Uplinks with whether it is for IPv6.
-    fn from_iter<T: IntoIterator<Item = (IfIndex, bool)>>(uplinks: T) -> Self {
-        Self(uplinks.into_iter().collect())
-    }
+pub struct Steering {
+    mask: MarkMask,
+    uplinks: BTreeSet<(IfIndex, bool)>,
 }
 
 impl Steering {
+    /// Uplinks with whether it is for IPv6, and the bits that name them.
+    pub fn new(mask: MarkMask, uplinks: impl IntoIterator<Item = (IfIndex, bool)>) -> Self {
+        let uplinks = uplinks.into_iter().collect();
+        Self { mask, uplinks }
+    }
+
     /// The mark that leads a family's packets to an uplink; none where the host's routes do, and
     /// where there are more uplinks than marks.
     pub fn mark(&self, uplink: IfIndex, v6: bool) -> Option<Mark> {
-        self.0.get(&(uplink, v6))?;
-        let uplinks: BTreeSet<IfIndex> = self.0.iter().map(|(uplink, _)| *uplink).collect();
-        Mark::nth(uplinks.iter().position(|other| *other == uplink)?)
+        self.uplinks.get(&(uplink, v6))?;
+        let uplinks: BTreeSet<IfIndex> = self.uplinks.iter().map(|(uplink, _)| *uplink).collect();
+        let number = uplinks.iter().position(|other| *other == uplink)?;
+        Mark::nth(self.mask, number)
     }
 
     /// The base chain, and one for each mark; none at all where no uplink needs one.
     pub fn chains(&self, environment: &Environment) -> Vec<(Name, Chain)> {
         let marks: BTreeSet<Mark> = self
-            .0
+            .uplinks
             .iter()
             .filter_map(|(uplink, v6)| self.mark(*uplink, *v6))
             .collect();
@@ -96,7 +100,7 @@ impl Steering {
 
     /// Tables, rules and settings.
     pub fn network(&self, network: &mut Network, topology: &Topology, environment: &Environment) {
-        for (uplink, v6) in &self.0 {
+        for (uplink, v6) in &self.uplinks {
             let Some(mark) = self.mark(*uplink, *v6) else {
                 continue;
             };

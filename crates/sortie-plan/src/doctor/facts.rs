@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use sortie_api::mark_mask::MarkMask;
+
 /// All of it. Nothing here is decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -26,6 +28,8 @@ pub struct Facts {
     pub tables: Vec<Table>,
     /// The interfaces that our last line is hooked in at.
     pub hooked: Vec<String>,
+    /// The bits of marks that name our uplinks.
+    pub mark_mask: MarkMask,
     /// Where others use packet marks.
     pub marks: Vec<MarkUse>,
     /// The tables of iptables-legacy.

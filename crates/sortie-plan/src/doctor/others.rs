@@ -3,10 +3,7 @@
 use super::facts::{Agent, BaseChain, Facts, Hook};
 use super::{Finding, Severity};
 use crate::environment::Priorities;
-use crate::mark::{MASK, Mark};
-
-/// Bits that are left to administrators (`mark.rs`).
-const FREE: u32 = 0xf;
+use crate::mark::Mark;
 
 fn name(chain: &BaseChain) -> String {
     format!("{} {} {}", chain.family, chain.table, chain.name)
@@ -89,9 +86,11 @@ pub(super) fn marks(facts: &Facts, findings: &mut Vec<Finding>) {
     let steered = [false, true]
         .iter()
         .any(|v6| !facts.steered(*v6).is_empty());
+    let mask = facts.mark_mask;
+    let bits = mask.bits();
     let clashes = facts.marks.iter().filter(|mark| match mark.value {
-        Some(value) => Mark::of_value(value & mark.bits & MASK).is_some(),
-        None => mark.bits & MASK != 0,
+        Some(value) => Mark::names_uplink(mask, value & mark.bits & bits),
+        None => mark.bits & bits != 0,
     });
     for mark in clashes {
         findings.push(Finding {
@@ -103,10 +102,11 @@ pub(super) fn marks(facts: &Facts, findings: &mut Vec<Finding>) {
             },
             object: mark.by.clone(),
             why: format!(
-                "it uses the mark bits {:#x}, and Sortie names uplinks with {MASK:#x} of them: packets may leave by another uplink, and are dropped there",
+                "it uses the mark bits {:#x}, and Sortie names uplinks with {bits:#x}: packets may leave by another uplink, and are dropped there",
                 mark.bits
             ),
-            fix: format!("let its program use other bits, such as the mask {FREE:#x}"),
+            fix: "let its program use other bits, or write free ones as `markMask` into agent.yaml"
+                .to_owned(),
         });
     }
 }

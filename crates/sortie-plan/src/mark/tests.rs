@@ -1,26 +1,45 @@
 use super::*;
 
+const NETAVARK_KUBE_TAILSCALE_CALICO: [u32; 4] = [0x3000, 0xc000, 0x00ff_0000, 0xffff_0000];
+
 #[test]
 fn marks_are_distinct_and_keep_to_their_bits() {
-    let mut values: Vec<u32> = VALUES.to_vec();
-    values.sort_unstable();
-    values.dedup();
-    assert_eq!(values.len(), Mark::COUNT);
-    assert!(values.iter().all(|value| *value != 0 && value & !MASK == 0));
-    assert_eq!(Mark::nth(Mark::COUNT), None);
-    assert_eq!(Mark::nth(0).unwrap().to_string(), "0x10/0xf0");
+    for (bits, count) in [
+        (0xf0, 13),
+        (0xff, 253),
+        (0xf000_0000, 15),
+        (0x000f_f000, 254),
+    ] {
+        let mask = MarkMask::try_from(bits).unwrap();
+        let marks: Vec<Mark> = (0..).map_while(|number| Mark::nth(mask, number)).collect();
+        let mut distinct = marks.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!((marks.len(), distinct.len()), (count, count), "{bits:#x}");
+        assert_eq!(Mark::count(mask), count);
+        for mark in marks {
+            assert!(mark.value() != 0 && mark.value() & !bits == 0, "{mark}");
+            assert!(Mark::names_uplink(mask, mark.value()));
+        }
+    }
+    let usual = MarkMask::default();
+    assert_eq!(Mark::nth(usual, 0).unwrap().to_string(), "0x10/0xf0");
+    assert!(!Mark::names_uplink(usual, Mark::PASS.value()));
 }
 
 /// Other programs' bits, and the whole marks of those that set all 32.
 #[test]
 fn nobody_elses_packets_look_like_ours() {
-    let netavark_kube_tailscale_calico = [0x3000, 0xc000, 0x00ff_0000, 0xffff_0000];
-    assert!(
-        netavark_kube_tailscale_calico
-            .iter()
-            .all(|bits| bits & MASK == 0)
-    );
-    for whole in [0xca6c_u32, 0x00d0_c4e3] {
-        assert!(!VALUES.contains(&(whole & MASK)), "{whole:#x}");
+    let usual = MarkMask::default();
+    let mut others = NETAVARK_KUBE_TAILSCALE_CALICO.iter();
+    assert!(others.all(|bits| bits & usual.bits() == 0));
+    for bits in [0xf0, 0xff, 0x0ff0, 0x00ff_0000] {
+        let mask = MarkMask::try_from(bits).unwrap();
+        for whole in WHOLE {
+            assert!(
+                !Mark::names_uplink(mask, whole & bits),
+                "{whole:#x} in {bits:#x}"
+            );
+        }
     }
 }

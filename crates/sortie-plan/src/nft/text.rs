@@ -11,7 +11,6 @@ use super::key::Key;
 use super::rule::{Field, Rule, Statement, Value, Verdict};
 use super::set::{COUNTED, Data, DataType, KeyType, Set};
 use super::{Chain, Family, Hook, HookKind, HookPoint, Table};
-use crate::mark::MASK;
 
 /// One table with all that is in it.
 pub fn table(family: Family, table: &Table) -> String {
@@ -197,7 +196,7 @@ impl fmt::Display for Statement {
             Self::SetMark(mark) => write!(
                 f,
                 "meta mark set meta mark & {:#010x} | {:#010x}",
-                !MASK | mark.value(),
+                !mark.mask() | mark.value(),
                 mark.value()
             ),
             Self::NoteCgroup { level } => {

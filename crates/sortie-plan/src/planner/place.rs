@@ -86,13 +86,13 @@ impl Planner {
     pub(super) fn steering_now(&self) -> Steering {
         let environment = &self.environment;
         let uplinks = self.used_uplinks.members();
-        uplinks
+        let steered = uplinks
             .filter(|(uplink, v6)| match environment.default_route(*v6) {
                 Some(_) => !environment.is_default_uplink(*uplink, *v6),
                 None => environment.next_hop(*uplink, *v6).is_some(),
             })
-            .copied()
-            .collect()
+            .copied();
+        Steering::new(environment.config.mark_mask, steered)
     }
 
     /// What is structural follows from facts: bridges, uplinks, guarded networks.

@@ -350,3 +350,25 @@ fn a_drain_keeps_its_uplink() -> Result<()> {
     assert_eq!(stage.json(&["status"])?["leaks"], 0);
     Ok(())
 }
+
+/// Other bits of marks, and back: what a former agent made with its own is gone.
+#[test]
+fn other_bits_of_marks_name_the_uplinks() -> Result<()> {
+    let mut stage = stage("mark-mask", DOCKER_29_NFTABLES)?;
+    let second = container(&stage, "second", [SECOND, SECOND_V6], 8082)?;
+    for (config, ours, other) in [
+        ("markMask: 0xff00000\n", "0x100000/0xff00000", "/0xf0 "),
+        ("", "0x10/0xf0", "/0xff00000 "),
+    ] {
+        stage.start_agent(config)?;
+        stage.wait_for("second", "Ready")?;
+        leaves_again(&stage, &second)?;
+        for family in ["-4", "-6"] {
+            let rules = stage.host.netns().ip(&format!("{family} rule show"))?;
+            assert!(rules.contains(&format!("fwmark {ours}")), "{rules}");
+            assert!(!rules.contains(other), "{rules}");
+        }
+        stage.stop_agent()?;
+    }
+    Ok(())
+}
