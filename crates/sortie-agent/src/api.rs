@@ -385,7 +385,7 @@ pub struct Flow {
     /// What it left with.
     pub actual: IpAddr,
     /// `right`; `leak`; `any` where nothing is expected; `drain` with a former address that old
-    /// flows may still have; `bypass` while it leaves as without Sortie; `changed` at the end of a flow that began under other policies.
+    /// flows may still have; `bypass` while it leaves as without Sortie; `changed` where it began under other policies: seen at its end, or within 5 s of the change.
     pub verdict: String,
     /// At its beginning: what the policies with `enforcement: Audit` would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]

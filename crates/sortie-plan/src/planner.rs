@@ -10,6 +10,7 @@ mod bypass;
 mod claims;
 mod drains;
 mod facts;
+mod lately;
 mod meanwhile;
 mod own;
 mod place;
@@ -38,6 +39,7 @@ use crate::op::Op;
 use crate::state::{HostState, Observed};
 use bypass::Bypass;
 use drains::{Drain, Former};
+use lately::Lately;
 
 /// All facts about one host, and what follows from them.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +74,7 @@ pub struct Planner {
     /// Egress addresses that policy sets lead to.
     leaves_as: Counted<Leads>,
     drains: BTreeMap<Former, Drain>,
+    lately: Lately,
     /// Let by for a while.
     bypasses: BTreeMap<WorkloadId, Bypass>,
     /// What [`Planner::at`] was told last.

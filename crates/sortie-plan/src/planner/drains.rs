@@ -47,6 +47,7 @@ impl Planner {
     /// Time passes: drains and bypasses end. `now` counts from any point and never goes back.
     pub fn at(&mut self, now: Duration) -> Vec<Op> {
         self.now = self.now.max(now);
+        self.lately.forget(self.now);
         if self.next_end().is_none_or(|end| end > self.now) {
             return Vec::new();
         }

@@ -55,6 +55,7 @@ impl Planner {
             if let Some(tracked) = self.workloads.get_mut(&id) {
                 steps.replace(&tracked.placement, &placement);
                 let before = std::mem::replace(&mut tracked.placement, placement.clone());
+                self.lately.note(&id, [&before, &placement], self.now);
                 self.release_sets(&before, steps);
                 self.drain(&before, &placement, steps);
             }
