@@ -94,10 +94,23 @@ struct Follow {
     follow: bool,
 }
 
+/// Whether workloads that no policy concerns are told too.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    #[serde(default)]
+    all: bool,
+}
+
 type Answer<T> = Result<Json<T>, Error>;
 
-async fn status(State(handle): State<Handle>) -> Answer<api::Status> {
-    handle.call(crate::core::Core::status).await.map(Json)
+async fn status(State(handle): State<Handle>, Query(query): Query<Whole>) -> Answer<api::Status> {
+    let mut status = handle.call(crate::core::Core::status).await?;
+    let concerned = |it: &api::WorkloadStatus| {
+        it.state != api::WorkloadState::Unmanaged || !it.audits.is_empty()
+    };
+    status.workloads.retain(|it| query.all || concerned(it));
+    Ok(Json(status))
 }
 
 async fn policies(State(handle): State<Handle>) -> Answer<Vec<api::PolicyRecord>> {

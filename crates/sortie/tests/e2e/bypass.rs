@@ -180,6 +180,11 @@ fn a_bypass_is_one_workloads_and_ends_with_it() -> Result<()> {
 
     // Who has nothing to be bypassed.
     stage.unmanaged("free")?;
+    let concerned = stage.json(&["status"])?["workloads"].to_string();
+    assert!(
+        concerned.contains("web") && !concerned.contains("free"),
+        "{concerned}"
+    );
     stage
         .engine
         .run(&ContainerSpec::new("bare").network("none"))?;
