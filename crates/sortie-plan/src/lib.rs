@@ -24,3 +24,4 @@ pub mod ranges;
 pub mod reason;
 pub mod resolve;
 pub mod state;
+pub mod steps;

@@ -7,23 +7,24 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sortie_api::config::{Guard, Unidentified};
 
+use super::bridge;
+use super::statement::{
+    LINK_LOCAL_V6, UNSPECIFIED_V6, claimed, drop_chain, drop_counting, goto_drop, hooked, is,
+    lookup, on, plain, refuse,
+};
 use crate::environment::Environment;
 use crate::mark::Mark;
 use crate::nft::rule::Field::{
-    ArpSaddrEther, ArpSaddrIp, CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr,
-    Icmpv6Taddr, Icmpv6Type, Iif, IifKind, IifName, Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr,
-    IpSaddr, L4Proto, Oif,
+    CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr, Iif, IifKind, IifName,
+    Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
 };
-use crate::nft::rule::Statement::{
-    self, Answered, Compare, Count, Counter, Log, Lookup, Prefix, SetMark, SnatMap, SourceIsLocal,
-    VerdictMap,
-};
+use crate::nft::rule::Statement::{Answered, SetMark, SnatMap, SourceIsLocal, VerdictMap};
 use crate::nft::rule::Value::{Byte, Interface, Kind};
-use crate::nft::rule::Verdict::{Accept, Drop, Goto};
-use crate::nft::rule::{Field, Rule, Value};
+use crate::nft::rule::Verdict::{Accept, Goto};
+use crate::nft::rule::{Field, Rule};
 use crate::nft::set::{DataType, KeyType, Set};
 use crate::nft::{Chain, Family, Hook, HookKind, HookPoint, Name, Table};
-use crate::reason::{LOG_GROUP, Reason};
+use crate::reason::Reason;
 
 /// Changes when sets or chains mean something else than before: other versions rebuild the tables.
 const SCHEMA: u32 = 1;
@@ -34,13 +35,11 @@ const ORIGINAL: u8 = 0;
 pub(super) const IPPROTO_ICMPV6: u8 = 58;
 /// The hop limit of neighbour messages (RFC 4861, section 7.1): a forwarded packet has less.
 pub(super) const NEVER_FORWARDED: u8 = 255;
-/// Neighbour Advertisement (RFC 4861, section 4.4).
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 /// The three tables.
 pub fn tables(environment: &Environment) -> BTreeMap<Family, Table> {
     let mut tables = BTreeMap::from([
-        (Family::Bridge, bridge(environment)),
+        (Family::Bridge, bridge::table(environment)),
         (Family::Inet, inet(environment)),
         (Family::Netdev, netdev()),
     ]);
@@ -88,100 +87,6 @@ pub fn last_line(device: &str) -> (Name, Chain) {
             rules,
         },
     )
-}
-
-/// For a neighbour advertisement of a bound address that does not come from its port.
-fn on_announcement(then: Vec<Statement>) -> Rule {
-    let mut rule = vec![
-        is(L4Proto, Byte(IPPROTO_ICMPV6)),
-        is(Icmpv6Type, Byte(NEIGHBOUR_ADVERTISEMENT)),
-        lookup(&[Icmpv6Taddr], "known6"),
-        lookup_not(&[Iif, EtherSaddr, Icmpv6Taddr], "bound6"),
-    ];
-    rule.extend(then);
-    rule
-}
-
-/// The name of the chain that drops for a reason.
-pub fn drop_chain(reason: Reason) -> Name {
-    format!("drop-{}", reason.name()).into()
-}
-
-fn bridge(environment: &Environment) -> Table {
-    let identify = vec![
-        on(
-            lookup(&[Iif, EtherSaddr, IpSaddr], "bound4"),
-            vec![Accept.into()],
-        ),
-        // A neighbour may not announce a bound address as its own.
-        on_announcement(vec![Count {
-            field: Icmpv6Taddr,
-            set: "dropped6".into(),
-        }]),
-        on_announcement(refuse(Reason::Identity)),
-        on(
-            lookup(&[Iif, EtherSaddr, Ip6Saddr], "bound6"),
-            vec![Accept.into()],
-        ),
-        on(lookup(&[Iif], "ports"), vec![Goto("port".into()).into()]),
-        on(lookup(&[IpSaddr], "known4"), claimed()),
-        on(lookup(&[Ip6Saddr], "known6"), claimed()),
-        on(lookup(&[ArpSaddrIp], "known4"), claimed()),
-    ];
-    // What a bound port may say besides: ARP for its own address, and what cannot be routed.
-    let port = vec![
-        on(
-            lookup(&[Iif, ArpSaddrEther, ArpSaddrIp], "bound4"),
-            vec![Accept.into()],
-        ),
-        on(is(ArpSaddrIp, UNSPECIFIED_V4), vec![Accept.into()]),
-        on(is(IpSaddr, UNSPECIFIED_V4), vec![Accept.into()]),
-        on(LINK_LOCAL_V6, vec![Accept.into()]),
-        on(is(Ip6Saddr, UNSPECIFIED_V6), vec![Accept.into()]),
-        refuse(Reason::Identity),
-    ];
-    Table {
-        sets: BTreeMap::from([
-            (
-                "bound4".into(),
-                Set::of(&[KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv4Addr]),
-            ),
-            (
-                "bound6".into(),
-                Set::of(&[KeyType::Interface, KeyType::EtherAddr, KeyType::Ipv6Addr]),
-            ),
-            ("known4".into(), Set::of(&[KeyType::Ipv4Addr])),
-            ("known6".into(), Set::of(&[KeyType::Ipv6Addr])),
-            ("dropped4".into(), Set::of(&[KeyType::Ipv4Addr]).counting()),
-            ("dropped6".into(), Set::of(&[KeyType::Ipv6Addr]).counting()),
-            ("ports".into(), Set::of(&[KeyType::Interface])),
-        ]),
-        chains: BTreeMap::from([
-            (
-                "identify".into(),
-                hooked(
-                    HookKind::Filter,
-                    HookPoint::Prerouting,
-                    environment.priorities.bridge_identify,
-                    identify,
-                ),
-            ),
-            ("port".into(), plain(port)),
-            (
-                "claimed".into(),
-                plain(drop_counting(
-                    Reason::Identity,
-                    &[
-                        (IpSaddr, "known4"),
-                        (Ip6Saddr, "known6"),
-                        (ArpSaddrIp, "known4"),
-                    ],
-                )),
-            ),
-        ]),
-        counters: vec![Reason::Identity.name().into()],
-        ..Table::default()
-    }
 }
 
 fn inet(environment: &Environment) -> Table {
@@ -498,24 +403,6 @@ fn guarded(environment: &Environment) -> Vec<Rule> {
     rules
 }
 
-/// Drops what claims to be somebody else.
-fn claimed() -> Vec<Statement> {
-    vec![Goto("claimed".into()).into()]
-}
-
-/// Drops, and counts the drop for the workload too. That is a rule of its own: the set may be full.
-fn drop_counting(reason: Reason, of: &[(Field, &'static str)]) -> Vec<Rule> {
-    let count = |(field, workloads): &(Field, &'static str)| {
-        let v6 = field.key_type() == Some(KeyType::Ipv6Addr);
-        let set = if v6 { "dropped6" } else { "dropped4" };
-        let (field, set) = (*field, set.into());
-        on(lookup(&[field], workloads), vec![Count { field, set }])
-    };
-    let mut rules: Vec<Rule> = of.iter().map(count).collect();
-    rules.push(refuse(reason));
-    rules
-}
-
 fn netdev() -> Table {
     Table {
         sets: BTreeMap::from([
@@ -524,76 +411,5 @@ fn netdev() -> Table {
         ]),
         counters: vec![Reason::LastLine.name().into()],
         ..Table::default()
-    }
-}
-
-/// `meta protocol`, where a rule has no field that presumes it.
-pub(super) const IPV4: Statement = is(Field::Protocol, Value::Short(0x0800));
-pub(super) const IPV6: Statement = is(Field::Protocol, Value::Short(0x86dd));
-const UNSPECIFIED_V4: Value = Value::Address(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-const UNSPECIFIED_V6: Value = Value::Address(std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
-const LINK_LOCAL_V6: Statement = Prefix {
-    field: Ip6Saddr,
-    network: std::net::IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
-    length: 10,
-};
-
-/// `goto` the chain that drops for this reason.
-pub(super) fn goto_drop(reason: Reason) -> Rule {
-    vec![Goto(drop_chain(reason)).into()]
-}
-
-pub(super) fn on(condition: Statement, then: impl IntoIterator<Item = Statement>) -> Rule {
-    std::iter::once(condition).chain(then).collect()
-}
-
-pub(super) const fn is(field: Field, value: Value) -> Statement {
-    Compare {
-        field,
-        not: false,
-        value,
-    }
-}
-
-pub(super) fn lookup(fields: &[Field], set: &'static str) -> Statement {
-    Lookup {
-        fields: fields.to_vec(),
-        set: set.into(),
-        not: false,
-    }
-}
-
-fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
-    Lookup {
-        fields: fields.to_vec(),
-        set: set.into(),
-        not: true,
-    }
-}
-
-pub(super) fn plain(rules: Vec<Rule>) -> Chain {
-    Chain { hook: None, rules }
-}
-
-fn refuse(reason: Reason) -> Vec<Statement> {
-    vec![
-        Counter(reason.name().into()),
-        Log {
-            group: LOG_GROUP,
-            prefix: reason.name().into(),
-        },
-        Drop.into(),
-    ]
-}
-
-pub(super) fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain {
-        hook: Some(Hook {
-            kind,
-            point,
-            priority,
-            device: None,
-        }),
-        rules,
     }
 }

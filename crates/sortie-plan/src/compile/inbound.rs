@@ -5,7 +5,8 @@
 
 use sortie_api::config::Inbound;
 
-use super::base::{IPPROTO_ICMPV6, NEVER_FORWARDED, REPLY, goto_drop, is, lookup, on, plain};
+use super::base::{IPPROTO_ICMPV6, NEVER_FORWARDED, REPLY};
+use super::statement::{goto_drop, is, lookup, on, plain};
 use super::workload::named;
 use crate::environment::Environment;
 use crate::nft::key::Key;

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use sortie_api::policy::{PortRange, Protocol};
 
-use super::base::{drains, goto_drop, is, lookup, on, plain};
+use super::base::drains;
+use super::statement::{goto_drop, is, lookup, on, plain};
 use super::steering::steer;
 use crate::mark::Mark;
 use crate::nft::key::Key;

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::base::{IPV4, IPV6, goto_drop, hooked, is, lookup, on, plain};
+use super::statement::{IPV4, IPV6, goto_drop, hooked, is, lookup, on, plain};
 use crate::environment::Environment;
 use crate::nft::rule::Field::{
     CtDirection, FlowCgroup, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, Oif, SocketCgroup,

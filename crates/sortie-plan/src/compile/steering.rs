@@ -12,8 +12,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sortie_api::mark_mask::MarkMask;
 use sortie_api::workload::IfIndex;
 
-use super::base::{is, lookup, on, plain};
 use super::shared::Topology;
+use super::statement::{is, lookup, on, plain};
 use crate::environment::{Environment, NextHop};
 use crate::mark::Mark;
 use crate::nft::rule::Field::{

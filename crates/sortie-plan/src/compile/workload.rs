@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use sortie_api::workload::{Cgroup, CgroupId, Endpoint};
 
-use super::base::drop_chain;
+use super::statement::drop_chain;
 use super::steering::steer;
 use super::treatment::{Treated, Treatment};
 use crate::flow::Source;

@@ -12,12 +12,12 @@ use sortie_api::workload::WorkloadId;
 
 use super::Planner;
 use crate::compile::workload::{Element, named};
-use crate::diff::Steps;
 use crate::flow::Source;
 use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 use crate::op::Op;
+use crate::steps::Steps;
 
 /// A workload that no policy holds for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]

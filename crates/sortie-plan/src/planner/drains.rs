@@ -16,7 +16,6 @@ use super::Planner;
 use crate::compile::steering::steer;
 use crate::compile::treatment::Treatment;
 use crate::compile::workload::{Element, Placement, named};
-use crate::diff::Steps;
 use crate::flow::{Keep, Source};
 use crate::mark::Mark;
 use crate::nft::key::Key;
@@ -26,6 +25,7 @@ use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::resolve::Addresses;
 use crate::state::Observed;
+use crate::steps::Steps;
 
 /// A workload's own address and a former egress address of it.
 pub(super) type Former = (IpAddr, IpAddr);

@@ -11,9 +11,9 @@ use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId, WorkloadKind}
 use super::{Labelled, Planner, Tracked};
 use crate::compile::shared;
 use crate::compile::workload::Placement;
-use crate::diff::Steps;
 use crate::environment::Environment;
 use crate::op::Op;
+use crate::steps::Steps;
 
 impl Planner {
     /// A workload started or changed. `via` is the uplink that `run` or `attach` asked for.

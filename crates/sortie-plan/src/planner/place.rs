@@ -17,11 +17,11 @@ use crate::compile::shared::{self, Direct, Topology};
 use crate::compile::steering::Steering;
 use crate::compile::treatment::{Treated, Treatment, treatment};
 use crate::compile::workload::Placement;
-use crate::diff::Steps;
 use crate::mark::Mark;
 use crate::nft::Family;
 use crate::precedence::Candidate;
 use crate::resolve::Addresses;
+use crate::steps::Steps;
 
 impl Planner {
     /// Places these workloads anew; those that are gone are passed over. Who has which address itself

@@ -1,0 +1,480 @@
+//! The steps of one change, and the order in which nothing leaks.
+
+mod sets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::compile::workload::{Element, Placement};
+use crate::flow::{Keep, Source};
+use crate::nft::key::Key;
+use crate::nft::set::{Data, Set};
+use crate::nft::{Chain, Elements, Family, Name, Table};
+use crate::op::{NftOp, Op};
+use crate::state::{Network, ObservedTable, OwnAddress};
+use sets::{
+    COUNTS, MANAGED, RANGES, SNAT, TRANSLATE, TRANSLATIONS, bound, bypassed, drained, in_sets,
+    sources, translates,
+};
+
+/// Where elements are: a family's set.
+type Place = (Family, Name);
+
+/// Changes under construction; [`Steps::into_ops`] puts them in an order in which nothing leaks.
+#[derive(Debug, Default)]
+pub struct Steps {
+    unwanted: bool,
+    tables: Vec<Op>,
+    chains: BTreeMap<Place, Chain>,
+    sets: BTreeMap<Place, Set>,
+    remove: BTreeMap<Place, Elements>,
+    add: BTreeMap<Place, Elements>,
+    gone_chains: BTreeSet<Place>,
+    gone_sets: BTreeSet<Place>,
+    /// Which flows of a source stay, where that is known better than elements tell.
+    keep: BTreeMap<Source, Keep>,
+    network: Vec<Op>,
+    /// Addresses that workloads have themselves no longer.
+    gone_own: Vec<OwnAddress>,
+}
+
+impl Steps {
+    /// Changes of elements that nobody will ask for: they are not kept.
+    pub fn unwanted() -> Self {
+        Self {
+            unwanted: true,
+            ..Self::default()
+        }
+    }
+
+    /// From the observed tables to the wanted ones.
+    pub fn tables(
+        &mut self,
+        observed: &BTreeMap<Family, ObservedTable>,
+        desired: BTreeMap<Family, Table>,
+    ) {
+        for family in observed
+            .keys()
+            .filter(|family| !desired.contains_key(family))
+        {
+            self.tables.push(Op::Nft(*family, NftOp::DeleteTable));
+        }
+        for (family, table) in desired {
+            match observed.get(&family) {
+                Some(found) if found.tag == table.tag => self.table(family, found, table),
+                found => {
+                    if found.is_some() {
+                        self.tables.push(Op::Nft(family, NftOp::DeleteTable));
+                    }
+                    self.tables
+                        .push(Op::Nft(family, NftOp::AddTable(table.tag.clone())));
+                    let counters = table.counters.iter().cloned().map(NftOp::AddCounter);
+                    self.tables.extend(counters.map(|op| Op::Nft(family, op)));
+                    self.table(family, &ObservedTable::default(), table);
+                }
+            }
+        }
+    }
+
+    /// Tables that are made anew: whatever else was to change in them is in the wanted ones already.
+    pub fn rebuild(
+        &mut self,
+        observed: &BTreeMap<Family, ObservedTable>,
+        desired: BTreeMap<Family, Table>,
+    ) {
+        let elsewhere = |(family, _): &Place| !desired.contains_key(family);
+        self.chains.retain(|place, _| elsewhere(place));
+        self.sets.retain(|place, _| elsewhere(place));
+        self.add.retain(|place, _| elsewhere(place));
+        self.remove.retain(|place, _| elsewhere(place));
+        self.gone_chains.retain(elsewhere);
+        self.gone_sets.retain(elsewhere);
+        self.tables(observed, desired);
+    }
+
+    /// One table whose tag is right: sets, chains and elements by name.
+    fn table(&mut self, family: Family, observed: &ObservedTable, desired: Table) {
+        for name in observed
+            .chains
+            .iter()
+            .filter(|name| !desired.chains.contains_key(*name))
+        {
+            self.remove_chain(family, name.clone());
+        }
+        for name in observed
+            .sets
+            .keys()
+            .filter(|name| !desired.sets.contains_key(*name))
+        {
+            self.remove_set(family, name.clone());
+        }
+        for (name, chain) in desired.chains {
+            if !observed.chains.contains(&name) {
+                self.add_chain(family, name, chain);
+            }
+        }
+        for (name, set) in desired.sets {
+            let Some(found) = observed.sets.get(&name) else {
+                self.add_set(family, name, set);
+                continue;
+            };
+            let at = |key: Key, data: Data| (family, name.clone(), key, data);
+            let gone = found
+                .iter()
+                .filter(|(key, data)| !holds(&set.elements, key, data));
+            self.remove_elements(gone.map(|(key, data)| at(*key, data.clone())));
+            let new = set
+                .elements
+                .iter()
+                .filter(|(key, data)| !holds(found, key, data));
+            self.add_elements(new.map(|(key, data)| at(*key, data.clone())));
+        }
+    }
+
+    /// A chain that must be there. A name stands for its content: taking back a removal is no change.
+    pub fn add_chain(&mut self, family: Family, name: Name, chain: Chain) {
+        let place = (family, name);
+        if !self.gone_chains.remove(&place) {
+            self.chains.insert(place, chain);
+        }
+    }
+
+    /// A set that must be there, with its elements.
+    pub fn add_set(&mut self, family: Family, name: Name, mut set: Set) {
+        let place = (family, name);
+        if self.gone_sets.remove(&place) {
+            return;
+        }
+        let elements = std::mem::take(&mut set.elements);
+        if !elements.is_empty() {
+            self.add.insert(place.clone(), elements);
+        }
+        self.sets.insert(place, set);
+    }
+
+    /// A chain that nothing names any more.
+    pub fn remove_chain(&mut self, family: Family, name: Name) {
+        let place = (family, name);
+        if self.chains.remove(&place).is_none() {
+            self.gone_chains.insert(place);
+        }
+    }
+
+    /// A set that nothing asks any more.
+    pub fn remove_set(&mut self, family: Family, name: Name) {
+        let place = (family, name);
+        if self.sets.remove(&place).is_none() {
+            self.gone_sets.insert(place);
+        } else {
+            self.add.remove(&place);
+        }
+    }
+
+    /// An element that must be there. Taking back a removal of the same is no change.
+    pub fn add_element(&mut self, (family, set, key, data): Element) {
+        change(&mut self.remove, &mut self.add, (family, set), key, data);
+    }
+
+    /// An element that must go. Taking back an addition of the same is no change.
+    pub fn remove_element(&mut self, (family, set, key, data): Element) {
+        change(&mut self.add, &mut self.remove, (family, set), key, data);
+    }
+
+    /// Several that must be there.
+    pub fn add_elements(&mut self, elements: impl IntoIterator<Item = Element>) {
+        for element in elements {
+            self.add_element(element);
+        }
+    }
+
+    /// What the kernel holds for a workload becomes something else. Only what differs, removals
+    /// first: a workload may be placed twice in one step.
+    pub fn replace(&mut self, before: &Placement, now: &Placement) {
+        if self.unwanted {
+            return;
+        }
+        let (before, now) = (before.elements(), now.elements());
+        let gone = before.iter().filter(|element| !now.contains(element));
+        self.remove_elements(gone.cloned());
+        let new = now.iter().filter(|element| !before.contains(element));
+        self.add_elements(new.cloned());
+    }
+
+    /// The kernel holds nothing more for a workload.
+    pub fn displace(&mut self, placement: &Placement) {
+        if !self.unwanted {
+            self.remove_elements(placement.elements());
+        }
+    }
+
+    /// Several that must go.
+    pub fn remove_elements(&mut self, elements: impl IntoIterator<Item = Element>) {
+        for element in elements {
+            self.remove_element(element);
+        }
+    }
+
+    /// Takes back what would go from tables without anything in its place, local ranges left out.
+    pub(crate) fn spare(&mut self) {
+        for (place, elements) in &mut self.remove {
+            let added = self.add.get(place);
+            let replaced = |key: &Key| added.is_some_and(|added| added.contains_key(key));
+            if !RANGES.contains(&&*place.1) {
+                elements.retain(|key, _| replaced(key));
+            }
+        }
+        self.gone_chains.clear();
+        self.gone_sets.clear();
+    }
+
+    /// The addresses of which drains or bypasses go.
+    pub(crate) fn let_by_no_longer(&self) -> Vec<IpAddr> {
+        let bypassed = bypassed(&self.remove).filter_map(|source| match source {
+            Source::Address(address) => Some(address),
+            Source::Cgroup { .. } => None,
+        });
+        let drained = drained(&self.remove).map(|(source, _)| source);
+        drained.chain(bypassed).collect()
+    }
+
+    /// Which flows of a source stay when its treatment changes or one of its drains ends.
+    pub fn keep(&mut self, source: Source, keep: Keep) {
+        self.keep.insert(source, keep);
+    }
+
+    /// What is outside nftables: additions before removals, so that nothing in use is missing.
+    pub fn network(&mut self, observed: &Network, desired: &Network) {
+        let network = &mut self.network;
+        for (sysctl, value) in &desired.sysctls {
+            if observed.sysctls.get(sysctl) != Some(value) {
+                network.push(Op::SetSysctl(sysctl.clone(), value.clone()));
+            }
+        }
+        let routes = desired.routes.difference(&observed.routes).cloned();
+        network.extend(routes.map(Op::AddRoute));
+        let rules = desired.rules.difference(&observed.rules).cloned();
+        network.extend(rules.map(Op::AddRule));
+        let neighbours = desired.neighbours.difference(&observed.neighbours);
+        network.extend(neighbours.cloned().map(Op::AddNeighbour));
+        let forwarded = desired.forwarded.difference(&observed.forwarded);
+        network.extend(forwarded.cloned().map(Op::AddForwarded));
+        for (own, held) in &desired.own {
+            if observed.own.get(own) == Some(held) {
+                continue;
+            }
+            network.push(Op::AddOwn(own.clone()));
+            let answered = desired.neighbours.iter();
+            let answered = answered.filter(|entry| entry.address == own.address);
+            network.extend(answered.cloned().map(Op::Announce));
+        }
+        let forwarded = observed.forwarded.difference(&desired.forwarded);
+        network.extend(forwarded.cloned().map(Op::DeleteForwarded));
+        let neighbours = observed.neighbours.difference(&desired.neighbours);
+        network.extend(neighbours.cloned().map(Op::DeleteNeighbour));
+        let rules = observed.rules.difference(&desired.rules).cloned();
+        network.extend(rules.map(Op::DeleteRule));
+        let routes = observed.routes.difference(&desired.routes).cloned();
+        network.extend(routes.map(Op::DeleteRoute));
+        let gone = observed.sysctls.keys();
+        let gone = gone.filter(|sysctl| !desired.sysctls.contains_key(*sysctl));
+        network.extend(gone.cloned().map(Op::RestoreSysctl));
+        let gone = observed.own.keys();
+        let gone = gone.filter(|own| !desired.own.contains_key(*own));
+        self.gone_own.extend(gone.cloned());
+    }
+
+    /// Steps, in order:
+    /// 1. Addresses go that workloads have themselves no longer, while the rules still know them.
+    /// 2. What translates sources that lose their translation goes, alone: the guard still holds
+    ///    them, so from here on they can only be dropped.
+    /// 3. Flows end whose source loses its binding or translation.
+    /// 4. One transaction: tables, new chains and sets, elements that go, elements that come, chains
+    ///    and sets that nothing names any more.
+    /// 5. Flows end that were decided under the old state, but for those already translated right
+    ///    and those that drain; those whose drain is over.
+    /// 6. Sysctls, routes and the like.
+    pub fn into_ops(mut self) -> Vec<Op> {
+        let released = self.take_released();
+        let before = self.forget_before(&released);
+        let after = self.forget_after();
+        let counted = self.count_anew();
+
+        let mut ops: Vec<Op> = self.gone_own.into_iter().map(Op::DeleteOwn).collect();
+        ops.extend(delete_elements(released));
+        ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
+            source,
+            translated: None,
+            keep: Keep::default(),
+        }));
+        ops.append(&mut self.tables);
+        let nft = |family, op| Op::Nft(family, op);
+        for ((family, name), chain) in &self.chains {
+            ops.push(nft(*family, NftOp::AddChain(name.clone(), chain.clone())));
+        }
+        ops.extend(
+            self.sets
+                .into_iter()
+                .map(|((family, name), set)| nft(family, NftOp::AddSet(name, set))),
+        );
+        ops.extend(
+            self.chains
+                .into_iter()
+                .map(|((family, name), chain)| nft(family, NftOp::AddRules(name, chain))),
+        );
+        ops.append(&mut delete_elements(counted));
+        ops.append(&mut delete_elements(self.remove));
+        for ((family, set), elements) in self
+            .add
+            .into_iter()
+            .filter(|(_, elements)| !elements.is_empty())
+        {
+            ops.push(nft(
+                family,
+                NftOp::AddElements(set, elements.into_iter().collect()),
+            ));
+        }
+        // Chains name sets in rules, and sets name chains in elements.
+        for (family, name) in &self.gone_chains {
+            ops.push(nft(*family, NftOp::FlushChain(name.clone())));
+        }
+        ops.extend(
+            self.gone_sets
+                .into_iter()
+                .map(|(family, name)| nft(family, NftOp::DeleteSet(name))),
+        );
+        ops.extend(
+            self.gone_chains
+                .into_iter()
+                .map(|(family, name)| nft(family, NftOp::DeleteChain(name))),
+        );
+        ops.extend(after);
+        ops.append(&mut self.network);
+        ops
+    }
+
+    /// What was counted for addresses that no workload has any more goes: another one may get them.
+    fn count_anew(&self) -> BTreeMap<Place, Elements> {
+        let mut gone: BTreeMap<Place, Elements> = BTreeMap::new();
+        for ((family, set), elements) in &self.remove {
+            let Some((_, counts)) = COUNTS.iter().find(|(of, _)| of == set) else {
+                continue;
+            };
+            let added = self.add.get(&(*family, set.clone()));
+            let keys = elements.keys();
+            let left = keys.filter(|key| added.is_none_or(|added| !added.contains_key(*key)));
+            let counts = gone.entry((*family, Name::Borrowed(counts))).or_default();
+            counts.extend(left.map(|key| (*key, Data::None)));
+        }
+        gone
+    }
+
+    /// Step 2: translations that go without another in their place.
+    fn take_released(&mut self) -> BTreeMap<Place, Elements> {
+        let mut released = BTreeMap::new();
+        for (place, elements) in self
+            .remove
+            .iter_mut()
+            .filter(|((_, set), _)| translates(set))
+        {
+            let stays = |key: &Key| {
+                let mut alike = TRANSLATIONS.iter().filter(|pair| pair.contains(&&*place.1));
+                let mut sets = alike.by_ref().flatten();
+                sets.any(|set| {
+                    self.add
+                        .get(&(place.0, Name::Borrowed(*set)))
+                        .is_some_and(|add| add.contains_key(key))
+                })
+            };
+            let (replaced, gone) = std::mem::take(elements)
+                .into_iter()
+                .partition(|(key, _)| stays(key));
+            *elements = replaced;
+            released.insert(place.clone(), gone);
+        }
+        released
+    }
+
+    /// Step 3: released sources, and those whose binding goes.
+    fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<Source> {
+        sources(released.iter())
+            .map(|(source, _)| source)
+            .chain(bound(&self.remove))
+            .collect()
+    }
+
+    /// Step 5: sources that are newly bound, newly managed, get another treatment, or are let by
+    /// from now on or no more; and of the others, flows with a former address whose drain is over.
+    fn forget_after(&self) -> Vec<Op> {
+        let mut kept = BTreeMap::new();
+        for (source, data) in sources(in_sets(&self.add, &SNAT)) {
+            if let Data::Value(to) = data {
+                kept.extend(to.as_ip().map(|to| (source, Keep::address(to))));
+            }
+        }
+        kept.extend(self.keep.clone());
+        let keep = |source: &Source| kept.get(source).cloned().unwrap_or_default();
+        let treated = in_sets(&self.add, &MANAGED)
+            .chain(in_sets(&self.add, &TRANSLATE))
+            .chain(in_sets(&self.add, &SNAT));
+        let sources: BTreeSet<Source> = sources(treated)
+            .map(|(source, _)| source)
+            .chain(bound(&self.add))
+            .chain(bypassed(&self.add))
+            .chain(bypassed(&self.remove))
+            .collect();
+        let over = drained(&self.remove)
+            .map(|(source, address)| (Source::Address(source), address))
+            .filter(|(source, _)| !sources.contains(source))
+            .map(|(source, address)| Op::ForgetFlows {
+                source,
+                translated: Some(address),
+                keep: keep(&source),
+            });
+        let mut ops: Vec<Op> = sources
+            .iter()
+            .map(|source| Op::ForgetFlows {
+                source: *source,
+                translated: None,
+                keep: keep(source),
+            })
+            .collect();
+        ops.extend(over);
+        ops
+    }
+}
+
+/// Whether a set has this element; how much time is left makes no difference.
+fn holds(elements: &Elements, key: &Key, data: &Data) -> bool {
+    elements.get(key).is_some_and(|found| found.is_like(data))
+}
+
+/// Takes back the opposite change of the same element, or notes the change.
+fn change(
+    opposite: &mut BTreeMap<Place, Elements>,
+    changes: &mut BTreeMap<Place, Elements>,
+    place: Place,
+    key: Key,
+    data: Data,
+) {
+    if let Some(elements) = opposite.get_mut(&place)
+        && elements.get(&key) == Some(&data)
+    {
+        elements.remove(&key);
+        return;
+    }
+    changes.entry(place).or_default().insert(key, data);
+}
+
+fn delete_elements(removed: BTreeMap<Place, Elements>) -> Vec<Op> {
+    let removed = removed
+        .into_iter()
+        .filter(|(_, elements)| !elements.is_empty());
+    removed
+        .map(|((family, set), elements)| {
+            Op::Nft(
+                family,
+                NftOp::DeleteElements(set, elements.into_iter().collect()),
+            )
+        })
+        .collect()
+}
