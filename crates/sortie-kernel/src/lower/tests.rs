@@ -17,10 +17,15 @@ use crate::testing::{in_namespace, open_kernel, sh};
 fn listed(family: Family, chain: &str) -> Vec<String> {
     let text = sh(&format!("nft -y list chain {family} sortie '{chain}'"));
     let lines = text.lines().skip(2).map(str::trim);
+    // nft names each bit of the half of a label that a cgroup is in.
+    let bits: Vec<String> = (64..128).map(|bit| bit.to_string()).collect();
+    let half = format!("ct label & ({})", bits.join(" | "));
     lines
         .filter(|line| *line != "}")
         .map(|line| {
-            line.replace("@th,64,128", "icmpv6 taddr")
+            line.replace(&half, "ct label")
+                .replace("ct label == @", "ct label @")
+                .replace("@th,64,128", "icmpv6 taddr")
                 .replace("@ll,48,48", "ether saddr")
                 .replace(
                     "meta protocol ip6 icmpv6 type",

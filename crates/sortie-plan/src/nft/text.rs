@@ -267,6 +267,8 @@ impl fmt::Display for ValueText {
             (Field::L4Proto, Value::Byte(17)) => f.write_str("udp"),
             (Field::L4Proto, Value::Byte(58)) => f.write_str("ipv6-icmp"),
             (Field::Icmpv6Type, Value::Byte(136)) => f.write_str("nd-neighbor-advert"),
+            (Field::Protocol, Value::Short(0x0800)) => f.write_str("ip"),
+            (Field::Protocol, Value::Short(0x86dd)) => f.write_str("ip6"),
             (_, Value::Byte(byte)) => byte.fmt(f),
             (_, Value::Short(short)) => short.fmt(f),
             (_, Value::Interface(index)) => index.fmt(f),
