@@ -18,23 +18,6 @@ const HOST: [&str; 2] = [HOST_V4, HOST_V6];
 /// Long: no test waits for it.
 const PATIENT: &str = "60";
 
-/// Makes a test on Docker 20.10 and on 29, each with a runc of its own.
-macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn docker_20() -> sortie_lab::Result<()> {
-                super::$name(super::DOCKER_20)
-            }
-
-            #[test]
-            fn docker_29() -> sortie_lab::Result<()> {
-                super::$name(super::DOCKER_29_NFTABLES)
-            }
-        }
-    )+};
-}
-
 /// New flows of every protocol and family, from the first instruction, without end.
 fn program(to: Destination) -> String {
     let Destination { v4, v6 } = to;
@@ -215,7 +198,7 @@ fn a_container_on_the_hosts_network(engine: EngineKind) -> Result<()> {
     host_is_itself(&stage)
 }
 
-on_both!(a_container_on_the_hosts_network);
+on_both_dockers!(a_container_on_the_hosts_network);
 
 const TO_THE_BANK: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy

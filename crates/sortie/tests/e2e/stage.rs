@@ -72,6 +72,24 @@ macro_rules! on_every_engine_and_podman {
     };
 }
 
+/// Makes a test on Docker 20.10 and on 29, each with a runc of its own: 20.10 connects networks in
+/// `create`, 29 before `start`.
+macro_rules! on_both_dockers {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn docker_20() -> sortie_lab::Result<()> {
+                super::$name(crate::stage::DOCKER_20)
+            }
+
+            #[test]
+            fn docker_29() -> sortie_lab::Result<()> {
+                super::$name(crate::stage::DOCKER_29_NFTABLES)
+            }
+        }
+    )+};
+}
+
 /// A lab with one host, an engine in it, and an agent.
 ///
 /// Dropped in this order: what runs in a host goes before the host, and the lab last.

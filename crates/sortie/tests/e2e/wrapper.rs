@@ -48,24 +48,6 @@ impl Stage {
     }
 }
 
-/// Makes a test on Docker 20.10, which connects networks in `create`, and on 29, which does so
-/// before `start`.
-macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn docker_20() -> sortie_lab::Result<()> {
-                super::$name(super::DOCKER_20)
-            }
-
-            #[test]
-            fn docker_29() -> sortie_lab::Result<()> {
-                super::$name(super::DOCKER_29_NFTABLES)
-            }
-        }
-    )+};
-}
-
 /// Twenty containers, one after the other, each of which sends with its first instruction.
 fn the_first_packet_has_the_address(engine: EngineKind) -> Result<()> {
     let stage = Stage::new("first", engine)?;
@@ -292,7 +274,7 @@ fn uninstall_leaves_what_containers_need(engine: EngineKind) -> Result<()> {
     next.start()
 }
 
-on_both!(
+on_both_dockers!(
     the_first_packet_has_the_address,
     containers_of_before_wait_for_the_agent,
     without_an_agent_only_the_selected_do_not_start,
