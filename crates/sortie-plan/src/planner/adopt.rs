@@ -23,9 +23,13 @@ impl Planner {
     /// All that the kernel must hold.
     pub fn desired(&self) -> HostState {
         let mut state = self.frame();
-        let workloads = self.workloads.values();
-        fill(&mut state, workloads.flat_map(|t| t.placement.elements()));
+        self.put_workloads(&mut state);
         state
+    }
+
+    fn put_workloads(&self, state: &mut HostState) {
+        let workloads = self.workloads.values();
+        fill(state, workloads.flat_map(|t| t.placement.elements()));
     }
 
     /// The same without what is there for single workloads.
@@ -61,7 +65,7 @@ impl Planner {
         let mut desired = self.frame();
         let one_by_one = holds_nothing_else(observed, &desired);
         if !one_by_one {
-            desired = self.desired();
+            self.put_workloads(&mut desired);
         }
         let first = diff_keeping(observed, desired, |source| self.keep(source));
         let still_to_come = if one_by_one { self.workloads.len() } else { 0 };
