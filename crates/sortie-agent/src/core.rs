@@ -4,35 +4,35 @@
 mod attach;
 mod audit;
 mod bypass;
+mod converge;
 mod earlier;
 mod engine;
+mod event;
 mod explain;
+mod find;
 mod manager;
 mod metrics;
 mod networks;
 mod policy;
 mod ports;
+mod problems;
 mod report;
 mod starting;
 mod tables;
+mod workload_state;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use sortie_api::config::AgentConfig;
-use sortie_api::workload::{Change, Engine, WorkloadId};
+use sortie_api::workload::WorkloadId;
 use sortie_kernel::Kernel;
 use sortie_kernel::facts;
 use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::probe::Feature;
-use sortie_kernel::tables::Foreign;
-use sortie_plan::diff;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
-use tokio::sync::{broadcast, oneshot};
 
 use crate::Error;
 use crate::api;
@@ -41,12 +41,14 @@ use crate::policies::PolicyFolder;
 use crate::source_ports::{self, SourcePorts};
 
 use audit::Audits;
+use converge::Failing;
 use manager::Manager;
 use metrics::{Counts, Telling};
 
 pub use attach::{Attachments, remove_everything};
 pub use bypass::{Bypasses, Caller};
 pub use engine::Followed;
+pub use event::{Event, Handle};
 pub use networks::NetworkNotes;
 use starting::Begins;
 
@@ -54,102 +56,8 @@ use starting::Begins;
 const HOST_SETTLES: Duration = Duration::from_millis(20);
 /// What others can change (routes, rules, sysctls) is compared this often.
 const DRIFT_CHECK: Duration = Duration::from_secs(30);
-/// Pauses after a failed attempt to make the kernel hold what it should: the first, the longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Flows and drops remembered for `flows` and `drops` without `--follow`.
 const REMEMBERED: usize = 1_000;
-/// A follower that is slower than this many loses the oldest.
-const FOLLOWED: usize = 4_096;
-
-/// What the core reacts to.
-pub enum Event {
-    /// From an engine's source.
-    Engine(Engine, Change),
-    /// Interfaces, addresses, routes or rules changed.
-    HostChanged,
-    /// The policy folder changed.
-    PoliciesChanged,
-    /// A flow began or ended.
-    Flow(nfnetlink::conntrack::Event),
-    /// A packet was dropped.
-    Dropped(nfnetlink::log::Packet),
-    /// The source ports of all flows there are.
-    PortsListed(Vec<source_ports::Port>),
-    /// Reports of flows or drops were lost.
-    ProofLost,
-    /// Somebody else changed our tables: [`Handle::tables_touched`] has noted it.
-    TablesTouched,
-    /// The process that an attachment belongs to has ended.
-    OwnerEnded(WorkloadId),
-    /// Something asked for.
-    Call(Box<dyn FnOnce(&mut Core) + Send>),
-    /// The agent ends; what the kernel holds stays.
-    Stop,
-}
-
-/// Talks to the core from anywhere.
-#[derive(Clone)]
-pub struct Handle {
-    events: Sender<Event>,
-    touched: Arc<Touched>,
-    /// Flows as they are reported.
-    pub flows: broadcast::Sender<api::Flow>,
-    /// Drops as they are reported.
-    pub drops: broadcast::Sender<api::Drop>,
-}
-
-impl Handle {
-    /// A handle, and the events that the core is to be run with.
-    pub fn new() -> (Self, Receiver<Event>) {
-        let (events, receiver) = channel();
-        let handle = Self {
-            events,
-            touched: Arc::default(),
-            flows: broadcast::Sender::new(FOLLOWED),
-            drops: broadcast::Sender::new(FOLLOWED),
-        };
-        (handle, receiver)
-    }
-
-    /// Tells the core something; false when it has ended.
-    pub fn tell(&self, event: Event) -> bool {
-        self.events.send(event).is_ok()
-    }
-
-    /// Tells the core that somebody else changed our tables: it looks before the next event, since
-    /// thousands of flows may wait.
-    pub fn tables_touched(&self, foreign: Foreign) -> bool {
-        match foreign {
-            Foreign::Changed => &self.touched.changed,
-            Foreign::Lost => &self.touched.lost,
-        }
-        .store(true, Ordering::Release);
-        self.tell(Event::TablesTouched)
-    }
-
-    /// Runs something on the core's thread and waits for its answer.
-    pub async fn call<T: Send + 'static>(
-        &self,
-        run: impl FnOnce(&mut Core) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let (answer, waiting) = oneshot::channel();
-        let call = Event::Call(Box::new(move |core| {
-            // Nobody waits any more when the client has gone.
-            let _ = answer.send(run(core));
-        }));
-        if !self.tell(call) {
-            return Err(Error::Ending);
-        }
-        waiting.await.unwrap_or(Err(Error::Ending))
-    }
-}
-
-/// What others did to our tables since the core looked last.
-#[derive(Debug, Default)]
-struct Touched {
-    changed: AtomicBool,
-    lost: AtomicBool,
-}
 
 /// All that the agent knows and does.
 pub struct Core {
@@ -190,12 +98,6 @@ pub struct Core {
     /// When the plan's clock was 0.
     started: Instant,
     stopping: bool,
-}
-
-struct Failing {
-    error: String,
-    due: Instant,
-    pause: Duration,
 }
 
 impl Core {
@@ -345,7 +247,6 @@ impl Core {
         if self.drift_due <= now {
             self.drift_due = now + DRIFT_CHECK;
             self.look_at_host();
-            self.repair_network();
             self.audits.follow(&self.planner);
         }
         self.tell_manager(now);
@@ -373,91 +274,6 @@ impl Core {
             }
             Err(error) => self.failed(&error.to_string()),
         }
-    }
-
-    /// Makes the kernel hold exactly what it should, whatever it holds; before the engine has told
-    /// its containers, at least what is known.
-    fn converge(&mut self) {
-        let mut observed = match self.kernel.observe() {
-            Ok(observed) => observed,
-            Err(error) => return self.failed(&error.to_string()),
-        };
-        self.distrust(&mut observed);
-        if self.compared {
-            self.recall_bypasses();
-            self.planner.inherit(&observed);
-        }
-        let compared = self.compared;
-        let done = self.timed(|planner, kernel| {
-            if compared {
-                let mut parts = planner.adopt(&observed);
-                parts.try_for_each(|ops| kernel.apply(&ops))
-            } else {
-                kernel.apply(&planner.missing(&observed))
-            }
-        });
-        match done {
-            Ok(()) => {
-                self.distrusted = false;
-                if self.failing.take().is_some() {
-                    tracing::info!("the kernel holds what it should again");
-                }
-            }
-            Err(error) => self.failed(&error.to_string()),
-        }
-    }
-
-    /// The steps of one change. When one fails, the whole is compared and tried again.
-    fn apply(&mut self, ops: &[Op]) {
-        if ops.is_empty() {
-            return;
-        }
-        if let Err(error) = self.timed(|_, kernel| kernel.apply(ops)) {
-            tracing::warn!(%error, "a step failed; comparing everything");
-            self.converge();
-        }
-    }
-
-    /// What is outside nftables can be changed by others. Before the engine has told its containers,
-    /// what is there for them stays.
-    fn repair_network(&mut self) {
-        let wanted = self.planner.desired_network();
-        match self.kernel.observe_network() {
-            Ok(found) if found == *wanted => {}
-            Ok(found) => {
-                let ops = if self.compared {
-                    diff::network(&found, wanted)
-                } else {
-                    diff::network(&found, &diff::sparing(&found, wanted))
-                };
-                if ops.is_empty() {
-                    return;
-                }
-                tracing::warn!(
-                    steps = ops.len(),
-                    "routes, rules or settings of ours were changed; repairing"
-                );
-                self.counts.repairs += 1;
-                self.apply(&ops);
-            }
-            Err(error) => self.failed(&error.to_string()),
-        }
-    }
-
-    fn failed(&mut self, error: &str) {
-        let pause = self
-            .failing
-            .as_ref()
-            .map_or(RETRY.0, |failing| (failing.pause * 2).min(RETRY.1));
-        tracing::error!(
-            error,
-            "the kernel does not hold what it should; trying again"
-        );
-        self.failing = Some(Failing {
-            error: error.to_owned(),
-            due: Instant::now() + pause,
-            pause,
-        });
     }
 
     /// The plan as it stands.

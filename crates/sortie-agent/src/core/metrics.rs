@@ -7,7 +7,7 @@ use sortie_kernel::kernel::Kernel;
 use sortie_plan::planner::Planner;
 
 use super::Core;
-use super::report::standing;
+use super::workload_state::standing;
 use crate::Error;
 use crate::api::{EngineState, WorkloadState};
 use crate::metrics::{Metrics, Sample};

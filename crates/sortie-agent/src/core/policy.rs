@@ -7,7 +7,7 @@ use sortie_plan::op::describe;
 use sortie_plan::planner::Planner;
 
 use super::Core;
-use super::report::egress_text;
+use super::workload_state::egress_text;
 use crate::Error;
 use crate::api::{self, Change, PolicyChange, WorkloadChange};
 use crate::policies::Texts;

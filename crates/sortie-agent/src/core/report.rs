@@ -1,24 +1,21 @@
 //! What the agent tells of itself: status and policies.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use sortie_api::policy::{Action, EgressPolicy, Enforcement};
-use sortie_api::workload::{Cgroup, CgroupId, Workload, WorkloadKind};
-use sortie_plan::compile::treatment::Treatment;
+use sortie_api::workload::{Cgroup, CgroupId};
 use sortie_plan::explain::Unusable;
 use sortie_plan::nft::Family;
 use sortie_plan::planner::{Planner, Tracked};
 use sortie_plan::precedence::Candidate;
 use sortie_plan::reason::Reason;
-use sortie_plan::resolve::{Addresses, Refusal};
+use sortie_plan::resolve::Addresses;
 
 use super::Core;
+use super::workload_state::{egress, own_addresses, standing};
 use crate::Error;
-use crate::api::{
-    AddressStatus, Draining, DropCount, EngineState, PolicyRecord, Problem, Status, WorkloadState,
-    WorkloadStatus,
-};
+use crate::api::{AddressStatus, Draining, DropCount, PolicyRecord, Status, WorkloadStatus};
 
 impl Core {
     /// The whole at a glance.
@@ -73,72 +70,6 @@ impl Core {
             .chain(labels)
             .map(|policy| record(&self.planner, policy, None));
         files.chain(rest).collect()
-    }
-
-    /// A workload by its name (after its engine's where two have one of that name), its id, or the
-    /// beginning of its id that only it has.
-    pub fn find(&self, wanted: &str) -> Result<&Tracked, Error> {
-        let all = || self.planner.workloads().values();
-        let short = |tracked: &Tracked| {
-            tracked
-                .workload
-                .id
-                .as_str()
-                .split_once('/')
-                .map_or("", |(_, id)| id)
-                .to_owned()
-        };
-        // A container without networks and the interface attached to it have one name.
-        let exact = || {
-            all().filter(|tracked| {
-                let Workload { id, name, kind, .. } = &tracked.workload;
-                let of_engine = || wanted.strip_prefix(kind.name())?.strip_prefix('/');
-                name == wanted || id.as_str() == wanted || of_engine() == Some(name.as_str())
-            })
-        };
-        let engines: BTreeSet<_> = exact().filter_map(|t| t.workload.kind.engine()).collect();
-        if engines.len() > 1 {
-            let names = engines
-                .iter()
-                .map(|engine| format!("{}/{wanted}", engine.name()));
-            let names: Vec<String> = names.collect();
-            return Err(Error::Refused(format!(
-                "two engines have a container named {wanted:?}: write {}",
-                names.join(" or ")
-            )));
-        }
-        if let Some(exact) = exact().max_by_key(|tracked| !tracked.workload.endpoints.is_empty()) {
-            return Ok(exact);
-        }
-        let mut beginnings =
-            all().filter(|tracked| !wanted.is_empty() && short(tracked).starts_with(wanted));
-        match (beginnings.next(), beginnings.next()) {
-            (Some(one), None) => Ok(one),
-            (Some(_), Some(_)) => Err(Error::Refused(format!(
-                "several workloads' ids begin with {wanted:?}"
-            ))),
-            (None, _) => Err(self.unknown(wanted)),
-        }
-    }
-
-    fn unknown(&self, wanted: &str) -> Error {
-        let engines = self.engine_statuses();
-        let answers = engines.iter().any(|it| it.state == EngineState::Connected);
-        let mut silent = engines.iter().filter(|it| match it.state {
-            EngineState::Connected => false,
-            EngineState::Away => true,
-            EngineState::Absent => !answers,
-        });
-        match silent.next() {
-            None => Error::Unknown(format!(
-                "no running workload is named {wanted:?}; `sortie status --all` lists them"
-            )),
-            Some(engine) => Error::Refused(format!(
-                "no workload named {wanted:?} is known, and the engine {} does not answer: {}",
-                engine.name,
-                engine.reason.as_deref().unwrap_or("no reason given")
-            )),
-        }
     }
 
     fn workload_status(&self, tracked: &Tracked, dropped: &Dropped) -> WorkloadStatus {
@@ -228,84 +159,6 @@ impl Core {
         (on_host || !planner.is_given_direct(address)).then_some(unusable)
     }
 
-    pub(super) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut add = |object: &str, message: String| {
-            problems.push(Problem {
-                object: object.to_owned(),
-                message,
-            });
-        };
-        if let Some(problem) = &self.policies.problem {
-            add(
-                "policy folder",
-                format!("refused; what ran before keeps running:\n{problem}"),
-            );
-        }
-        let notes = self
-            .engines
-            .iter()
-            .map(|it| ("networks are", &it.notes.problem));
-        let policies = ("the last good policies are", &self.policies.unkept);
-        for (what, problem) in [policies].into_iter().chain(notes) {
-            if let Some(problem) = problem {
-                add(
-                    "state folder",
-                    format!("{what} not kept for the next boot: {problem}"),
-                );
-            }
-        }
-        if let Some(failing) = &self.failing {
-            add("kernel", failing.error.clone());
-        }
-        for feature in &self.missing {
-            add("kernel", format!("no {feature}: {}", feature.meaning()));
-        }
-        let engines = self.engine_statuses();
-        let nowhere = engines.iter().all(|it| it.state == EngineState::Absent);
-        for engine in &engines {
-            let message = match (engine.state, &engine.reason) {
-                (EngineState::Away, Some(reason)) => {
-                    format!("it does not answer: {reason}; its containers' rules stay as they are")
-                }
-                (EngineState::Absent, Some(reason)) if nowhere => {
-                    format!("there is no engine: {reason}")
-                }
-                _ => continue,
-            };
-            add(&format!("engine {}", engine.name), message);
-        }
-        for errors in self.planner.network_errors() {
-            add("network label", errors.to_string());
-        }
-        if self.foreign_changes > 0 {
-            add(
-                "tables",
-                format!(
-                    "another program changed or deleted them, {} times; they were made anew each time, and until then packets left unguarded",
-                    self.foreign_changes
-                ),
-            );
-        }
-        for (address, ports) in self.scarce_ports() {
-            let to = SocketAddr::new(ports.destination, ports.port);
-            add(
-                &address.to_string(),
-                format!(
-                    "{} of its {} source ports towards {to}/{} are in use; when there are no more, new connections there are dropped: give some workloads another address, or let them reuse connections",
-                    ports.used, ports.of, ports.protocol
-                ),
-            );
-        }
-        if self.counts.proof_losses > 0 {
-            add(
-                "proof",
-                "reports of flows or drops were lost: more came than could be read".to_owned(),
-            );
-        }
-        problems
-    }
-
     fn dropped_by_workload(&mut self) -> Result<Dropped, Error> {
         let mut dropped = Dropped::default();
         for (family, set) in [
@@ -359,18 +212,6 @@ impl Core {
     }
 }
 
-/// The egress addresses that a container has itself, beside the engine's.
-fn own_addresses(tracked: &Tracked) -> impl Iterator<Item = IpAddr> {
-    let placement = &tracked.placement;
-    let own = [&placement.v4, &placement.v6]
-        .into_iter()
-        .filter_map(|treated| match treated.treatment {
-            Treatment::Own { address, .. } => Some(address),
-            _ => None,
-        });
-    own.filter(|own| placement.own_endpoint(own.is_ipv6()).is_some())
-}
-
 /// Dropped packets, by what their workload is known by.
 #[derive(Default)]
 struct Dropped {
@@ -385,132 +226,6 @@ impl Dropped {
         let cgroup = cgroup.and_then(|it| self.cgroups.get(&it.id));
         by_address.chain(cgroup).sum()
     }
-}
-
-/// Every address that it may leave with.
-fn egress(tracked: &Tracked) -> Vec<IpAddr> {
-    let placement = &tracked.placement;
-    let direct = placement
-        .endpoints
-        .iter()
-        .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
-    match &placement.v4.treatment {
-        Treatment::Direct { .. } => direct.collect(),
-        _ => [&placement.v4, &placement.v6]
-            .into_iter()
-            .flat_map(|treated| treated.treatment.egress_addresses())
-            .collect(),
-    }
-}
-
-/// What a workload leaves with, for people.
-pub(super) fn egress_text(planner: &Planner, tracked: &Tracked) -> String {
-    let (state, reason, _) = standing(planner, tracked);
-    let egress: Vec<String> = egress(tracked).iter().map(ToString::to_string).collect();
-    match (state, reason) {
-        (WorkloadState::Unmanaged | WorkloadState::Bypassed, _) => "as without Sortie".to_owned(),
-        (_, Some(reason)) => {
-            format!(
-                "{} ({reason})",
-                if egress.is_empty() {
-                    "nothing".into()
-                } else {
-                    egress.join(",")
-                }
-            )
-        }
-        (_, None) => egress.join(","),
-    }
-}
-
-/// Steps, in order:
-/// 1. Who is bypassed leaves, whatever is wrong.
-/// 2. What cannot be managed is an error only where somebody wants it managed.
-/// 3. A label that is wrong is an error; nothing leaves.
-/// 4. An egress address that cannot be used blocks; one that a container cannot have itself is an
-///    error; a family without one is told.
-pub(super) fn standing(
-    planner: &Planner,
-    tracked: &Tracked,
-) -> (WorkloadState, Option<String>, Option<String>) {
-    let workload = &tracked.workload;
-    if planner.bypassed(&workload.id).is_some() {
-        let fix = format!("sortie bypass {} --end", workload.name);
-        return (WorkloadState::Bypassed, None, Some(fix));
-    }
-    if let Err(errors) = &tracked.label {
-        return (WorkloadState::Error, Some(errors.to_string()), None);
-    }
-    if let Some(reason) = workload
-        .unmanageable
-        .as_ref()
-        .filter(|_| !tracked.policies.is_empty())
-    {
-        return (
-            WorkloadState::Error,
-            Some(format!("it cannot be managed: {reason}")),
-            None,
-        );
-    }
-    if !tracked.placement.is_managed() {
-        return (WorkloadState::Unmanaged, None, None);
-    }
-    if workload.kind != WorkloadKind::Process {
-        for address in egress(tracked) {
-            let own = matches!(
-                tracked.placement.of_family(address.is_ipv6()),
-                Treatment::Own { .. }
-            );
-            let unusable = if own {
-                planner.no_way_out(address)
-            } else {
-                planner.unusable(address)
-            };
-            if let Some(unusable) = unusable {
-                return (
-                    WorkloadState::Blocked,
-                    Some(unusable.reason),
-                    Some(unusable.fix),
-                );
-            }
-        }
-    }
-    for v6 in [false, true] {
-        let has = workload
-            .endpoints
-            .iter()
-            .flat_map(|e| &e.addresses)
-            .any(|address| address.is_ipv6() == v6);
-        let has = has || workload.cgroup.is_some();
-        let family = if v6 { "IPv6" } else { "IPv4" };
-        match tracked.placement.of_family(v6) {
-            Treatment::Blocked(Refusal::NoAddressOfFamily) if has => {
-                let reason = format!(
-                    "its policy has no {family} egress address: its {family} packets are dropped"
-                );
-                return (WorkloadState::Ready, Some(reason), None);
-            }
-            Treatment::Blocked(Refusal::NotDirect) if has => {
-                let Some(unusable) = planner.not_direct(tracked, v6) else {
-                    continue;
-                };
-                return (
-                    WorkloadState::Error,
-                    Some(unusable.reason),
-                    Some(unusable.fix),
-                );
-            }
-            Treatment::Blocked(Refusal::Denied) if has => {
-                return (
-                    WorkloadState::Blocked,
-                    Some(format!("its policy denies all {family}")),
-                    None,
-                );
-            }
-            _ => {}
-        }
-    }
-    (WorkloadState::Ready, None, None)
 }
 
 fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> PolicyRecord {

@@ -1,0 +1,107 @@
+//! What the core is told, and who may tell it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use sortie_api::workload::{Change, Engine, WorkloadId};
+use sortie_kernel::tables::Foreign;
+use tokio::sync::{broadcast, oneshot};
+
+use super::Core;
+use crate::Error;
+use crate::api;
+use crate::source_ports;
+
+/// A follower that is slower than this many loses the oldest.
+const FOLLOWED: usize = 4_096;
+
+/// What the core reacts to.
+pub enum Event {
+    /// From an engine's source.
+    Engine(Engine, Change),
+    /// Interfaces, addresses, routes or rules changed.
+    HostChanged,
+    /// The policy folder changed.
+    PoliciesChanged,
+    /// A flow began or ended.
+    Flow(nfnetlink::conntrack::Event),
+    /// A packet was dropped.
+    Dropped(nfnetlink::log::Packet),
+    /// The source ports of all flows there are.
+    PortsListed(Vec<source_ports::Port>),
+    /// Reports of flows or drops were lost.
+    ProofLost,
+    /// Somebody else changed our tables: [`Handle::tables_touched`] has noted it.
+    TablesTouched,
+    /// The process that an attachment belongs to has ended.
+    OwnerEnded(WorkloadId),
+    /// Something asked for.
+    Call(Box<dyn FnOnce(&mut Core) + Send>),
+    /// The agent ends; what the kernel holds stays.
+    Stop,
+}
+
+/// Talks to the core from anywhere.
+#[derive(Clone)]
+pub struct Handle {
+    events: Sender<Event>,
+    pub(super) touched: Arc<Touched>,
+    /// Flows as they are reported.
+    pub flows: broadcast::Sender<api::Flow>,
+    /// Drops as they are reported.
+    pub drops: broadcast::Sender<api::Drop>,
+}
+
+impl Handle {
+    /// A handle, and the events that the core is to be run with.
+    pub fn new() -> (Self, Receiver<Event>) {
+        let (events, receiver) = channel();
+        let handle = Self {
+            events,
+            touched: Arc::default(),
+            flows: broadcast::Sender::new(FOLLOWED),
+            drops: broadcast::Sender::new(FOLLOWED),
+        };
+        (handle, receiver)
+    }
+
+    /// Tells the core something; false when it has ended.
+    pub fn tell(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
+    }
+
+    /// Tells the core that somebody else changed our tables: it looks before the next event, since
+    /// thousands of flows may wait.
+    pub fn tables_touched(&self, foreign: Foreign) -> bool {
+        match foreign {
+            Foreign::Changed => &self.touched.changed,
+            Foreign::Lost => &self.touched.lost,
+        }
+        .store(true, Ordering::Release);
+        self.tell(Event::TablesTouched)
+    }
+
+    /// Runs something on the core's thread and waits for its answer.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, waiting) = oneshot::channel();
+        let call = Event::Call(Box::new(move |core| {
+            // Nobody waits any more when the client has gone.
+            let _ = answer.send(run(core));
+        }));
+        if !self.tell(call) {
+            return Err(Error::Ending);
+        }
+        waiting.await.unwrap_or(Err(Error::Ending))
+    }
+}
+
+/// What others did to our tables since the core looked last.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) changed: AtomicBool,
+    pub(super) lost: AtomicBool,
+}
