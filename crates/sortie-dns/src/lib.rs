@@ -1,0 +1,39 @@
+//! The resolver in the path: a workload's lookups pass through it on their way to the server that
+//! the workload asked, and the kernel knows each answer's addresses before the client does.
+//!
+//! It is no resolver of its own: search lists, split DNS, Docker's names and the choice of servers
+//! stay the workload's. The binary does not use it yet.
+//!
+//! - [`judge`] reads a client's message; [`Query`] is one lookup.
+//! - [`Names`] says what policies want of a name ([`Interest`]).
+//! - [`Answer`] reads the server's message, and writes what the client is told.
+//! - [`Learn`] puts addresses into the kernel; [`settle`] decides when nobody can.
+//! - [`Query::refuse`] answers without records, and says why ([`Code`]).
+//! - [`Ledger`] is what the writer keeps of a workload: which address means which decision, and
+//!   [`Synthetic`] addresses where names share one; [`Memory`] is what clients were told.
+//!
+//! All of that is pure: bytes in, bytes out. Inside, `wire` finds places in a message without
+//! decoding it, and `svcb` treats records that carry addresses as hints.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod learn;
+mod ledger;
+mod memory;
+mod name;
+mod names;
+mod question;
+mod refusal;
+mod svcb;
+mod synthetic;
+mod wire;
+
+pub use answer::{Answer, Told, Unreadable, fit};
+pub use learn::{Answered, Learn, NotLearned, Settled, settle};
+pub use ledger::{Change, Ledger};
+pub use memory::{Bounds, History, Memory, Remembered};
+pub use name::DnsName;
+pub use names::{Families, Interest, Learning, Names, Wanted};
+pub use question::{Judged, Query, judge};
+pub use refusal::Code;
+pub use synthetic::{Given, Stands, Synthetic};
