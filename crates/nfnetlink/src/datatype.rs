@@ -40,6 +40,7 @@ data_types! {
     INET_PROTO = 12, 1, false, "inet_proto";
     INET_SERVICE = 13, 2, false, "inet_service";
     ICMP_TYPE = 14, 1, false, "icmp_type";
+    TCP_FLAG = 15, 1, false, "tcp_flag";
     MARK = 19, 4, true, "mark";
     IFINDEX = 20, 4, true, "iface_index";
     IFTYPE = 21, 2, true, "iface_type";

@@ -104,6 +104,10 @@ steps! {
     AddOwn = "add-own-address",
     /// That address taken back.
     DeleteOwn = "delete-own-address",
+    /// A workload's lookups and connections led to the resolver and the gateway.
+    AddRedirect = "add-redirect",
+    /// That taken back.
+    DeleteRedirect = "delete-redirect",
     /// A veth pair of `run` or `attach` made.
     CreateLink = "create-link",
     /// Its inner end given its address and routes.

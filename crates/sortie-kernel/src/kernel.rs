@@ -19,6 +19,7 @@ use crate::failpoint::{Failpoints, Step};
 use crate::lower::{self, TABLE};
 use crate::own::OwnAddresses;
 use crate::probe::{self, Feature};
+use crate::redirect::Redirects;
 use crate::rtnl::Rtnetlink;
 use crate::sysctl::Changes;
 use crate::{announce, facts, flows, forwarded, network};
@@ -81,6 +82,7 @@ pub struct Kernel {
     pub(crate) failpoints: Failpoints,
     pub(crate) sysctls: Changes,
     pub(crate) own: OwnAddresses,
+    pub(crate) redirects: Redirects,
     /// Interfaces that this process was asked to let through.
     pub(crate) forwarded: BTreeSet<String>,
     /// Settings that were not put back.
@@ -112,6 +114,7 @@ impl Kernel {
             failpoints: options.failpoints,
             sysctls: Changes::load(&options.state)?,
             own: OwnAddresses::load(&options.state)?,
+            redirects: Redirects::load(&options.state)?,
             forwarded: BTreeSet::new(),
             left: Vec::new(),
             destroy,
@@ -213,6 +216,8 @@ impl Kernel {
             }
             Op::AddOwn(own) => self.own.add(own),
             Op::DeleteOwn(own) => self.own.delete(own),
+            Op::AddRedirect(pid, redirect) => self.redirects.add(*pid, redirect),
+            Op::DeleteRedirect(pid) => self.redirects.delete(*pid),
             Op::Announce(entry) => announce::announce(&mut self.rtnl, &entry.device, entry.address),
         }
     }
@@ -340,6 +345,8 @@ fn step(op: &Op) -> Step {
         Op::DeleteForwarded(_) => Step::DeleteForwarded,
         Op::AddOwn(_) => Step::AddOwn,
         Op::DeleteOwn(_) => Step::DeleteOwn,
+        Op::AddRedirect(..) => Step::AddRedirect,
+        Op::DeleteRedirect(_) => Step::DeleteRedirect,
         Op::Announce(_) => Step::Announce,
     }
 }

@@ -5,7 +5,8 @@
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
 //! - [`tables`]: what others do to our tables, where they can.
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
-//! - `own`: addresses that containers have themselves; `notes`: files that say what was changed.
+//! - `own`: addresses that containers have themselves; `redirect`: what leads a workload's lookups
+//!   and connections elsewhere, inside its namespace; `notes`: files that say what was changed.
 //! - [`survey`]: what `sortie doctor` looks at, read and never changed.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
 //!
@@ -31,6 +32,7 @@ mod notes;
 pub mod observe;
 mod own;
 pub mod probe;
+mod redirect;
 pub mod rtnl;
 pub mod survey;
 pub mod sysctl;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
@@ -26,7 +27,7 @@ pub struct Namespace {
 }
 
 /// Tells namespaces apart while they live (`namespaces(7)`); a number may be used again afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The device of nsfs.
     pub device: u64,
@@ -44,6 +45,19 @@ impl Namespace {
     /// pidfd first and checks it afterwards.
     pub fn of_pid(pid: u32) -> Result<Self, Error> {
         Self::of_path(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// That of a process, unless it is the calling thread's, which is the host's, or there is no such
+    /// process.
+    pub fn foreign(pid: u32) -> Result<Option<Self>, Error> {
+        match Self::of_pid(pid) {
+            Ok(found) => {
+                let host = Self::current()?;
+                Ok((found.identity() != host.identity()).then_some(found))
+            }
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// That which a file such as `/run/netns/NAME` or `/run/docker/netns/KEY` stands for.

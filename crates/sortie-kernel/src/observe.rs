@@ -5,9 +5,9 @@ mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 
-use nfnetlink::{Element, obj, set, table};
+use nfnetlink::{Element, Socket, obj, set, table};
 use sortie_plan::nft::key::Key;
-use sortie_plan::nft::{Family, Name};
+use sortie_plan::nft::{Elements, Family, Name};
 use sortie_plan::state::{Network, Observed, ObservedTable};
 
 use crate::error::{Error, netfilter};
@@ -52,6 +52,7 @@ impl Kernel {
             sysctls: self.sysctls.observe()?,
             forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
             own: self.own.observe()?,
+            redirects: self.redirects.observe()?,
         })
     }
 
@@ -88,44 +89,8 @@ impl Kernel {
             })
             .map(|chain| Name::from(chain.name))
             .collect();
-        let mut sets = BTreeMap::new();
-        for set in self.nft.sets(on, TABLE).map_err(failed)? {
-            // What rules have put in is nothing that anybody wants.
-            let elements = if set.flags.contains(set::Flags::EVAL) {
-                Vec::new()
-            } else {
-                self.list(family, &set.name)?
-            };
-            let interval = set.flags.contains(set::Flags::INTERVAL);
-            sets.insert(Name::from(set.name), lower::lift(elements, interval));
-        }
+        let sets = sets(&mut self.nft, family)?;
         Ok(Some(ObservedTable { tag, chains, sets }))
-    }
-
-    /// All elements of a set, each once.
-    ///
-    /// A hash table that grows in the background is listed in another order from one datagram to
-    /// the next, without the kernel saying so (`nft_rhash_walk`): what then comes twice stands for
-    /// something that did not come at all.
-    fn list(&mut self, family: Family, set: &str) -> Result<Vec<Element>, Error> {
-        for _ in 0..LIST_ATTEMPTS {
-            let elements = self
-                .nft
-                .elements(lower::family(family), TABLE, set)
-                .map_err(netfilter("read our elements"))?;
-            let mut seen = HashSet::with_capacity(elements.len());
-            if elements
-                .iter()
-                .all(|element| seen.insert((element.key, element.flags)))
-            {
-                return Ok(elements);
-            }
-        }
-        Err(Error::Unsteady {
-            operation: "list the elements of",
-            object: format!("set {family} {TABLE} {set}"),
-            attempts: LIST_ATTEMPTS,
-        })
     }
 
     /// What each element of a counting set has counted.
@@ -134,8 +99,7 @@ impl Kernel {
         family: Family,
         set: &str,
     ) -> Result<Vec<(Key, Count)>, Error> {
-        Ok(self
-            .list(family, set)?
+        Ok(list(&mut self.nft, family, set)?
             .iter()
             .filter_map(|element| {
                 let counter = element.counter()?;
@@ -156,6 +120,48 @@ impl Kernel {
             .map(|obj::NamedCounter { name, counter, .. }| (name, count(counter)))
             .collect())
     }
+}
+
+/// The sets of our table of a family, with what is in them.
+pub(crate) fn sets(nft: &mut Socket, family: Family) -> Result<BTreeMap<Name, Elements>, Error> {
+    let failed = netfilter("read our tables");
+    let mut sets = BTreeMap::new();
+    for set in nft.sets(lower::family(family), TABLE).map_err(failed)? {
+        // What rules have put in is nothing that anybody wants.
+        let elements = if set.flags.contains(set::Flags::EVAL) {
+            Vec::new()
+        } else {
+            list(nft, family, &set.name)?
+        };
+        let interval = set.flags.contains(set::Flags::INTERVAL);
+        sets.insert(Name::from(set.name), lower::lift(elements, interval));
+    }
+    Ok(sets)
+}
+
+/// All elements of a set, each once.
+///
+/// A hash table that grows in the background is listed in another order from one datagram to the
+/// next, without the kernel saying so (`nft_rhash_walk`): what then comes twice stands for something
+/// that did not come at all.
+fn list(nft: &mut Socket, family: Family, set: &str) -> Result<Vec<Element>, Error> {
+    for _ in 0..LIST_ATTEMPTS {
+        let elements = nft
+            .elements(lower::family(family), TABLE, set)
+            .map_err(netfilter("read our elements"))?;
+        let mut seen = HashSet::with_capacity(elements.len());
+        if elements
+            .iter()
+            .all(|element| seen.insert((element.key, element.flags)))
+        {
+            return Ok(elements);
+        }
+    }
+    Err(Error::Unsteady {
+        operation: "list the elements of",
+        object: format!("set {family} {TABLE} {set}"),
+        attempts: LIST_ATTEMPTS,
+    })
 }
 
 fn count(counter: nfnetlink::expr::Counter) -> Count {

@@ -26,7 +26,7 @@ use sortie_plan::state::{Held, OwnAddress};
 
 use crate::error::Error;
 use crate::facts::{self, Link};
-use crate::netns::Namespace;
+use crate::netns::{Identity, Namespace};
 use crate::network::unless;
 use crate::notes;
 use crate::rtnl::{Rtnetlink, Task};
@@ -65,11 +65,12 @@ impl Note {
 
     /// The namespace, if it is still that one.
     fn namespace(&self) -> Result<Option<Namespace>, Error> {
-        let found = foreign(self.pid)?;
-        Ok(found.filter(|namespace| {
-            let identity = namespace.identity();
-            (identity.device, identity.inode) == (self.device, self.inode)
-        }))
+        let found = Namespace::foreign(self.pid)?;
+        let identity = Identity {
+            device: self.device,
+            inode: self.inode,
+        };
+        Ok(found.filter(|namespace| namespace.identity() == identity))
     }
 }
 
@@ -83,7 +84,7 @@ impl OwnAddresses {
 
     /// Gives an address. A container that has ended, or has lost the interface, needs none.
     pub(crate) fn add(&mut self, own: &OwnAddress) -> Result<(), Error> {
-        let Some(namespace) = foreign(own.pid)? else {
+        let Some(namespace) = Namespace::foreign(own.pid)? else {
             return Ok(());
         };
         let identity = namespace.identity();
@@ -130,19 +131,6 @@ impl OwnAddresses {
         }
         self.notes.retain(|note| found.contains_key(&note.own()));
         Ok(found)
-    }
-}
-
-/// The network namespace of a process; none if there is no such process, or it is in the calling
-/// thread's, which is the host's.
-fn foreign(pid: u32) -> Result<Option<Namespace>, Error> {
-    match Namespace::of_pid(pid) {
-        Ok(found) => {
-            let host = Namespace::current()?;
-            Ok((found.identity() != host.identity()).then_some(found))
-        }
-        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

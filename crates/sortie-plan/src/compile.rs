@@ -18,7 +18,7 @@ mod inbound;
 pub mod policy_set;
 pub mod shared;
 pub mod sockets;
-mod statement;
+pub(crate) mod statement;
 pub mod steering;
 pub mod treatment;
 pub mod workload;

@@ -120,6 +120,10 @@ pub fn sparing(observed: &Network, desired: &Network) -> Network {
     for (own, held) in &observed.own {
         spared.own.entry(own.clone()).or_insert(*held);
     }
+    for (pid, redirect) in &observed.redirects {
+        let entry = spared.redirects.entry(*pid);
+        entry.or_insert_with(|| redirect.clone());
+    }
     spared
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
             Op::DeleteForwarded(name) => drop(network.forwarded.remove(&name)),
             Op::AddOwn(own) => drop(network.own.insert(own, Held::Whole)),
             Op::DeleteOwn(own) => drop(network.own.remove(&own)),
+            Op::AddRedirect(pid, redirect) => drop(network.redirects.insert(pid, redirect)),
+            Op::DeleteRedirect(pid) => drop(network.redirects.remove(&pid)),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::flow::{Keep, Source};
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Family, Name, text};
+use crate::redirect::Redirect;
 use crate::state::{OwnAddress, ProxyNeighbour, Route, RoutingRule, Sysctl};
 
 /// One step. Doing it twice does no harm, and each has an inverse. Neighbouring [`Op::Nft`] steps
@@ -49,6 +50,11 @@ pub enum Op {
     AddOwn(OwnAddress),
     /// Takes it back, if its namespace is still there.
     DeleteOwn(OwnAddress),
+    /// Leads the lookups and connections of the workload with this process to the resolver and the
+    /// gateway, instead of whatever led them before.
+    AddRedirect(u32, Redirect),
+    /// Takes that back, if its namespace is still there.
+    DeleteRedirect(u32),
     /// Tells the neighbours of an interface that it answers for an address.
     Announce(ProxyNeighbour),
 }
@@ -130,6 +136,13 @@ impl fmt::Display for Op {
             }
             Self::AddOwn(own) => write!(f, "ip addr add {own}, as source of its default routes"),
             Self::DeleteOwn(own) => write!(f, "ip addr del {own}"),
+            Self::AddRedirect(pid, redirect) => {
+                write!(f, "in the namespace of process {pid}: {redirect}")
+            }
+            Self::DeleteRedirect(pid) => write!(
+                f,
+                "in the namespace of process {pid}: nft delete table inet sortie"
+            ),
             Self::Announce(entry) => write!(f, "announce {} dev {}", entry.address, entry.device),
         }
     }

@@ -9,6 +9,7 @@ use sortie_api::workload::MacAddress;
 
 use crate::mark::Mark;
 use crate::nft::{Elements, Family, Name, Table};
+use crate::redirect::Redirect;
 
 /// The routing protocol number of our routes and rules (`/etc/iproute2/rt_protos`: unassigned).
 pub const ROUTE_PROTOCOL: u8 = 83;
@@ -38,6 +39,9 @@ pub struct Network {
     pub forwarded: BTreeSet<String>,
     /// Egress addresses that containers on an engine's bridge have themselves.
     pub own: BTreeMap<OwnAddress, Held>,
+    /// What workloads' own network namespaces hold for names, by a process in each. One that was
+    /// changed by somebody else is observed as empty.
+    pub redirects: BTreeMap<u32, Redirect>,
 }
 
 /// `ip addr add ADDRESS dev DEVICE` and `ip route replace default … src ADDRESS`, in a workload's

@@ -267,6 +267,14 @@ impl Steps {
             let answered = answered.filter(|entry| entry.address == own.address);
             network.extend(answered.cloned().map(Op::Announce));
         }
+        for (pid, redirect) in &desired.redirects {
+            if observed.redirects.get(pid) != Some(redirect) {
+                network.push(Op::AddRedirect(*pid, redirect.clone()));
+            }
+        }
+        let gone = observed.redirects.keys();
+        let gone = gone.filter(|pid| !desired.redirects.contains_key(pid));
+        network.extend(gone.copied().map(Op::DeleteRedirect));
         let forwarded = observed.forwarded.difference(&desired.forwarded);
         network.extend(forwarded.cloned().map(Op::DeleteForwarded));
         let neighbours = observed.neighbours.difference(&desired.neighbours);

@@ -3,7 +3,7 @@
 use super::selector::{ETHERTYPE_ARP, ETHERTYPE_IP, ETHERTYPE_IP6, Needs};
 use super::{
     Bitwise, Cmp, CmpOp, Counter, Ct, CtKey, Expr, Immediate, Log, Lookup, Masq, Meta, MetaKey,
-    Nat, NatFlags, NatType, Objref, Range, Reg, Selector, selectors,
+    Nat, NatFlags, NatType, Objref, Range, Redir, Reg, Selector, selectors,
 };
 use crate::Family;
 use crate::data::Data;
@@ -275,6 +275,16 @@ impl Exprs {
         };
         self.push(Immediate::value(Reg::R0, address))
             .push(nat(nat_type, family, None))
+    }
+
+    /// `redirect to :PORT`
+    #[must_use]
+    pub fn redirect_to(self, port: u16) -> Self {
+        let redir = Redir {
+            proto_min: Some(Reg::R0),
+            ..Redir::default()
+        };
+        self.push(Immediate::value(Reg::R0, port)).push(redir)
     }
 
     /// `masquerade`

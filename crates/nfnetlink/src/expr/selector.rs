@@ -196,6 +196,7 @@ pub mod selectors {
         TH_DPORT = "th dport", th(2, DataType::INET_SERVICE);
         TCP_SPORT = "tcp sport", th(0, DataType::INET_SERVICE).of_transport(TCP);
         TCP_DPORT = "tcp dport", th(2, DataType::INET_SERVICE).of_transport(TCP);
+        TCP_FLAGS = "tcp flags", th(13, DataType::TCP_FLAG).of_transport(TCP);
         UDP_SPORT = "udp sport", th(0, DataType::INET_SERVICE).of_transport(UDP);
         UDP_DPORT = "udp dport", th(2, DataType::INET_SERVICE).of_transport(UDP);
         ICMP_TYPE = "icmp type", th(0, DataType::ICMP_TYPE).of_transport(ICMP);

@@ -350,6 +350,22 @@ fn rules_of_translation() {
         let hook = HookPoint::PREROUTING;
         assert_same_rule_in(Family::Inet, ChainType::Nat, hook, exprs, text);
     }
+    let redirect: Vec<(Exprs, &str)> = vec![
+        (
+            inet().eq(UDP_DPORT, 53_u16).redirect_to(5353),
+            "udp dport 53 redirect to :5353",
+        ),
+        (
+            inet()
+                .masked(TCP_FLAGS, 0x17_u8, CmpOp::NEQ, 2_u8)
+                .r#return(),
+            "tcp flags & (fin|syn|rst|ack) != syn return",
+        ),
+    ];
+    for (exprs, text) in redirect {
+        let hook = HookPoint::OUTPUT;
+        assert_same_rule_in(Family::Inet, ChainType::Nat, hook, exprs, text);
+    }
 }
 
 #[test]

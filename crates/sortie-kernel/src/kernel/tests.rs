@@ -74,6 +74,7 @@ fn everything() -> HostState {
         sysctls: [(Sysctl("net/ipv4/ip_forward".to_owned()), "1".to_owned())].into(),
         forwarded: ["up0".to_owned()].into(),
         own: BTreeMap::new(),
+        redirects: BTreeMap::new(),
     };
     HostState {
         tables: [(Family::Inet, table)].into(),
@@ -203,6 +204,8 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
                     step,
                     Step::AddOwn
                         | Step::DeleteOwn
+                        | Step::AddRedirect
+                        | Step::DeleteRedirect
                         | Step::CreateLink
                         | Step::ConfigureLink
                         | Step::DeleteLink

@@ -14,8 +14,14 @@ use crate::error::Error;
 
 /// Half of a conntrack label, in bytes (`NF_CT_LABELS_MAX_SIZE` is 16).
 const HALF_LABEL: usize = 8;
-/// `IPPROTO_ICMPV6`.
+/// `IPPROTO_TCP` and `IPPROTO_ICMPV6`.
+const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
+/// Flags of a TCP segment (RFC 9293, section 3.1).
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
 /// `ETH_P_IP` and `ETH_P_IPV6`.
 const ETHERTYPE_IP: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -103,10 +109,16 @@ impl Lowering {
                 let address = *address;
                 self.with(|exprs| exprs.snat_to(address));
             }
-            Statement::SourceIsLocal => {
-                self.push(selectors::FIB_SADDR_TYPE.load(Reg::R0));
-                self.compare(CmpOp::EQ, Data::from(addr_type::LOCAL));
+            Statement::Redirect(port) => {
+                let port = *port;
+                self.with(|exprs| exprs.redirect_to(port));
             }
+            Statement::GoesOn => {
+                self.ensure_transport(TCP);
+                self.masked(selectors::TCP_FLAGS, FIN | SYN | RST | ACK, CmpOp::NEQ, SYN);
+            }
+            Statement::DestinationIsLocal => self.is_local(selectors::FIB_DADDR_TYPE),
+            Statement::SourceIsLocal => self.is_local(selectors::FIB_SADDR_TYPE),
             Statement::SetMark(mark) => {
                 let (bits, value) = (mark.mask(), mark.value());
                 self.with(|exprs| exprs.set_meta_mark_bits(bits, value));
@@ -123,15 +135,11 @@ impl Lowering {
             }
             Statement::First => {
                 let confirmed = nfnetlink::conntrack::Status::CONFIRMED.0;
-                self.push(selectors::CT_STATUS.load(Reg::R0));
-                self.push(Bitwise::mask(Reg::R0, Data::from(confirmed)));
-                self.compare(CmpOp::EQ, Data::from(0_u32));
+                self.masked(selectors::CT_STATUS, confirmed, CmpOp::EQ, 0_u32);
             }
             Statement::Answered => {
                 let seen = nfnetlink::conntrack::Status::SEEN_REPLY.0;
-                self.push(selectors::CT_STATUS.load(Reg::R0));
-                self.push(Bitwise::mask(Reg::R0, Data::from(seen)));
-                self.compare(CmpOp::NEQ, Data::from(0_u32));
+                self.masked(selectors::CT_STATUS, seen, CmpOp::NEQ, 0_u32);
             }
             Statement::Counter(name) => self.with(|exprs| exprs.counter_name(name.as_ref())),
             Statement::Log { group, prefix } => {
@@ -156,6 +164,17 @@ impl Lowering {
             op,
             data,
         });
+    }
+
+    fn masked<T: Into<Data>>(&mut self, selector: Selector, mask: T, op: CmpOp, value: T) {
+        self.push(selector.load(Reg::R0));
+        self.push(Bitwise::mask(Reg::R0, mask.into()));
+        self.compare(op, value.into());
+    }
+
+    fn is_local(&mut self, selector: Selector) {
+        self.push(selector.load(Reg::R0));
+        self.compare(CmpOp::EQ, Data::from(addr_type::LOCAL));
     }
 
     fn lookup(&mut self, fields: &[Field], set: &str, dreg: Option<Reg>, inverted: bool) {
@@ -214,11 +233,17 @@ impl Lowering {
             self.push(check.load(Reg::R0));
             self.compare(CmpOp::EQ, value);
         }
-        let icmpv6 = matches!(field, Field::Icmpv6Type | Field::Icmpv6Taddr);
-        if icmpv6 && self.transport != Some(ICMPV6) {
-            self.transport = Some(ICMPV6);
+        if matches!(field, Field::Icmpv6Type | Field::Icmpv6Taddr) {
+            self.ensure_transport(ICMPV6);
+        }
+    }
+
+    /// Checks the transport protocol, unless the rule has done so already.
+    fn ensure_transport(&mut self, protocol: u8) {
+        if self.transport != Some(protocol) {
+            self.transport = Some(protocol);
             self.push(selectors::META_L4PROTO.load(Reg::R0));
-            self.compare(CmpOp::EQ, Data::from(ICMPV6));
+            self.compare(CmpOp::EQ, Data::from(protocol));
         }
     }
 
@@ -251,6 +276,7 @@ fn data(value: Value) -> Data {
         Value::Address(address) => address.into(),
         Value::NoCgroup => Data::unpadded(&CgroupId(0).label()),
         Value::Kind(kind) => kind.into(),
+        Value::Mark(mark) => mark.into(),
     }
 }
 
@@ -262,6 +288,7 @@ fn selector(field: Field) -> Selector {
         Field::Oif => selectors::META_OIF,
         Field::Protocol => selectors::META_PROTOCOL,
         Field::L4Proto => selectors::META_L4PROTO,
+        Field::Mark => selectors::META_MARK,
         Field::EtherSaddr => selectors::ETHER_SADDR,
         Field::IpSaddr => selectors::IP_SADDR,
         Field::IpDaddr => selectors::IP_DADDR,

@@ -197,6 +197,37 @@ fn every_kind_of_statement_is_what_nft_means_by_it() {
 }
 
 #[test]
+fn what_leads_packets_elsewhere_is_what_nft_means_by_it() {
+    let cases: Vec<(Rule, &str)> = vec![
+        (
+            vec![
+                compare(Mark, Value::Mark(0x7f)),
+                DestinationIsLocal,
+                Verdict::Return.into(),
+            ],
+            "meta mark 0x0000007f fib daddr type local return",
+        ),
+        (
+            vec![GoesOn, Verdict::Return.into()],
+            "tcp flags != syn / fin,syn,rst,ack return",
+        ),
+        (
+            vec![
+                compare(L4Proto, Value::Byte(17)),
+                compare(ThDport, Value::Short(53)),
+                Redirect(1053),
+            ],
+            "udp dport 53 redirect to :1053",
+        ),
+    ];
+    in_namespace(|| {
+        for (rule, expected) in cases {
+            assert_eq!(one_rule(Family::Inet, rule), expected);
+        }
+    });
+}
+
+#[test]
 fn a_protocol_is_checked_once_a_rule() {
     let twice = vec![
         compare(IpSaddr, Value::Address("192.0.2.1".parse().unwrap())),

@@ -176,6 +176,7 @@ fn network() -> impl Strategy<Value = Network> {
             neighbours,
             sysctls,
             forwarded,
+            redirects: BTreeMap::new(),
             own: BTreeMap::new(),
         },
     )

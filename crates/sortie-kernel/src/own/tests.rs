@@ -1,66 +1,21 @@
-use std::process::{Child, Command};
+use std::process::Command;
 
 use super::*;
-use crate::testing::{in_namespace, sh};
+use crate::testing::{Container, in_namespace, sh};
 
-/// A process in a namespace of its own, with `eth0` on a cable to the test's.
-struct Container {
-    process: Child,
-    namespace: Namespace,
-    mac: MacAddress,
-}
-
-impl Container {
-    fn new() -> Self {
-        let namespace = Namespace::anonymous().unwrap();
-        let process = namespace.enter(|| Command::new("sleep").arg("600").spawn());
-        let process = process.unwrap().unwrap();
-        let pid = process.id();
-        sh(&format!(
-            "ip link add port type veth peer name eth0 netns /proc/{pid}/ns/net; ip link set port up"
-        ));
-        namespace
-            .enter(|| {
-                sh("ip link set eth0 up
-                    ip addr add 172.17.0.2/16 dev eth0; ip route add default via 172.17.0.1
-                    ip addr add fd00::2/64 dev eth0 nodad
-                    ip -6 route add default via fd00::1 dev eth0 metric 1024");
-            })
-            .unwrap();
-        let links = namespace.enter(|| facts::links(&mut Rtnetlink::open()?));
-        let links = links.unwrap().unwrap();
-        let eth0 = links.iter().find(|link| link.name == "eth0");
-        let mac = eth0.and_then(|link| link.mac).unwrap();
-        Self {
-            process,
-            namespace,
-            mac,
-        }
-    }
-
-    fn own(&self, address: &str) -> OwnAddress {
-        OwnAddress {
-            pid: self.process.id(),
-            mac: self.mac,
-            address: address.parse().unwrap(),
-        }
-    }
-
-    fn sh(&self, script: &str) -> String {
-        self.namespace.enter(|| sh(script)).unwrap()
-    }
-
-    /// Addresses and default routes.
-    fn shown(&self) -> String {
-        self.sh("ip -o addr show dev eth0 scope global; ip route show default; ip -6 route show default")
+fn own(container: &Container, address: &str) -> OwnAddress {
+    OwnAddress {
+        pid: container.pid(),
+        mac: container.mac,
+        address: address.parse().unwrap(),
     }
 }
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Addresses and default routes.
+fn shown(container: &Container) -> String {
+    container.sh(
+        "ip -o addr show dev eth0 scope global; ip route show default; ip -6 route show default",
+    )
 }
 
 #[test]
@@ -68,8 +23,8 @@ fn it_is_given_repaired_and_taken_back() {
     in_namespace(|| {
         let state = tempfile::tempdir().unwrap();
         let container = Container::new();
-        let before = container.shown();
-        let both = ["203.0.113.21", "2001:db8::21"].map(|address| container.own(address));
+        let before = shown(&container);
+        let both = ["203.0.113.21", "2001:db8::21"].map(|address| own(&container, address));
         let whole = BTreeMap::from(both.clone().map(|own| (own, Held::Whole)));
         let mut addresses = OwnAddresses::load(state.path()).unwrap();
         for own in both.iter().chain(&both) {
@@ -98,7 +53,7 @@ fn it_is_given_repaired_and_taken_back() {
         for own in both.iter().chain(&both) {
             addresses.delete(own).unwrap();
         }
-        assert_eq!(container.shown(), before);
+        assert_eq!(shown(&container), before);
         assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
     });
 }
@@ -109,10 +64,9 @@ fn what_is_gone_needs_nothing_and_the_host_is_never_touched() {
         let state = tempfile::tempdir().unwrap();
         let mut addresses = OwnAddresses::load(state.path()).unwrap();
         let mut container = Container::new();
-        let own = container.own("203.0.113.21");
+        let own = own(&container, "203.0.113.21");
         addresses.add(&own).unwrap();
-        container.process.kill().unwrap();
-        container.process.wait().unwrap();
+        container.end();
         assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
         addresses.add(&own).unwrap();
         addresses.delete(&own).unwrap();

@@ -11,31 +11,31 @@ use crate::nft::{Chain, Hook, HookKind, HookPoint, Name};
 use crate::reason::{LOG_GROUP, Reason};
 
 /// The name of the chain that drops for a reason.
-pub(super) fn drop_chain(reason: Reason) -> Name {
+pub(crate) fn drop_chain(reason: Reason) -> Name {
     format!("drop-{}", reason.name()).into()
 }
 
 /// `meta protocol`, where a rule has no field that presumes it.
-pub(super) const IPV4: Statement = is(Field::Protocol, Value::Short(0x0800));
-pub(super) const IPV6: Statement = is(Field::Protocol, Value::Short(0x86dd));
-pub(super) const UNSPECIFIED_V4: Value = Value::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-pub(super) const UNSPECIFIED_V6: Value = Value::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-pub(super) const LINK_LOCAL_V6: Statement = Prefix {
+pub(crate) const IPV4: Statement = is(Field::Protocol, Value::Short(0x0800));
+pub(crate) const IPV6: Statement = is(Field::Protocol, Value::Short(0x86dd));
+pub(crate) const UNSPECIFIED_V4: Value = Value::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+pub(crate) const UNSPECIFIED_V6: Value = Value::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+pub(crate) const LINK_LOCAL_V6: Statement = Prefix {
     field: Ip6Saddr,
     network: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
     length: 10,
 };
 
 /// `goto` the chain that drops for this reason.
-pub(super) fn goto_drop(reason: Reason) -> Rule {
+pub(crate) fn goto_drop(reason: Reason) -> Rule {
     vec![Goto(drop_chain(reason)).into()]
 }
 
-pub(super) fn on(condition: Statement, then: impl IntoIterator<Item = Statement>) -> Rule {
+pub(crate) fn on(condition: Statement, then: impl IntoIterator<Item = Statement>) -> Rule {
     std::iter::once(condition).chain(then).collect()
 }
 
-pub(super) const fn is(field: Field, value: Value) -> Statement {
+pub(crate) const fn is(field: Field, value: Value) -> Statement {
     Compare {
         field,
         not: false,
@@ -43,7 +43,7 @@ pub(super) const fn is(field: Field, value: Value) -> Statement {
     }
 }
 
-pub(super) fn lookup(fields: &[Field], set: &'static str) -> Statement {
+pub(crate) fn lookup(fields: &[Field], set: &'static str) -> Statement {
     Lookup {
         fields: fields.to_vec(),
         set: set.into(),
@@ -51,7 +51,7 @@ pub(super) fn lookup(fields: &[Field], set: &'static str) -> Statement {
     }
 }
 
-pub(super) fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
+pub(crate) fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
     Lookup {
         fields: fields.to_vec(),
         set: set.into(),
@@ -59,11 +59,11 @@ pub(super) fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
     }
 }
 
-pub(super) fn plain(rules: Vec<Rule>) -> Chain {
+pub(crate) fn plain(rules: Vec<Rule>) -> Chain {
     Chain { hook: None, rules }
 }
 
-pub(super) fn refuse(reason: Reason) -> Vec<Statement> {
+pub(crate) fn refuse(reason: Reason) -> Vec<Statement> {
     vec![
         Counter(reason.name().into()),
         Log {
@@ -74,7 +74,7 @@ pub(super) fn refuse(reason: Reason) -> Vec<Statement> {
     ]
 }
 
-pub(super) fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
+pub(crate) fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
         hook: Some(Hook {
             kind,
@@ -87,7 +87,7 @@ pub(super) fn hooked(kind: HookKind, point: HookPoint, priority: i32, rules: Vec
 }
 
 /// Drops, and counts the drop for the workload too. That is a rule of its own: the set may be full.
-pub(super) fn drop_counting(reason: Reason, of: &[(Field, &'static str)]) -> Vec<Rule> {
+pub(crate) fn drop_counting(reason: Reason, of: &[(Field, &'static str)]) -> Vec<Rule> {
     let count = |(field, workloads): &(Field, &'static str)| {
         let v6 = field.key_type() == Some(KeyType::Ipv6Addr);
         let set = if v6 { "dropped6" } else { "dropped4" };
@@ -100,6 +100,6 @@ pub(super) fn drop_counting(reason: Reason, of: &[(Field, &'static str)]) -> Vec
 }
 
 /// Drops what claims to be somebody else.
-pub(super) fn claimed() -> Vec<Statement> {
+pub(crate) fn claimed() -> Vec<Statement> {
     vec![Goto("claimed".into()).into()]
 }

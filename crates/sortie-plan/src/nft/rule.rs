@@ -71,6 +71,13 @@ pub enum Statement {
     },
     /// `snat ip to ADDRESS`.
     Snat(std::net::IpAddr),
+    /// `redirect to :PORT`: to a listener on this host's loopback, where the host itself is the
+    /// sender.
+    Redirect(u16),
+    /// `tcp flags != syn / fin,syn,rst,ack`: no segment that opens a connection.
+    GoesOn,
+    /// `fib daddr type local`: the destination is an address of this host.
+    DestinationIsLocal,
     /// `fib saddr type local`: the source is an address of this host.
     SourceIsLocal,
     /// `meta mark set meta mark & ~MASK ^ MARK`: others' bits stay.
@@ -112,6 +119,8 @@ pub enum Value {
     NoCgroup,
     /// An interface kind, such as `bridge`: 16 bytes, NUL-padded.
     Kind(&'static str),
+    /// A whole packet mark.
+    Mark(u32),
 }
 
 /// A field of a packet or of its conntrack entry.
@@ -129,6 +138,8 @@ pub enum Field {
     Protocol,
     /// `meta l4proto`.
     L4Proto,
+    /// `meta mark`, all 32 bits.
+    Mark,
     /// `ether saddr`.
     EtherSaddr,
     /// `ip saddr`.
@@ -222,6 +233,7 @@ impl Field {
             | Self::Oif
             | Self::Protocol
             | Self::L4Proto
+            | Self::Mark
             | Self::EtherSaddr
             | Self::ThDport
             | Self::CtDirection

@@ -191,6 +191,9 @@ impl fmt::Display for Statement {
                 "snat {} to {address}",
                 if address.is_ipv4() { "ip" } else { "ip6" }
             ),
+            Self::Redirect(port) => write!(f, "redirect to :{port}"),
+            Self::GoesOn => f.write_str("tcp flags != syn / fin,syn,rst,ack"),
+            Self::DestinationIsLocal => f.write_str("fib daddr type local"),
             Self::SourceIsLocal => f.write_str("fib saddr type local"),
             // The mask as nft lists it: the bits that are set afterwards need not be cleared.
             Self::SetMark(mark) => write!(
@@ -222,6 +225,7 @@ impl fmt::Display for Field {
             Self::Oif => "oif",
             Self::Protocol => "meta protocol",
             Self::L4Proto => "meta l4proto",
+            Self::Mark => "meta mark",
             Self::EtherSaddr => "ether saddr",
             Self::IpSaddr => "ip saddr",
             Self::IpDaddr => "ip daddr",
@@ -275,6 +279,7 @@ impl fmt::Display for ValueText {
             (_, Value::Address(address)) => address.fmt(f),
             (_, Value::NoCgroup) => f.write_char('0'),
             (_, Value::Kind(kind)) => write!(f, "\"{kind}\""),
+            (_, Value::Mark(mark)) => write!(f, "{mark:#010x}"),
         }
     }
 }
