@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use nfnetlink::conntrack::{Conntrack, Filter, Ports, Status, Tuple};
 use nfnetlink::{Family, Socket};
@@ -19,41 +19,71 @@ use crate::error::{Error, netfilter};
 /// up to so many flows: a report costs about 2 µs, a walk through the kernel's hash table 10 ms.
 const FLOWS_FOR_A_WALK: usize = 5_000;
 
+/// What one [`Op::ForgetFlows`] says: at a start there are ten thousands.
+struct Wanted<'o> {
+    source: Source,
+    translated: Option<IpAddr>,
+    keep: &'o Keep,
+}
+
+impl Wanted<'_> {
+    /// What the kernel is asked for; of a cgroup's flows it knows the family only.
+    fn filter(&self) -> Filter {
+        let filter = match self.source {
+            Source::Address(address) => Filter::original_src(address),
+            Source::Cgroup { v6, .. } => {
+                let family = if v6 { Family::Ip6 } else { Family::Ip };
+                Filter {
+                    family: Some(family),
+                    ..Filter::all()
+                }
+            }
+        };
+        match self.translated {
+            Some(translated) => filter.reply_dst(translated),
+            None => filter,
+        }
+    }
+
+    /// Whether it ends this flow, which is of its source.
+    fn ends(&self, entry: &Conntrack) -> bool {
+        self.filter().matches(entry) && !self.keep.keeps(&flow(entry))
+    }
+}
+
 /// Ends the flows of all [`Op::ForgetFlows`] among these steps.
 pub(crate) fn forget(socket: &mut Socket, ops: &[Op]) -> Result<(), Error> {
     let failed = netfilter("end tracked flows");
-    let mut wanted: BTreeMap<Source, Vec<(Filter, &Keep)>> = BTreeMap::new();
-    for op in ops {
-        if let Op::ForgetFlows {
+    let wanted = |op| match op {
+        &Op::ForgetFlows {
+            source,
+            translated,
+            ref keep,
+        } => Some(Wanted {
             source,
             translated,
             keep,
-        } = op
-        {
-            let mut filter = filter(*source);
-            if let Some(translated) = translated {
-                filter = filter.reply_dst(*translated);
-            }
-            wanted.entry(*source).or_default().push((filter, keep));
-        }
-    }
-    let ends = |source: Source, entry: &Conntrack| {
-        let of_source = wanted.get(&source).into_iter().flatten();
-        let mut filters = of_source.map(|(filter, keep)| (filter, *keep));
-        filters.any(|(filter, keep)| filter.matches(entry) && !keep.keeps(&flow(entry)))
+        }),
+        _ => None,
     };
+    let mut wanted: Vec<Wanted> = ops.iter().filter_map(wanted).collect();
+    wanted.sort_by_key(|wanted| wanted.source);
     let mut ended: Vec<Conntrack> = Vec::new();
     if tracked() > wanted.len().saturating_sub(1) * FLOWS_FOR_A_WALK {
-        for (source, filters) in &wanted {
-            for (filter, _) in filters {
-                let found = socket.conntracks(filter).map_err(failed)?;
-                let of_source = found
-                    .into_iter()
-                    .filter(|it| sources(it).contains(&Some(*source)));
-                ended.extend(of_source.filter(|entry| ends(*source, entry)));
-            }
+        for wanted in &wanted {
+            let found = socket.conntracks(&wanted.filter()).map_err(failed)?;
+            let of_source = found
+                .into_iter()
+                .filter(|it| sources(it).contains(&Some(wanted.source)));
+            ended.extend(of_source.filter(|entry| wanted.ends(entry)));
         }
     } else {
+        let ends = |source: Source, entry: &Conntrack| {
+            let from = wanted.partition_point(|wanted| wanted.source < source);
+            let wanted = wanted.get(from..).into_iter().flatten();
+            let mut of_source = wanted.take_while(|wanted| wanted.source == source);
+            of_source.any(|wanted| wanted.ends(entry))
+        };
         let all = |entry: Conntrack| {
             let mut sources = sources(&entry).into_iter().flatten();
             if sources.any(|source| ends(source, &entry)) {
@@ -84,20 +114,6 @@ pub(crate) fn forget_earlier(socket: &mut Socket, original: &Tuple) -> Result<()
     match earlier.map(|entry| socket.delete_conntrack(&entry)) {
         Some(Err(error)) if !error.is_not_found() => Err(failed(error)),
         _ => Ok(()),
-    }
-}
-
-/// What the kernel is asked for; of a cgroup's flows it knows the family only.
-fn filter(source: Source) -> Filter {
-    match source {
-        Source::Address(address) => Filter::original_src(address),
-        Source::Cgroup { v6, .. } => {
-            let family = if v6 { Family::Ip6 } else { Family::Ip };
-            Filter {
-                family: Some(family),
-                ..Filter::all()
-            }
-        }
     }
 }
 

@@ -210,7 +210,7 @@ impl Planner {
     /// What answered flows to this destination may leave with besides.
     fn old_flows(&self, tracked: &Tracked, target: Target) -> Vec<Draining> {
         let addresses = tracked.placement.endpoints.iter();
-        let addresses = addresses.flat_map(|(endpoint, _)| &endpoint.addresses);
+        let addresses = addresses.flat_map(|endpoint| &endpoint.addresses);
         let of_family = addresses.filter(|own| own.is_ipv6() == target.ip.is_ipv6());
         let mut draining = Vec::new();
         for source in of_family {

@@ -16,6 +16,7 @@ pub mod explain;
 #[cfg(test)]
 mod fake;
 pub mod flow;
+mod interned;
 pub mod mark;
 pub mod nft;
 pub mod op;

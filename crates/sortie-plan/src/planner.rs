@@ -30,9 +30,11 @@ use claims::Claims;
 
 use crate::compile::policy_set::{Leads, PolicySet};
 use crate::compile::shared::{self, Topology};
+use crate::compile::treatment::Treated;
 use crate::compile::workload::Placement;
 use crate::counted::Counted;
 use crate::environment::Environment;
+use crate::interned::Interned;
 use crate::nft::{Family, Name};
 use crate::op::Op;
 use crate::state::{HostState, Observed};
@@ -70,6 +72,7 @@ pub struct Planner {
     uplinks: BTreeMap<IpAddr, Option<IfIndex>>,
     /// The uplinks that any of them has, each with whether it is for IPv6.
     used_uplinks: Counted<(IfIndex, bool)>,
+    treatments: Interned<Treated>,
     sets: BTreeMap<Name, (Arc<PolicySet>, usize)>,
     /// Egress addresses that policy sets lead to.
     leaves_as: Counted<Leads>,
@@ -93,7 +96,7 @@ pub struct Tracked {
     /// The uplink that `run` or `attach` asked for.
     pub via: Option<IfIndex>,
     /// Every policy that selects it.
-    pub policies: Vec<Arc<EgressPolicy>>,
+    pub policies: Box<[Arc<EgressPolicy>]>,
     /// What the kernel holds for it.
     pub placement: Placement,
 }
@@ -239,8 +242,7 @@ impl Planner {
         let steering = self.steering_now();
         if steering != self.topology.steering {
             self.topology.steering = steering;
-            let all: Vec<_> = self.workloads.keys().cloned().collect();
-            self.place_all(all, steps);
+            self.place_all(self.workloads.keys().cloned().collect(), steps);
         }
         self.steer_drains(steps);
     }

@@ -27,7 +27,7 @@ pub(super) fn egress(tracked: &Tracked) -> Vec<IpAddr> {
     let direct = placement
         .endpoints
         .iter()
-        .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
+        .flat_map(|endpoint| endpoint.addresses.iter().copied());
     match &placement.v4.treatment {
         Treatment::Direct { .. } => direct.collect(),
         _ => [&placement.v4, &placement.v6]

@@ -65,6 +65,12 @@ enum Side {
     Check,
 }
 
+impl Hash for PolicySet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
+}
+
 impl PolicySet {
     /// Compiles ranges of the same candidates.
     pub fn new(

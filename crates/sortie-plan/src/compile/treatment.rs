@@ -14,7 +14,7 @@ use crate::ranges::disjoint;
 use crate::resolve::{Addresses, Exit, Refusal, exit};
 
 /// What becomes of one family's packets of a workload.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Treatment {
     /// No policy changes anything: as without Sortie.
     #[default]
@@ -79,7 +79,7 @@ impl Treatment {
 }
 
 /// A treatment, and how long old flows may go on with what another one gave them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Treated {
     /// What becomes of new flows.
     pub treatment: Treatment,

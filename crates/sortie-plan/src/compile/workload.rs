@@ -2,8 +2,9 @@
 //! of its cgroup.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use sortie_api::workload::{Cgroup, CgroupId, Endpoint};
+use sortie_api::workload::{Cgroup, CgroupId, Families, IfIndex, MacAddress};
 
 use super::statement::drop_chain;
 use super::steering::steer;
@@ -26,18 +27,35 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// What a workload is to the kernel, both families.
+/// What a workload is to the kernel, both families. What many have in common is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
     /// What becomes of its IPv4 packets.
-    pub v4: Treated,
+    pub v4: Arc<Treated>,
     /// What becomes of its IPv6 packets.
-    pub v6: Treated,
-    /// The endpoints with the addresses that are this workload's alone, and without their networks'
-    /// names, each with whether its network is guarded.
-    pub endpoints: Vec<(Endpoint, bool)>,
+    pub v6: Arc<Treated>,
+    /// Its interfaces.
+    pub endpoints: Box<[Endpoint]>,
     /// Where its sockets are, in the host's network namespace.
     pub cgroup: Option<Cgroup>,
+}
+
+/// An interface of a workload as the kernel must know it: a network's name is nothing to it, and
+/// one for each of so many takes memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host's end: a bridge port, or a veth of its own.
+    pub port: IfIndex,
+    /// The bridge that `port` belongs to; none for a veth of its own.
+    pub bridge: Option<IfIndex>,
+    /// The workload's end.
+    pub mac: MacAddress,
+    /// The families whose default route, inside, is by this interface.
+    pub default_route: Families,
+    /// Whether its network is guarded.
+    pub guarded: bool,
+    /// The addresses that are this workload's alone.
+    pub addresses: Box<[IpAddr]>,
 }
 
 /// One element of one set.
@@ -56,7 +74,7 @@ impl Placement {
 
     /// The endpoint that has this address.
     pub fn endpoint_of(&self, address: IpAddr) -> Option<&Endpoint> {
-        let mut endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
+        let mut endpoints = self.endpoints.iter();
         endpoints.find(|endpoint| endpoint.addresses.contains(&address))
     }
 
@@ -64,7 +82,7 @@ impl Placement {
     /// first with an address of the family.
     pub fn own_endpoint(&self, v6: bool) -> Option<&Endpoint> {
         let endpoints = || {
-            let endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
+            let endpoints = self.endpoints.iter();
             endpoints.filter(move |endpoint| of_family(endpoint, v6).is_some())
         };
         endpoints()
@@ -78,17 +96,17 @@ impl Placement {
     }
 
     /// Its endpoints that the kernel must know.
-    fn known(&self) -> impl Iterator<Item = &(Endpoint, bool)> {
+    fn known(&self) -> impl Iterator<Item = &Endpoint> {
         let managed = self.is_managed();
         let endpoints = self.endpoints.iter();
-        endpoints.filter(move |(_, guarded)| managed || *guarded)
+        endpoints.filter(move |endpoint| managed || endpoint.guarded)
     }
 
     /// Whose flows are its: by the addresses that the kernel must know, and by its cgroup.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let addresses = self
             .known()
-            .flat_map(|(endpoint, _)| endpoint.addresses.iter().copied());
+            .flat_map(|endpoint| endpoint.addresses.iter().copied());
         let families = [false, true].into_iter();
         let managed = families.filter(|v6| self.of_family(*v6).is_managed());
         let of_cgroup = managed.filter_map(|v6| {
@@ -102,13 +120,10 @@ impl Placement {
     /// as Podman makes them, or a reply on another way than the question's, its kernel sends with
     /// one interface's address through another.
     fn crossed(&self) -> impl Iterator<Item = (&Endpoint, IpAddr)> {
-        let on_bridges = || {
-            self.known()
-                .filter(|(endpoint, _)| endpoint.bridge.is_some())
-        };
-        on_bridges().flat_map(move |(endpoint, _)| {
-            let others = on_bridges().filter(|(other, _)| other.port != endpoint.port);
-            others.flat_map(move |(other, _)| other.addresses.iter().map(move |it| (endpoint, *it)))
+        let on_bridges = || self.known().filter(|endpoint| endpoint.bridge.is_some());
+        on_bridges().flat_map(move |endpoint| {
+            let others = on_bridges().filter(|other| other.port != endpoint.port);
+            others.flat_map(move |other| other.addresses.iter().map(move |it| (endpoint, *it)))
         })
     }
 
@@ -118,12 +133,12 @@ impl Placement {
             .crossed()
             .map(|(port, address)| bound_at(port, address));
         let mut elements: Vec<Element> = crossed.collect();
-        for (endpoint, guarded) in self.known() {
+        for endpoint in self.known() {
             elements.push(port(endpoint));
             for address in &endpoint.addresses {
                 let treatment = self.of_family(address.is_ipv6());
                 identity(&mut elements, endpoint, *address, treatment);
-                treated(&mut elements, *address, treatment, *guarded);
+                treated(&mut elements, *address, treatment, endpoint.guarded);
             }
         }
         for v6 in [false, true] {

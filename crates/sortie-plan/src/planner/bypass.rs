@@ -112,7 +112,7 @@ impl Planner {
             return None;
         }
         let endpoints = tracked.placement.endpoints.iter();
-        let addresses = endpoints.flat_map(|(endpoint, _)| &endpoint.addresses);
+        let addresses = endpoints.flat_map(|endpoint| &endpoint.addresses);
         Some(addresses.copied().collect())
     }
 

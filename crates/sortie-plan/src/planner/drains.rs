@@ -152,7 +152,7 @@ impl Planner {
                 }
             }
         }
-        for (endpoint, _) in &after.endpoints {
+        for endpoint in &after.endpoints {
             for source in &endpoint.addresses {
                 let v6 = source.is_ipv6();
                 let (old, new) = (before.of_family(v6), after.treated(v6));

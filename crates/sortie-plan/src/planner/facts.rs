@@ -1,6 +1,6 @@
 //! The changes of facts that a plan follows: one method each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId, WorkloadKind}
 
 use super::{Labelled, Planner, Tracked};
 use crate::compile::shared;
+use crate::compile::treatment::Treated;
 use crate::compile::workload::Placement;
 use crate::environment::Environment;
 use crate::op::Op;
@@ -26,8 +27,9 @@ impl Planner {
             return Vec::new();
         }
         self.step(|planner, steps| {
-            let mut affected = planner.forget(&workload.id, steps);
-            affected.extend(planner.remember(workload, via, steps));
+            let mut affected = Vec::new();
+            planner.forget(&workload.id, steps, &mut affected);
+            planner.remember(workload, via, steps, &mut affected);
             planner.place_all(affected, steps);
         })
     }
@@ -46,17 +48,17 @@ impl Planner {
     }
 
     fn take_in(&mut self, there: Vec<Workload>, gone: &[WorkloadId], steps: &mut Steps) {
-        let mut affected = BTreeSet::new();
+        let mut affected = Vec::with_capacity(there.len());
         for id in gone {
-            affected.extend(self.forget(id, steps));
+            self.forget(id, steps, &mut affected);
         }
         for workload in there {
             let known = self.workloads.get(&workload.id);
             if known.is_some_and(|known| known.workload == workload) {
                 continue;
             }
-            affected.extend(self.forget(&workload.id, steps));
-            affected.extend(self.remember(workload, None, steps));
+            self.forget(&workload.id, steps, &mut affected);
+            self.remember(workload, None, steps, &mut affected);
         }
         self.place_all(affected, steps);
     }
@@ -67,7 +69,8 @@ impl Planner {
             return Vec::new();
         }
         self.step(|planner, steps| {
-            let affected = planner.forget(id, steps);
+            let mut affected = Vec::new();
+            planner.forget(id, steps, &mut affected);
             planner.place_all(affected, steps);
         })
     }
@@ -162,7 +165,7 @@ impl Planner {
                 planner.replace_all(steps);
                 return;
             }
-            let affected: BTreeSet<WorkloadId> = planner
+            let affected = planner
                 .workloads
                 .values()
                 .filter(|tracked| {
@@ -178,11 +181,10 @@ impl Planner {
         })
     }
 
-    /// Takes a workload out; yields the others that now have one of its addresses.
-    fn forget(&mut self, id: &WorkloadId, steps: &mut Steps) -> BTreeSet<WorkloadId> {
-        let mut affected = BTreeSet::new();
+    /// Takes a workload out; affected are the others that now have one of its addresses.
+    fn forget(&mut self, id: &WorkloadId, steps: &mut Steps, affected: &mut Vec<WorkloadId>) {
         let Some(tracked) = self.workloads.remove(id) else {
-            return affected;
+            return;
         };
         self.processes.remove(id);
         if let Some(cgroup) = tracked.workload.cgroup {
@@ -204,17 +206,17 @@ impl Planner {
                 affected.extend(self.owners.first(*address).cloned());
             }
         }
-        affected
     }
 
-    /// Puts a workload in, not placed yet; yields all that must be placed.
+    /// Puts a workload in, not placed yet; affected are all that must be placed.
     fn remember(
         &mut self,
         workload: Workload,
         via: Option<IfIndex>,
         steps: &mut Steps,
-    ) -> BTreeSet<WorkloadId> {
-        let mut affected = BTreeSet::from([workload.id.clone()]);
+        affected: &mut Vec<WorkloadId>,
+    ) {
+        affected.push(workload.id.clone());
         for endpoint in &workload.endpoints {
             if let Some(bridge) = endpoint.bridge {
                 self.bridges.hold(bridge);
@@ -237,17 +239,22 @@ impl Planner {
         if let Some(cgroup) = workload.cgroup {
             self.cgroups.insert(cgroup.id, workload.id.clone());
         }
-        let placement = Placement::default();
+        let unmanaged = self.treatments.share(Treated::default());
+        let placement = Placement {
+            v4: Arc::clone(&unmanaged),
+            v6: unmanaged,
+            endpoints: [].into(),
+            cgroup: None,
+        };
         let tracked = Tracked {
             workload,
             label,
             via,
-            policies: Vec::new(),
+            policies: [].into(),
             placement,
         };
         let id = tracked.workload.id.clone();
         self.workloads.insert(id, Box::new(tracked));
-        affected
     }
 
     fn hold_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {

@@ -9,14 +9,14 @@ use sortie_api::config::Guard;
 use sortie_api::policy::{
     Action, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName,
 };
-use sortie_api::workload::{Endpoint, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{self, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
 use super::{Planner, Tracked};
 use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Direct, Topology};
 use crate::compile::steering::Steering;
 use crate::compile::treatment::{Treated, Treatment, treatment};
-use crate::compile::workload::Placement;
+use crate::compile::workload::{Endpoint, Placement};
 use crate::mark::Mark;
 use crate::nft::Family;
 use crate::precedence::Candidate;
@@ -26,12 +26,9 @@ use crate::steps::Steps;
 impl Planner {
     /// Places these workloads anew; those that are gone are passed over. Who has which address itself
     /// is settled before anybody is placed: nobody is placed twice.
-    pub(super) fn place_all(
-        &mut self,
-        ids: impl IntoIterator<Item = WorkloadId>,
-        steps: &mut Steps,
-    ) {
-        let ids: Vec<WorkloadId> = ids.into_iter().collect();
+    pub(super) fn place_all(&mut self, mut ids: Vec<WorkloadId>, steps: &mut Steps) {
+        ids.sort_unstable();
+        ids.dedup();
         let mut concerned = BTreeSet::new();
         for id in &ids {
             let Some(tracked) = self.workloads.get(id) else {
@@ -43,14 +40,21 @@ impl Planner {
                 tracked.policies = policies;
             }
         }
-        for id in &ids {
-            concerned.remove(id);
-        }
+        concerned.retain(|id| ids.binary_search(id).is_err());
         for id in ids.into_iter().chain(concerned) {
             let Some(tracked) = self.workloads.get(&id) else {
                 continue;
             };
-            let placement = self.placement_of(tracked, &tracked.policies);
+            let treated = self.treated(tracked);
+            let endpoints = self.endpoints_of(&tracked.workload);
+            let cgroup = tracked.workload.cgroup;
+            let [v4, v6] = treated.map(|treated| self.treatments.share(treated));
+            let placement = Placement {
+                v4,
+                v6,
+                endpoints,
+                cgroup,
+            };
             self.hold_sets(&placement, steps);
             if let Some(tracked) = self.workloads.get_mut(&id) {
                 steps.replace(&tracked.placement, &placement);
@@ -79,7 +83,7 @@ impl Planner {
             }
         }
         self.topology.steering = self.steering_now();
-        self.place_all(self.workloads.keys().cloned().collect::<Vec<_>>(), steps);
+        self.place_all(self.workloads.keys().cloned().collect(), steps);
     }
 
     /// The uplinks of egress addresses that the host's routes do not lead to. A host without any
@@ -145,7 +149,7 @@ impl Planner {
     /// 1. Its own label's policy; a label that is wrong means that nothing leaves.
     /// 2. The policies of the networks it is on.
     /// 3. The policies of files that select it.
-    fn policies_of(&self, tracked: &Tracked) -> Vec<Arc<EgressPolicy>> {
+    fn policies_of(&self, tracked: &Tracked) -> Box<[Arc<EgressPolicy>]> {
         let workload = &tracked.workload;
         let mut policies: Vec<Arc<EgressPolicy>> = match &tracked.label {
             Ok(policy) => policy.iter().cloned().collect(),
@@ -168,65 +172,45 @@ impl Planner {
                 .any(|s| s.matches(workload, &self.networks))
         });
         policies.extend(selected.cloned());
-        policies
+        policies.into()
     }
 
-    fn placement_of(&self, tracked: &Tracked, policies: &[Arc<EgressPolicy>]) -> Placement {
-        let workload = &tracked.workload;
-        let endpoints = workload.endpoints.iter().map(|endpoint| {
-            let network = self.networks.get(&endpoint.network);
-            let guarded = endpoint.bridge.is_some() && self.is_guarded(network);
-            (self.held(workload, endpoint), guarded)
-        });
-        let endpoints = endpoints.collect();
-        if workload.kind == WorkloadKind::Process {
-            let uplink = |v6| Treated {
+    /// What becomes of its packets, of each family.
+    fn treated(&self, tracked: &Tracked) -> [Treated; 2] {
+        let families = [false, true];
+        if tracked.workload.kind == WorkloadKind::Process {
+            return families.map(|v6| Treated {
                 treatment: Treatment::Direct {
                     uplink: self.direct_uplink(tracked, v6),
                 },
                 drain: None,
-            };
-            return Placement {
-                v4: uplink(false),
-                v6: uplink(true),
-                endpoints,
-                cgroup: None,
-            };
+            });
         }
-        let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
-        let of_family = |v6| {
+        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
+        families.map(|v6| {
             let treated = treatment(&candidates, v6, self);
-            self.own_or(tracked, &candidates, v6, self.interned(treated))
-        };
-        Placement {
-            v4: of_family(false),
-            v6: of_family(true),
-            endpoints,
-            cgroup: workload.cgroup,
-        }
+            self.own_or(tracked, &candidates, v6, treated)
+        })
     }
 
-    /// The same set once in memory.
-    fn interned(&self, mut treated: Treated) -> Treated {
-        if let Treatment::Set(set) = &mut treated.treatment
-            && let Some((known, _)) = self.sets.get(&set.check_chain())
-        {
-            *set = Arc::clone(known);
-        }
-        treated
+    fn endpoints_of(&self, workload: &Workload) -> Box<[Endpoint]> {
+        let endpoints = workload.endpoints.iter();
+        endpoints.map(|it| self.held(workload, it)).collect()
     }
 
-    /// The endpoint without addresses that a later workload has.
-    fn held(&self, workload: &Workload, endpoint: &Endpoint) -> Endpoint {
-        let addresses = endpoint.addresses.iter().copied();
+    /// An endpoint without addresses that a later workload has.
+    fn held(&self, workload: &Workload, endpoint: &workload::Endpoint) -> Endpoint {
+        let network = self.networks.get(&endpoint.network);
         let holds = |address: &IpAddr| self.claims.holder(*address) == Some(&workload.id);
-        let mut addresses: Vec<IpAddr> = addresses.filter(holds).collect();
-        addresses.shrink_to_fit();
+        let mut addresses = Vec::with_capacity(endpoint.addresses.len());
+        addresses.extend(endpoint.addresses.iter().copied().filter(holds));
         Endpoint {
-            // The kernel knows ports only, and a name for each of so many takes memory.
-            network: String::new(),
-            addresses,
-            ..*endpoint
+            port: endpoint.port,
+            bridge: endpoint.bridge,
+            mac: endpoint.mac,
+            default_route: endpoint.default_route,
+            guarded: endpoint.bridge.is_some() && self.is_guarded(network),
+            addresses: addresses.into(),
         }
     }
 
@@ -239,7 +223,7 @@ impl Planner {
     fn direct(&self) -> Vec<Direct> {
         let mut direct = Vec::new();
         for tracked in self.process_workloads() {
-            for (endpoint, _) in &tracked.placement.endpoints {
+            for endpoint in &tracked.placement.endpoints {
                 for address in &endpoint.addresses {
                     let uplink = self.direct_uplink(tracked, address.is_ipv6());
                     direct.push(Direct {
