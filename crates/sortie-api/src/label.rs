@@ -270,8 +270,8 @@ impl<'l> LabelReader<'l> {
 
 /// Whether a label is meant for Sortie, in whatever spelling.
 fn is_ours(label: &str) -> bool {
-    let label = label.to_ascii_lowercase();
-    label == "sortie" || label.starts_with("sortie.") || label.starts_with("sortie/")
+    let ours = label.split(['.', '/']).next();
+    ours.is_some_and(|ours| ours.eq_ignore_ascii_case("sortie"))
 }
 
 impl fmt::Display for Labelled {

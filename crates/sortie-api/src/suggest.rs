@@ -9,10 +9,14 @@ pub(crate) fn nearest<'k>(
     if wrong.len() > 64 {
         return None;
     }
+    let length = wrong.chars().count();
+    let near = |word: &str| 1.max(word.chars().count() / 3);
     known
         .into_iter()
+        // The distance is no less, and costs more to know.
+        .filter(|word| length.abs_diff(word.chars().count()) <= near(word))
         .map(|word| (distance(&wrong.to_lowercase(), &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= 1.max(word.chars().count() / 3))
+        .filter(|(distance, word)| *distance <= near(word))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }

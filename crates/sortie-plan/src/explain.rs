@@ -26,9 +26,6 @@ impl Planner {
     pub fn unusable(&self, address: IpAddr) -> Option<Unusable> {
         let environment = self.environment();
         let v6 = address.is_ipv6();
-        let default_uplink = environment
-            .default_route(v6)
-            .map(|route| environment.name_of(route.device));
         if let Some(owner) = self.owner(address) {
             return Some(Unusable {
                 reason: format!(
@@ -39,7 +36,9 @@ impl Planner {
             });
         }
         if !environment.addresses.contains_key(&address) {
-            let device = default_uplink.unwrap_or_else(|| "UPLINK".to_owned());
+            let route = environment.default_route(v6);
+            let device = route.map(|route| environment.name_of(route.device));
+            let device = device.unwrap_or_else(|| "UPLINK".to_owned());
             let fix = if v6 {
                 format!("ip addr add {address}/128 dev {device} preferred_lft 0")
             } else {

@@ -18,7 +18,7 @@ use sets::{
 };
 
 /// Where elements are: a family's set.
-type Place = (Family, Name);
+pub(crate) type Place = (Family, Name);
 
 /// Changes under construction; [`Steps::into_ops`] puts them in an order in which nothing leaks.
 #[derive(Debug, Default)]

@@ -25,7 +25,8 @@ pub(crate) fn elements(elements: &[(Key, Data)]) -> impl Iterator<Item = Element
             Data::Value(value) => (Element::map(first, lower_key(value)), None),
             Data::Verdict(verdict) => (Element::map(first, lower_verdict(verdict)), None),
             Data::Through(last) => (Element::new(first), Some(last)),
-            Data::ThroughVerdict(last, verdict) => {
+            Data::ThroughVerdict(through) => {
+                let (last, verdict) = &**through;
                 (Element::map(first, lower_verdict(verdict)), Some(last))
             }
         };
@@ -90,7 +91,9 @@ fn lift_ranges(mut elements: Vec<Element>) -> Elements {
 fn range(begin: &Element, last: Option<Key>) -> Option<(Key, Data)> {
     let data = match &begin.data {
         None => Data::Through(last?),
-        Some(Datum::Verdict(verdict)) => Data::ThroughVerdict(last?, lift_verdict(verdict)?),
+        Some(Datum::Verdict(verdict)) => {
+            Data::ThroughVerdict(Box::new((last?, lift_verdict(verdict)?)))
+        }
         Some(Datum::Value(_)) => return None,
     };
     Some((lift_key(&begin.key)?, data))

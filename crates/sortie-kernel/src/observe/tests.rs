@@ -67,7 +67,7 @@ fn ranges(verdicts: bool) -> impl Strategy<Value = Set> {
                 pair[1]
             };
             let data = if verdicts {
-                Data::ThroughVerdict(key(last), Verdict::Goto("leaf".into()))
+                Data::ThroughVerdict(Box::new((key(last), Verdict::Goto("leaf".into()))))
             } else {
                 Data::Through(key(last))
             };

@@ -222,7 +222,7 @@ impl PolicySet {
                 let verdict = Goto(self.class_name(side, *class));
                 (
                     Key::from(*first),
-                    Data::ThroughVerdict(Key::from(*last), verdict),
+                    Data::ThroughVerdict(Box::new((Key::from(*last), verdict))),
                 )
             })
             .collect();

@@ -132,7 +132,9 @@ impl Placement {
         let crossed = self
             .crossed()
             .map(|(port, address)| bound_at(port, address));
-        let mut elements: Vec<Element> = crossed.collect();
+        // Of one interface with an address of each family there are 13.
+        let mut elements = Vec::with_capacity(16);
+        elements.extend(crossed);
         for endpoint in self.known() {
             elements.push(port(endpoint));
             for address in &endpoint.addresses {

@@ -72,8 +72,9 @@ pub enum Data {
     Value(Key),
     /// In a verdict map.
     Verdict(Verdict),
-    /// In a verdict map of ranges: the last key, included, and the verdict.
-    ThroughVerdict(Key, Verdict),
+    /// In a verdict map of ranges: the last key, included, and the verdict. Boxed: such elements are
+    /// few, and every other one would be as large.
+    ThroughVerdict(Box<(Key, Verdict)>),
 }
 
 impl Set {
@@ -122,7 +123,8 @@ impl Data {
     /// The chain that this element leads to, if any.
     pub fn chain(&self) -> Option<&Name> {
         match self {
-            Self::Verdict(verdict) | Self::ThroughVerdict(_, verdict) => verdict.chain(),
+            Self::Verdict(verdict) => verdict.chain(),
+            Self::ThroughVerdict(through) => through.1.chain(),
             Self::None | Self::Through(_) | Self::For(_) | Self::Value(_) => None,
         }
     }

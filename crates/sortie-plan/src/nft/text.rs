@@ -38,12 +38,10 @@ pub fn element(set: &Set, key: &Key, data: &Data) -> String {
         Data::Through(last) => format!("{key_text}-{}", ip_text(last)),
         Data::Value(value) => format!("{key_text} : {}", ip_text(value)),
         Data::Verdict(verdict) => format!("{key_text} : {}", VerdictText(verdict)),
-        Data::ThroughVerdict(last, verdict) if last == key => {
-            format!("{key_text} : {}", VerdictText(verdict))
-        }
-        Data::ThroughVerdict(last, verdict) => {
-            format!("{key_text}-{} : {}", ip_text(last), VerdictText(verdict))
-        }
+        Data::ThroughVerdict(through) => match &**through {
+            (last, verdict) if last == key => format!("{key_text} : {}", VerdictText(verdict)),
+            (last, verdict) => format!("{key_text}-{} : {}", ip_text(last), VerdictText(verdict)),
+        },
     }
 }
 

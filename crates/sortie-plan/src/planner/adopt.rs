@@ -8,11 +8,12 @@ use crate::compile::policy_set::leaves_as;
 use crate::compile::shared;
 use crate::compile::workload::{Element, Placement};
 use crate::diff::{diff_keeping, holds_nothing_else, missing};
+use crate::nft::Family;
 use crate::nft::key::Key;
 use crate::nft::set::Data;
-use crate::nft::{Family, Name};
 use crate::op::{NftOp, Op};
 use crate::state::{HostState, Observed};
+use crate::steps::Place;
 
 /// Workloads that come in one transaction, where none was there before.
 const TOGETHER: usize = 2_000;
@@ -84,13 +85,14 @@ impl Planner {
         });
         let forget = in_parts(workloads(), WALKED_FOR, |workloads| {
             let placements = workloads.iter().map(|tracked| &tracked.placement);
-            let sources = placements.flat_map(Placement::sources);
-            let forget = |source| Op::ForgetFlows {
-                source,
-                translated: None,
-                keep: self.keep_of(source),
+            let forget = |placement| {
+                Placement::sources(placement).map(|source| Op::ForgetFlows {
+                    source,
+                    translated: None,
+                    keep: self.keep_of(source, Some(placement)),
+                })
             };
-            sources.map(forget).collect()
+            placements.flat_map(forget).collect()
         });
         let parts = std::iter::once(first).chain(come).chain(forget);
         parts.filter(|ops| !ops.is_empty())
@@ -126,10 +128,21 @@ fn fill(state: &mut HostState, elements: impl Iterator<Item = Element>) {
 }
 
 /// Elements by their sets.
-fn gathered(elements: impl Iterator<Item = Element>) -> BTreeMap<(Family, Name), Vec<(Key, Data)>> {
-    let mut gathered: BTreeMap<_, Vec<_>> = BTreeMap::new();
+fn gathered(elements: impl Iterator<Item = Element>) -> BTreeMap<Place, Vec<(Key, Data)>> {
+    let mut gathered: Vec<(Place, Vec<_>)> = Vec::new();
+    let mut at = 0;
     for (family, set, key, data) in elements {
-        gathered.entry((family, set)).or_default().push((key, data));
+        // Workloads are like each other: nearly always it is the set behind the last one's.
+        let mut places = (at + 1..gathered.len()).chain(0..=at);
+        let found = places.find(|at| {
+            let place = gathered.get(*at).map(|(place, _)| place);
+            place.is_some_and(|place| (place.0, &place.1) == (family, &set))
+        });
+        at = found.unwrap_or(gathered.len());
+        match gathered.get_mut(at) {
+            Some((_, elements)) => elements.push((key, data)),
+            None => gathered.push(((family, set), vec![(key, data)])),
+        }
     }
-    gathered
+    gathered.into_iter().collect()
 }

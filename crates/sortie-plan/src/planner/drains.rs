@@ -112,31 +112,27 @@ impl Planner {
 
     /// What flows from an address of a placed workload may stay now.
     pub(crate) fn keep(&self, source: IpAddr) -> Keep {
-        let treatment = self.holder(source).map(|tracked| {
-            let placement = &tracked.placement;
-            placement.of_family(source.is_ipv6())
-        });
-        let mut keep = match treatment {
-            // Translated to itself.
-            Some(Treatment::Direct { .. }) => Keep::address(source),
-            Some(treatment) => Keep::treated(treatment),
-            None => Keep::default(),
-        };
-        keep.draining = self.draining(source).map(|(address, _)| address).collect();
-        keep
+        let holder = self.holder(source).map(|tracked| &tracked.placement);
+        self.keep_of(Source::Address(source), holder)
     }
 
-    /// The same for whatever its flows are known by.
-    pub(super) fn keep_of(&self, source: Source) -> Keep {
-        match source {
-            Source::Address(address) => self.keep(address),
-            Source::Cgroup { id, v6 } => {
-                let tracked = self.in_cgroup(id);
-                tracked.map_or_else(Keep::default, |tracked| {
-                    Keep::treated(tracked.placement.of_family(v6))
-                })
-            }
+    /// What flows may stay now that are known by this, given whose they are.
+    pub(super) fn keep_of(&self, source: Source, holder: Option<&Placement>) -> Keep {
+        let v6 = match source {
+            Source::Address(address) => address.is_ipv6(),
+            Source::Cgroup { v6, .. } => v6,
+        };
+        let treatment = holder.map(|holder| holder.of_family(v6));
+        let mut keep = match (source, treatment) {
+            // Translated to itself.
+            (Source::Address(address), Some(Treatment::Direct { .. })) => Keep::address(address),
+            (_, Some(treatment)) => Keep::treated(treatment),
+            (_, None) => Keep::default(),
+        };
+        if let Source::Address(address) = source {
+            keep.draining = self.draining(address).map(|(former, _)| former).collect();
         }
+        keep
     }
 
     /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
@@ -148,7 +144,7 @@ impl Planner {
             for v6 in [false, true] {
                 if before.of_family(v6) != after.of_family(v6) {
                     let source = Source::Cgroup { id: cgroup.id, v6 };
-                    steps.keep(source, self.keep_of(source));
+                    steps.keep(source, self.keep_of(source, Some(after)));
                 }
             }
         }

@@ -153,18 +153,9 @@ impl Planner {
     pub(super) fn claim_own(
         &mut self,
         id: &WorkloadId,
-        policies: &[Arc<EgressPolicy>],
+        started: i64,
+        wanted: Vec<IpAddr>,
     ) -> BTreeSet<WorkloadId> {
-        let Some(tracked) = self.workloads.get(id) else {
-            return BTreeSet::new();
-        };
-        let started = tracked.workload.started;
-        let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
-        let wanted: Vec<IpAddr> = [false, true]
-            .into_iter()
-            .filter(|v6| lasting(tracked, &candidates, *v6).is_none())
-            .filter_map(|v6| Some(given(&candidates, v6)?.0))
-            .collect();
         if self.own_claims.get(id).map_or(&[][..], Vec::as_slice) == wanted {
             return BTreeSet::new();
         }
@@ -207,6 +198,15 @@ impl Planner {
             })
         })
     }
+}
+
+/// The addresses that these policies would give a workload as its own.
+pub(super) fn wanted(tracked: &Tracked, policies: &[Arc<EgressPolicy>]) -> Vec<IpAddr> {
+    let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
+    let families = [false, true].into_iter();
+    let free = families.filter(|v6| lasting(tracked, &candidates, *v6).is_none());
+    free.filter_map(|v6| Some(given(&candidates, v6)?.0))
+        .collect()
 }
 
 /// The address of a family that a policy gives as the workload's own, where that policy has a say.

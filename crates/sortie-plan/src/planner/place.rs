@@ -11,6 +11,7 @@ use sortie_api::policy::{
 };
 use sortie_api::workload::{self, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
+use super::own::wanted;
 use super::{Planner, Tracked};
 use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Direct, Topology};
@@ -35,7 +36,8 @@ impl Planner {
                 continue;
             };
             let policies = self.policies_of(tracked);
-            concerned.extend(self.claim_own(id, &policies));
+            let own = wanted(tracked, &policies);
+            concerned.extend(self.claim_own(id, tracked.workload.started, own));
             if let Some(tracked) = self.workloads.get_mut(id) {
                 tracked.policies = policies;
             }
