@@ -124,10 +124,7 @@ impl Core {
                 } else {
                     Protocol::Tcp
                 };
-                let target = Target {
-                    ip: address.ip(),
-                    port: Some((protocol, address.port())),
-                };
+                let target = Target::address(address.ip(), Some((protocol, address.port())));
                 let explanation = self.planner().explain(tracked, target);
                 attempts.push(Attempt {
                     workload: tracked.workload.name.clone(),

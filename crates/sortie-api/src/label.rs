@@ -9,6 +9,7 @@ use crate::address::{add_egress, egress_address};
 use crate::labels::Labels;
 use crate::policy::{
     Action, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner, PolicyName,
+    Unlearned,
 };
 use crate::problem::{Fault, quoted};
 use crate::reader::{list, not_in_this_version};
@@ -201,6 +202,8 @@ impl<'l> LabelReader<'l> {
             on_unavailable: on_unavailable.unwrap_or_default(),
             on_change: OnChange::Reset,
             enforcement: Enforcement::Enforce,
+            unlearned: Unlearned::Sniff,
+            only_these_hosts: false,
         })
     }
 

@@ -4,9 +4,14 @@
 //! [`EgressPolicy::to_yaml`] its text.
 
 mod destinations;
+mod host;
+mod http;
+mod not_yet;
 mod parse;
+mod path_regex;
 mod selector;
 mod set;
+mod workloads;
 mod write;
 
 use std::collections::BTreeMap;
@@ -17,9 +22,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use destinations::cidrs;
-pub(crate) use parse::names;
+pub use host::HostPattern;
+pub use http::{Headers, Http, HttpMatch, Originate, PathPattern, Request, Tls, WhenEncrypted};
 pub use parse::parse;
+pub use path_regex::PathRegex;
 pub use set::{PolicyFile, PolicySet};
+pub(crate) use workloads::names;
 
 /// One policy, from a file of the policy folder or from a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +51,10 @@ pub struct EgressPolicy {
     pub on_change: OnChange,
     /// Whether it decides, or only tells what it would change.
     pub enforcement: Enforcement,
+    /// What becomes of addresses that no look-up through the resolver gave.
+    pub unlearned: Unlearned,
+    /// The resolver refuses its workloads every name that none of their policies names.
+    pub only_these_hosts: bool,
 }
 
 /// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD` or
@@ -62,7 +74,8 @@ pub enum Owner {
     Network,
 }
 
-/// Which containers; the fields are all of, the entries of one field any of (labels: all of).
+/// Which containers, or which clients; the fields are all of, the entries of one field any of
+/// (labels: all of).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Selector {
     /// Labels that must all be there with these values.
@@ -75,23 +88,44 @@ pub struct Selector {
     /// a compose file gives them (label `com.docker.compose.network`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
+    /// Clients of the gateway's explicit listener, from outside; where it is there, no container is
+    /// meant.
+    #[serde(skip)]
+    pub clients: Option<Clients>,
 }
 
-/// One entry of `destinations`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// `clients`: the fields are all of, the entries of one field any of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clients {
+    /// Names of tokens, of which one must be shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<String>,
+    /// Subjects of certificates, of which one must be shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+}
+
+/// One entry of `destinations`: by address, or by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Destination {
     /// For people: shown by `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Empty: every address.
+    /// Empty: every address, if `hosts` is empty too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<IpNet>,
     /// Parts of `cidrs` that are not meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<IpNet>,
-    /// Empty: every protocol and port.
+    /// Any of these names; where there are some, `cidrs` is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPattern>,
+    /// Empty: every protocol and port; with `http`, TCP to 80 and 443.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRange>,
+    /// Of what goes to `hosts`, these requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
 }
 
 /// `{protocol, port, endPort}`.
@@ -186,6 +220,16 @@ pub enum Enforcement {
     Enforce,
     /// Packets leave as if it were not there; what it would change is counted.
     Audit,
+}
+
+/// `unlearned`: addresses that no look-up through the resolver gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Unlearned {
+    /// The gateway looks for the name in what is sent to ports 80 and 443; the rest goes by address.
+    #[default]
+    Sniff,
+    /// They are denied, but for those that a CIDR means.
+    Deny,
 }
 
 impl OnChange {

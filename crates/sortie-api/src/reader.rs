@@ -312,6 +312,19 @@ impl<'s> Reader<'s> {
         value
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, entry: &Entry) -> Option<bool> {
+        match &entry.value.value {
+            Value::Scalar { text, plain: true } if text == "true" => Some(true),
+            Value::Scalar { text, plain: true } if text == "false" => Some(false),
+            _ => {
+                let help = format!("write `{0}: true` or `{0}: false`", entry.key);
+                self.mismatch(&entry.value, "`true` or `false`", &help);
+                None
+            }
+        }
+    }
+
     /// One word of a few. Words of the language that are not in this version are in `later`.
     pub(crate) fn choice<T: Copy>(
         &mut self,

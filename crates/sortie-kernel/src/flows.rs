@@ -149,10 +149,7 @@ pub fn flow(entry: &Conntrack) -> Flow {
         _ => None,
     };
     Flow {
-        target: Target {
-            ip: entry.reply.src,
-            port: protocol.zip(port),
-        },
+        target: Target::address(entry.reply.src, protocol.zip(port)),
         source: entry.reply.dst,
         answered: entry.status.contains(Status::SEEN_REPLY),
     }

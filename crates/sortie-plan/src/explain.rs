@@ -1,6 +1,7 @@
 //! Why a workload leaves with an address towards a destination: every candidate, and why it lost.
 
 mod answer;
+mod candidate;
 
 pub use answer::{
     AuditNote, Considered, Draining, Expected, Explanation, Unusable, Verdict, whole_seconds,
@@ -10,13 +11,14 @@ use std::net::IpAddr;
 
 use sortie_api::workload::{IfIndex, WorkloadKind};
 
+use self::candidate::{lost, matches, uncovered};
 use crate::compile::treatment::Treatment;
 use crate::flow::Flow;
 use crate::mark::Mark;
 use crate::planner::audit::Now;
 use crate::planner::{Planner, Tracked};
 use crate::precedence::{Candidate, Target};
-use crate::resolve::{Addresses, Decision, Exit, Refusal, exit, resolve};
+use crate::resolve::{Addresses, Decision, Exit, Refusal, resolve};
 
 /// Behind every default route that a DHCP client or a router's advertisement makes.
 const SPARE_METRIC: u32 = 20_000;
@@ -92,7 +94,7 @@ impl Planner {
     /// 1. What cannot be managed goes its way, and why.
     /// 2. A workload with an address of its own leaves with it.
     /// 3. The decision of `resolve`, and each candidate with why it lost.
-    pub fn explain(&self, tracked: &Tracked, target: Target) -> Explanation {
+    pub fn explain(&self, tracked: &Tracked, target: Target<'_>) -> Explanation {
         let mut answer = Explanation {
             workload: tracked.workload.name.clone(),
             destination: target.ip,
@@ -177,7 +179,7 @@ impl Planner {
     }
 
     /// Each candidate, those that only audit among them, and what became of it.
-    fn considered(&self, tracked: &Tracked, target: Target) -> Vec<Considered> {
+    fn considered(&self, tracked: &Tracked, target: Target<'_>) -> Vec<Considered> {
         let enforced = tracked.policies.iter().map(AsRef::as_ref);
         let candidates = Candidate::ordered(enforced.chain(self.auditing(tracked)));
         let mut covering = candidates.iter().filter(|c| c.covers(target));
@@ -207,11 +209,13 @@ impl Planner {
     }
 
     /// What answered flows to this destination may leave with besides.
-    fn old_flows(&self, tracked: &Tracked, target: Target) -> Vec<Draining> {
+    fn old_flows(&self, tracked: &Tracked, target: Target<'_>) -> Vec<Draining> {
         let addresses = tracked.placement.endpoints.iter();
         let addresses = addresses.flat_map(|endpoint| &endpoint.addresses);
         let of_family = addresses.filter(|own| own.is_ipv6() == target.ip.is_ipv6());
         let mut draining = Vec::new();
+        // A flow is known by its address alone.
+        let target = Target::address(target.ip, target.port);
         for source in of_family {
             let keep = self.keep(*source);
             for (address, left) in self.draining(*source) {
@@ -237,7 +241,7 @@ impl Planner {
             .map(|network| format!("on the container network {network}"))
     }
 
-    fn explain_direct(&self, tracked: &Tracked, target: Target, answer: &mut Explanation) {
+    fn explain_direct(&self, tracked: &Tracked, target: Target<'_>, answer: &mut Explanation) {
         let own = tracked
             .workload
             .endpoints
@@ -270,7 +274,7 @@ impl Planner {
     }
 
     /// The policy says that it has the address itself.
-    fn explain_own(&self, tracked: &Tracked, target: Target, answer: &mut Explanation) {
+    fn explain_own(&self, tracked: &Tracked, target: Target<'_>, answer: &mut Explanation) {
         let v6 = target.ip.is_ipv6();
         let (verdict, told) = match tracked.placement.of_family(v6) {
             Treatment::Own { address, .. } => match self.no_way_out(*address) {
@@ -332,7 +336,7 @@ impl Planner {
     }
 
     /// The source that packets must leave with; none where the engine decides.
-    pub fn expected(&self, tracked: &Tracked, target: Target) -> Expected {
+    pub fn expected(&self, tracked: &Tracked, target: Target<'_>) -> Expected {
         if tracked.workload.kind == WorkloadKind::Process {
             let own = tracked
                 .workload
@@ -378,87 +382,4 @@ impl Planner {
             } => Expected::Source(address),
         }
     }
-}
-
-fn matches(candidate: &Candidate<'_>) -> String {
-    let name = candidate
-        .destination
-        .and_then(|destination| destination.name.as_ref());
-    let prefix = candidate
-        .prefix
-        .map_or_else(|| "everything".to_owned(), |prefix| prefix.to_string());
-    let ports = candidate.ports().iter().map(|range| {
-        let protocol = format!("{:?}", range.protocol).to_lowercase();
-        if range.first == range.last {
-            format!("{protocol}/{}", range.first)
-        } else {
-            format!("{protocol}/{}-{}", range.first, range.last)
-        }
-    });
-    let words: Vec<String> = name
-        .map(|name| format!("{name}:"))
-        .into_iter()
-        .chain([prefix])
-        .chain(ports)
-        .collect();
-    words.join(" ")
-}
-
-fn uncovered(candidate: &Candidate<'_>, target: Target) -> String {
-    if candidate
-        .prefix
-        .is_some_and(|prefix| !prefix.contains(&target.ip))
-    {
-        "another address".to_owned()
-    } else if let Some(except) = candidate
-        .except()
-        .iter()
-        .find(|except| except.contains(&target.ip))
-    {
-        format!("excepted by {except}")
-    } else {
-        "another port or protocol".to_owned()
-    }
-}
-
-/// Why a candidate that covers the target lost: the first step of the order at which they differ.
-fn lost(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target) -> String {
-    let length = |candidate: &Candidate<'_>| candidate.prefix.map(|prefix| prefix.prefix_len());
-    let by = winner.policy.name.0.as_str();
-    if winner.policy.priority != loser.policy.priority {
-        format!(
-            "lost to {by}: priority {} over {}",
-            winner.policy.priority, loser.policy.priority
-        )
-    } else if length(winner) != length(loser) {
-        format!("lost to {by}: more specific destination")
-    } else if winner.ports().is_empty() != loser.ports().is_empty() {
-        format!("lost to {by}: ports named")
-    } else if winner.policy.owner != loser.policy.owner {
-        format!("lost to {by}: more specific owner")
-    } else if winner.policy.name == loser.policy.name {
-        "same policy".to_owned()
-    } else if exits_differ(winner, loser, target) {
-        format!("conflicts with {by}, which comes first by name")
-    } else {
-        format!("same as {by}")
-    }
-}
-
-fn exits_differ(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target) -> bool {
-    /// Usability has no say in whether two policies disagree.
-    struct Always;
-    impl Addresses for Always {
-        fn usable(&self, _: IpAddr) -> bool {
-            true
-        }
-        fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
-            None
-        }
-        fn mark(&self, _: IpAddr) -> Option<Mark> {
-            None
-        }
-    }
-    let v6 = target.ip.is_ipv6();
-    exit(winner.policy, v6, &Always) != exit(loser.policy, v6, &Always)
 }

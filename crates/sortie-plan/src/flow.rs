@@ -39,10 +39,10 @@ impl fmt::Display for Source {
 }
 
 /// A tracked flow, as the policies see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Flow {
     /// Where to, behind every translation of destinations.
-    pub target: Target,
+    pub target: Target<'static>,
     /// The source that the other side sees.
     pub source: IpAddr,
     /// Whether the other side has answered.

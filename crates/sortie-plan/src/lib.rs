@@ -18,6 +18,7 @@ mod fake;
 pub mod flow;
 mod interned;
 pub mod mark;
+pub mod named;
 pub mod nft;
 pub mod op;
 pub mod planner;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::precedence::Candidate;
+use crate::precedence::{Candidate, Scope};
 
 /// Addresses from `first` to `last`, both included, for which the same candidates are asked in the
 /// same order.
@@ -23,7 +23,7 @@ pub struct Range {
 
 /// The ranges of one family, ascending; addresses that no candidate covers are in none.
 ///
-/// 1. Each candidate covers its prefix without its exceptions; where such a part begins and ends,
+/// 1. Each candidate covers its prefix without its exceptions, and one that goes by name nothing; where such a part begins and ends,
 ///    the set of candidates changes.
 /// 2. Between two such points the candidates are the same: in order, up to the first without ports,
 ///    behind which nobody is asked.
@@ -101,10 +101,11 @@ fn extend(ranges: &mut Vec<Range>, first: IpAddr, last: IpAddr, candidates: Vec<
 
 /// Step 1: the parts of one family that a candidate covers, ascending and apart.
 fn covered(candidate: &Candidate<'_>, v6: bool) -> Vec<(u128, u128)> {
-    let whole = match candidate.prefix {
-        None => (0, highest(v6)),
-        Some(prefix) if is_v6(&prefix) == v6 => bounds(&prefix),
-        Some(_) => return Vec::new(),
+    let whole = match candidate.scope {
+        Scope::Everything | Scope::Unlearned => (0, highest(v6)),
+        Scope::Prefix(prefix) if is_v6(&prefix) == v6 => bounds(&prefix),
+        // Names have no addresses of their own.
+        Scope::Prefix(_) | Scope::Host(_) | Scope::Request { .. } => return Vec::new(),
     };
     let mut except: Vec<_> = candidate
         .except()

@@ -7,7 +7,7 @@ use sortie_api::policy::{Action, EgressPolicy, OnUnavailable, PolicyName};
 use sortie_api::workload::IfIndex;
 
 use crate::mark::Mark;
-use crate::precedence::{Candidate, Target};
+use crate::precedence::{Candidate, Scope, Target};
 
 /// The policies' answer for one workload and one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,22 +62,63 @@ pub trait Addresses {
 /// Steps, in order:
 /// 1. A destination in a local range is no policy's business.
 /// 2. Of the candidates, ordered, the first that covers the destination decides.
-/// 3. Its action, with the address of the destination's family.
+/// 3. Where that one goes by name, the address is asked too, as if nobody knew the name: where a
+///    CIDR with Deny decides then, it decides now. So a name, whatever its priority, never undoes
+///    what the address alone is denied by a CIDR; a Deny for everything, or for ports alone, it may.
+/// 4. Its action, with the address of the destination's family.
 pub fn resolve(
     candidates: &[Candidate<'_>],
-    target: Target,
+    target: Target<'_>,
     local: &[IpNet],
     addresses: &impl Addresses,
 ) -> Decision {
     if let Some(range) = local.iter().find(|range| range.contains(&target.ip)) {
         return Decision::Local(*range);
     }
-    let Some(first) = candidates.iter().find(|candidate| candidate.covers(target)) else {
+    let Some(decides) = deciding(candidates, target) else {
         return Decision::NoPolicy;
     };
     Decision::Decided {
-        policy: first.policy.name.clone(),
-        exit: exit(first.policy, target.ip.is_ipv6(), addresses),
+        policy: decides.policy.name.clone(),
+        exit: decides.exit(target.ip.is_ipv6(), addresses),
+    }
+}
+
+/// Steps 2 and 3 of [`resolve`].
+pub fn deciding<'c, 'p>(
+    candidates: &'c [Candidate<'p>],
+    target: Target<'_>,
+) -> Option<&'c Candidate<'p>> {
+    let first = candidates
+        .iter()
+        .find(|candidate| candidate.covers(target))?;
+    if first.host().is_none() {
+        return Some(first);
+    }
+    // That it has a name is known: it is not unlearned.
+    let mut by_address = candidates
+        .iter()
+        .filter(|candidate| candidate.host().is_none());
+    let address = by_address.find(|candidate| candidate.covers(target));
+    Some(
+        address
+            .filter(|candidate| candidate.denies_prefix())
+            .unwrap_or(first),
+    )
+}
+
+impl Candidate<'_> {
+    /// What it says for packets of one family.
+    pub fn exit(&self, v6: bool, addresses: &impl Addresses) -> Exit {
+        match self.scope {
+            Scope::Unlearned => Exit::Drop(Refusal::Denied),
+            _ => exit(self.policy, v6, addresses),
+        }
+    }
+
+    /// Whether it denies addresses by a CIDR: no name undoes that.
+    pub fn denies_prefix(&self) -> bool {
+        matches!(self.scope, Scope::Prefix(_)) && self.policy.action == Action::Deny
     }
 }
 
@@ -95,3 +136,6 @@ pub fn exit(policy: &EgressPolicy, v6: bool, addresses: &impl Addresses) -> Exit
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

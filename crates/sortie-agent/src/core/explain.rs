@@ -28,10 +28,7 @@ impl Core {
                 )));
             }
         };
-        let target = Target {
-            ip: question.address,
-            port: protocol,
-        };
+        let target = Target::address(question.address, protocol);
         let mut answer = self.planner.explain(tracked, target);
         if let (Verdict::Egress, Some(source)) = (answer.verdict, answer.source)
             && let Some(query) = way_out(&self.planner, tracked, target.ip, source)

@@ -26,16 +26,13 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Where to, as policies see it.
-    pub(super) fn target(&self) -> Option<Target> {
+    pub(super) fn target(&self) -> Option<Target<'static>> {
         let protocol = match self.protocol.as_str() {
             "tcp" => Some(Protocol::Tcp),
             "udp" => Some(Protocol::Udp),
             _ => None,
         };
-        Some(Target {
-            ip: self.to?,
-            port: protocol.zip(self.to_port),
-        })
+        Some(Target::address(self.to?, protocol.zip(self.to_port)))
     }
 }
 

@@ -1,19 +1,20 @@
-//! Reads `destinations`: CIDRs, the parts of them that are not meant, and ports.
+//! Reads `destinations`: CIDRs, the parts of them that are not meant, names of hosts, and ports.
 
 use std::collections::BTreeSet;
 use std::iter::successors;
 
 use ipnet::IpNet;
 
-use super::{Destination, PortRange, Protocol};
+use super::http::http;
+use super::{Destination, HostPattern, PortRange, Protocol};
 use crate::address::cidr;
 use crate::problem::{Fault, Span, quoted};
 use crate::reader::{ANY, Names, Reader, Text, not_in_this_version};
 use crate::yaml::{Entry, Node, Value};
 
 const DESTINATION: Names = Names {
-    known: &["name", "cidrs", "except", "ports"],
-    later: &["hosts", "http"],
+    known: &["name", "cidrs", "except", "hosts", "ports", "http"],
+    later: &[],
 };
 const PORT: Names = Names {
     known: &["protocol", "port", "endPort"],
@@ -48,15 +49,23 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
         fields.get("except"),
         fields.get("ports"),
     );
-    if cidrs.or(except).or(ports).is_none() && !fields.any_later() {
+    let (hosts, http_field) = (fields.get("hosts"), fields.get("http"));
+    if cidrs
+        .or(except)
+        .or(ports)
+        .or(hosts)
+        .or(http_field)
+        .is_none()
+    {
         reader.report(
             fields.at(),
             Fault::new(
-                "this destination says neither `cidrs` nor `ports`",
+                "this destination says neither `cidrs`, `hosts` nor `ports`",
                 "add one of them; for every address write `cidrs: [\"0.0.0.0/0\", \"::/0\"]`",
             ),
         );
     }
+    by_name_or_address(reader, cidrs, hosts, http_field);
     let read_cidrs = cidrs
         .map(|entry| nets(reader, entry, ANY))
         .unwrap_or_default();
@@ -64,6 +73,13 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
         .map(|entry| nets(reader, entry, ", or remove the field"))
         .unwrap_or_default();
     match (cidrs, except) {
+        (None, Some(except)) if hosts.is_some() => reader.report(
+            except.key_span,
+            Fault::new(
+                "`except` has no meaning with `hosts`: it is a part of `cidrs`",
+                "remove it; another policy with `cidrs` and `action: Deny` keeps addresses from names",
+            ),
+        ),
         (None, Some(except)) => reader.report(
             except.key_span,
             Fault::new(
@@ -74,14 +90,59 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
         (Some(cidrs), _) => check_except(reader, cidrs, &read_cidrs, &read_except),
         (None, None) => {}
     }
+    let read_hosts = hosts.map(|entry| host_patterns(reader, entry));
+    let read_ports = ports.map(|entry| port_ranges(reader, entry));
+    if let (Some(_), Some(entry), Some(read)) = (http_field, ports, &read_ports)
+        && read.iter().any(|range| range.protocol == Protocol::Udp)
+    {
+        let message = "`http` is about TCP: HTTP over UDP (QUIC) is kept from these hosts";
+        let help = "write `protocol: TCP`, or a destination without `http` for UDP";
+        reader.report(entry.key_span, Fault::new(message, help));
+    }
     Some(Destination {
         name: name.map(|name| name.text.to_owned()),
         cidrs: read_cidrs.into_iter().map(|(net, _)| net).collect(),
         except: read_except.into_iter().map(|(net, _)| net).collect(),
-        ports: ports
-            .map(|entry| port_ranges(reader, entry))
-            .unwrap_or_default(),
+        hosts: read_hosts.unwrap_or_default(),
+        ports: read_ports.unwrap_or_default(),
+        http: http_field.and_then(|entry| http(reader, entry)),
     })
+}
+
+/// A destination is one of both: whoever means the addresses that a name may have within CIDRs
+/// would not see from either list what is left.
+fn by_name_or_address(
+    reader: &mut Reader<'_>,
+    cidrs: Option<&Entry>,
+    hosts: Option<&Entry>,
+    http: Option<&Entry>,
+) {
+    if let (Some(_), Some(cidrs)) = (hosts, cidrs) {
+        let message = "`cidrs` beside `hosts`: a destination is meant by address or by name";
+        let help = "write two destinations; a Deny for `cidrs` holds for names too";
+        reader.report(cidrs.key_span, Fault::new(message, help));
+    }
+    if let (None, Some(http)) = (hosts, http) {
+        let message = "`http` needs `hosts` that the requests are for";
+        let help = "add `hosts`; for every host write `hosts: [\"*\"]`";
+        reader.report(http.key_span, Fault::new(message, help));
+    }
+}
+
+fn host_patterns(reader: &mut Reader<'_>, entry: &Entry) -> Vec<HostPattern> {
+    let mut patterns = Vec::new();
+    let mut seen = BTreeSet::new();
+    for node in reader.list(entry, ANY) {
+        let Some(text) = reader.text(node) else {
+            continue;
+        };
+        match HostPattern::read(text.text) {
+            Ok(pattern) if seen.insert(pattern.clone()) => patterns.push(pattern),
+            Ok(pattern) => twice(reader, text.span, &format!("`{pattern}`")),
+            Err(fault) => reader.report(text.span, fault),
+        }
+    }
+    patterns
 }
 
 /// A list of CIDRs that differ, with their places.

@@ -1,16 +1,18 @@
 //! Reads the policies of a file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::destinations::destinations;
+use super::not_yet::not_yet;
+use super::workloads::selector;
 use super::{
     Action, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner, PolicyName,
-    Selector,
+    Unlearned,
 };
 use crate::address::{add_egress, egress_address};
 use crate::name;
 use crate::problem::{Fault, FileErrors, Span, quoted};
-use crate::reader::{ANY, Fields, Names, Reader, not_in_this_version};
+use crate::reader::{Fields, Names, Reader, not_in_this_version};
 use crate::suggest::nearest;
 use crate::yaml::{self, Entry, Node};
 
@@ -36,16 +38,10 @@ const SPEC: Names = Names {
         "onUnavailable",
         "onChange",
         "enforcement",
+        "unlearned",
+        "onlyTheseHosts",
     ],
-    later: &["unlearned", "onlyTheseHosts", "tier"],
-};
-const WORKLOADS: Names = Names {
-    known: &["containers"],
-    later: &["pods", "processes", "clients"],
-};
-const CONTAINERS: Names = Names {
-    known: &["labels", "names", "networks"],
-    later: &[],
+    later: &["tier"],
 };
 const EGRESS: Names = Names {
     known: &["addresses", "mode"],
@@ -82,8 +78,23 @@ pub(super) fn parse_with_places(
     file: &str,
     text: &str,
 ) -> Result<Vec<(EgressPolicy, Span)>, FileErrors> {
+    read(file, text, not_yet)
+}
+
+/// As [`parse_with_places`], with what is reported besides of a file's documents.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    besides: fn(&mut Reader<'_>, &[Node]),
+) -> Result<Vec<(EgressPolicy, Span)>, FileErrors> {
     let mut reader = Reader::new(file, text);
     let documents = yaml::documents(&mut reader);
+    let policies = policies(&mut reader, &documents);
+    besides(&mut reader, &documents);
+    reader.finish(policies)
+}
+
+fn policies(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<(EgressPolicy, Span)> {
     if documents.is_empty() && !reader.failed() {
         reader.report(
             Span::default(),
@@ -92,8 +103,8 @@ pub(super) fn parse_with_places(
     }
     let mut policies = Vec::new();
     let mut places: BTreeMap<PolicyName, Span> = BTreeMap::new();
-    for node in &documents {
-        let Some((policy, place)) = document(&mut reader, node) else {
+    for node in documents {
+        let Some((policy, place)) = document(reader, node) else {
             continue;
         };
         if let Some(first) = places.get(&policy.name) {
@@ -106,7 +117,7 @@ pub(super) fn parse_with_places(
         }
         policies.push((policy, place));
     }
-    reader.finish(policies)
+    policies
 }
 
 /// One document. Without a name there is no policy, and the mistake is reported; with other
@@ -145,6 +156,8 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
         enforcement: Enforcement::Enforce,
+        unlearned: Unlearned::Sniff,
+        only_these_hosts: false,
     };
     if let Some(spec) = spec {
         read_spec(reader, &spec, &mut policy);
@@ -213,6 +226,7 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
     if let Some(entry) = spec.get("destinations") {
         policy.destinations = destinations(reader, entry);
     }
+    read_names(reader, spec, policy);
     let choices = [
         ("Egress", Verb::Egress),
         ("Bypass", Verb::Bypass),
@@ -270,6 +284,25 @@ fn read_spec(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPoli
             }
         }
         None => {}
+    }
+}
+
+/// What is said of names besides: it has no meaning where no destination has any.
+fn read_names(reader: &mut Reader<'_>, spec: &Fields<'_>, policy: &mut EgressPolicy) {
+    let (unlearned, only) = (spec.get("unlearned"), spec.get("onlyTheseHosts"));
+    if let Some(entry) = unlearned {
+        let choices = [("Sniff", Unlearned::Sniff), ("Deny", Unlearned::Deny)];
+        policy.unlearned = reader.choice(entry, &choices, &[]).unwrap_or_default();
+    }
+    if let Some(entry) = only {
+        policy.only_these_hosts = reader.boolean(entry).unwrap_or_default();
+    }
+    // Hosts that could not be read have been reported.
+    let any = policy.destinations.iter().any(|d| !d.hosts.is_empty()) || reader.failed();
+    for entry in [unlearned, only].into_iter().flatten().filter(|_| !any) {
+        let message = format!("`{}` has no meaning without `hosts`", entry.key);
+        let help = format!("add `hosts` to a destination, or remove `{}`", entry.key);
+        reader.report(entry.key_span, Fault::new(message, help));
     }
 }
 
@@ -353,74 +386,6 @@ fn read_egress(reader: &mut Reader<'_>, entry: &Entry) -> Option<Egress> {
         }
     }
     Some(egress)
-}
-
-fn selector(reader: &mut Reader<'_>, node: &Node) -> Option<Selector> {
-    let fields = reader.fields(node, None, WORKLOADS)?;
-    if fields.any_later() && fields.get("containers").is_none() {
-        return None;
-    }
-    let entry = fields.require(
-        reader,
-        "containers",
-        "write `- containers: {names: [NAME]}`",
-    )?;
-    let fields = reader.fields(&entry.value, Some(entry.key_span), CONTAINERS)?;
-    if fields.is_empty() {
-        reader.report(
-            fields.at(),
-            Fault::new(
-                "`containers` says nothing about the containers it means",
-                "add `labels`, `names` or `networks`; for every container write `names: [\"*\"]`",
-            ),
-        );
-    }
-    let mut selector = Selector::default();
-    if let Some(entry) = fields.get("labels") {
-        for (key, value) in reader.strings(entry) {
-            if key.text.is_empty() {
-                reader.report(
-                    key.span,
-                    Fault::new("a label without a name", "write `LABEL: VALUE`"),
-                );
-            }
-            selector
-                .labels
-                .insert(key.text.to_owned(), value.text.to_owned());
-        }
-    }
-    if let Some(entry) = fields.get("names") {
-        selector.names = names(reader, entry, ANY, name::container_glob);
-    }
-    if let Some(entry) = fields.get("networks") {
-        selector.networks = names(reader, entry, ANY, name::network);
-    }
-    Some(selector)
-}
-
-/// A list of names that differ, each of which passes the check; `absent` as for
-/// [`Reader::list`].
-pub(crate) fn names(
-    reader: &mut Reader<'_>,
-    entry: &Entry,
-    absent: &str,
-    check: fn(&str) -> Result<(), Fault>,
-) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    for node in reader.list(entry, absent) {
-        let Some(text) = reader.text(node) else {
-            continue;
-        };
-        if let Err(fault) = check(text.text) {
-            reader.report(text.span, fault);
-        } else if !seen.insert(text.text) {
-            let message = format!("{} is written twice", quoted(text.text));
-            reader.report(text.span, Fault::new(message, "remove one of them"));
-        }
-        names.push(text.text.to_owned());
-    }
-    names
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::workload::{Network, Workload, is_called};
 const COMPOSE_NETWORK: &str = "com.docker.compose.network";
 
 impl Selector {
-    /// Whether this container is meant. A process never is.
+    /// Whether this container is meant. A process never is, and clients from outside are none.
     ///
     /// 1. every label is there, with its value;
     /// 2. a glob matches the container's name, if there are any;
@@ -17,6 +17,7 @@ impl Selector {
     ///    engine's by name: a network that is not in it is known by its full name only.
     pub fn matches(&self, workload: &Workload, networks: &BTreeMap<String, Network>) -> bool {
         workload.kind.engine().is_some()
+            && self.clients.is_none()
             && self
                 .labels
                 .iter()

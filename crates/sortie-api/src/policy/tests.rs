@@ -1,9 +1,17 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
-    PolicyName, PortRange, Protocol, Selector, parse,
+    Action, Clients, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Http, HttpMatch,
+    Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex, PolicyName, PortRange,
+    Protocol, Selector, Tls, Unlearned, WhenEncrypted,
 };
+use crate::problem::FileErrors;
+
+/// Reads a file as [`parse`](super::parse) does, what is not enforced yet included.
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<EgressPolicy>, FileErrors> {
+    let policies = super::parse::read(file, text, |_, _| {})?;
+    Ok(policies.into_iter().map(|(policy, _)| policy).collect())
+}
 
 /// Strings that YAML would read as something else, and any others.
 fn text() -> impl Strategy<Value = String> {
@@ -75,13 +83,110 @@ fn selector() -> impl Strategy<Value = Selector> {
     );
     let names = prop::collection::vec("[a-zA-Z0-9_.*?-]{1,8}", 0..3).prop_map(distinct);
     let networks = prop::collection::vec("[a-zA-Z0-9_.-]{1,8}", 0..3).prop_map(distinct);
-    (labels, names, networks)
+    let containers = (labels, names, networks)
         .prop_map(|(labels, names, networks)| Selector {
             labels,
             names,
             networks,
+            clients: None,
         })
-        .prop_filter("says something", |s| *s != Selector::default())
+        .prop_filter("says something", |s| *s != Selector::default());
+    let tokens = prop::collection::vec("[a-zA-Z0-9_.-]{1,8}", 0..3).prop_map(distinct);
+    let certificates = prop::collection::vec("(CN|OU)=[a-zA-Z0-9 =*-]{0,8}[a-z](, ?O=x)?", 0..3);
+    let clients = (tokens, certificates.prop_map(distinct))
+        .prop_map(|(tokens, certificates)| Clients {
+            tokens,
+            certificates,
+        })
+        .prop_filter("says something", |c| *c != Clients::default())
+        .prop_map(|clients| Selector {
+            clients: Some(clients),
+            ..Selector::default()
+        });
+    prop_oneof![3 => containers, 1 => clients]
+}
+
+fn host() -> impl Strategy<Value = HostPattern> {
+    let label = "[a-z0-9_]([a-z0-9_-]{0,6}[a-z0-9_])?";
+    let name =
+        (prop::collection::vec(label, 0..3), "[a-z][a-z0-9]{0,5}").prop_map(|(labels, last)| {
+            labels
+                .into_iter()
+                .chain([last])
+                .collect::<Vec<_>>()
+                .join(".")
+        });
+    prop_oneof![
+        1 => Just(HostPattern::Any),
+        2 => name.clone().prop_map(HostPattern::Below),
+        4 => name.prop_map(HostPattern::Exact),
+    ]
+}
+
+fn http_match() -> impl Strategy<Value = HttpMatch> {
+    let written = "(/[a-z0-9_~:@!$&'()+,=%-]{1,5}){0,3}/?"
+        .prop_map(|path| path.replace('%', "%C3").replace("//", "/"))
+        .prop_map(|path| {
+            if path.is_empty() {
+                "/".to_owned()
+            } else {
+                path
+            }
+        });
+    let regex = "/[a-z]{0,3}(\\\\.|\\[0-9a-f\\]|\\(x\\|y\\)|\\*|\\+|\\{2,3\\})?[ab]?"
+        .prop_filter_map("RE2 reads it", |text| PathRegex::read(&text).ok());
+    let path = prop_oneof![
+        written.clone().prop_map(PathPattern::Exact),
+        written.prop_map(PathPattern::Prefix),
+        regex.prop_map(PathPattern::Regex),
+    ];
+    let methods = prop::collection::vec("[A-Z]{1,3}", 0..3).prop_map(distinct);
+    let header = ("[a-z0-9-]{1,8}", "([!-~]([ -~]{0,8}[!-~])?)?");
+    let headers = prop::collection::btree_map(header.0, header.1, 0..3);
+    (prop::option::of(path), methods, headers)
+        .prop_map(|(path, methods, mut headers)| {
+            headers.remove("host");
+            HttpMatch {
+                path,
+                methods,
+                headers,
+            }
+        })
+        .prop_filter("says something", |m| *m != HttpMatch::default())
+}
+
+fn http() -> impl Strategy<Value = Http> {
+    let originate = (
+        1..=u16::MAX,
+        prop::option::of("/[a-z./ ]{0,9}"),
+        prop::option::of("[a-z0-9_-]{1,9}"),
+    )
+        .prop_map(|(port, ca, client_certificate)| {
+            Tls::Originate(Originate {
+                port,
+                ca,
+                client_certificate,
+            })
+        });
+    let tls = prop::option::of(prop_oneof![originate, Just(Tls::Inspect)]);
+    let encrypted = [WhenEncrypted::Refuse, WhenEncrypted::UseHostPolicy];
+    (
+        prop::collection::vec(http_match(), 0..3),
+        tls,
+        prop::sample::select(encrypted.to_vec()),
+    )
+        .prop_filter("says something", |(matches, tls, _)| {
+            !matches.is_empty() || tls.is_some()
+        })
+        .prop_map(|(matches, tls, when_encrypted)| Http {
+            matches,
+            unless: Vec::new(),
+            when_encrypted: match tls {
+                Some(Tls::Inspect) => WhenEncrypted::Refuse,
+                _ => when_encrypted,
+            },
+            tls,
+        })
 }
 
 fn port() -> impl Strategy<Value = PortRange> {
@@ -113,8 +218,17 @@ fn destination() -> impl Strategy<Value = Destination> {
         cidrs,
         any::<bool>(),
         prop::collection::vec(port(), 0..3).prop_map(distinct),
+        prop::collection::vec(host(), 0..3).prop_map(distinct),
+        prop::option::of(http()),
     )
-        .prop_map(|(name, cidrs, except, ports)| {
+        .prop_map(|(name, mut cidrs, except, mut ports, hosts, http)| {
+            if !hosts.is_empty() {
+                cidrs.clear();
+            }
+            let http = http.filter(|_| !hosts.is_empty());
+            if http.is_some() {
+                ports.retain(|range: &PortRange| range.protocol == Protocol::Tcp);
+            }
             // Half of the first, where it does not take all of another.
             let half = cidrs
                 .first()
@@ -124,11 +238,13 @@ fn destination() -> impl Strategy<Value = Destination> {
                 name,
                 cidrs,
                 except: half.into_iter().collect(),
+                hosts,
                 ports,
+                http,
             }
         })
         .prop_filter("says something", |d| {
-            !d.cidrs.is_empty() || !d.ports.is_empty()
+            !d.cidrs.is_empty() || !d.ports.is_empty() || !d.hosts.is_empty()
         })
 }
 
@@ -166,6 +282,7 @@ fn policy() -> impl Strategy<Value = EgressPolicy> {
         action(),
         prop_oneof![Just(0_u16), 1_u16..=3600],
         prop::sample::select(vec![Enforcement::Enforce, Enforcement::Audit]),
+        any::<(bool, bool)>(),
     )
         .prop_map(
             |(
@@ -176,8 +293,16 @@ fn policy() -> impl Strategy<Value = EgressPolicy> {
                 (action, on_unavailable),
                 seconds,
                 enforcement,
+                (denies, only),
             )| {
+                let names = destinations.iter().any(|d| !d.hosts.is_empty());
                 EgressPolicy {
+                    unlearned: if denies && names {
+                        Unlearned::Deny
+                    } else {
+                        Unlearned::Sniff
+                    },
+                    only_these_hosts: only && names,
                     name: PolicyName(name),
                     owner: Owner::Policy,
                     priority,
@@ -209,6 +334,37 @@ proptest! {
         let json = serde_json::to_string(&parts).unwrap();
         prop_assert_eq!(serde_json::from_str::<(Action, OnUnavailable, PortRange)>(&json).unwrap(), parts);
     }
+}
+
+#[test]
+fn names_are_written_as_people_write_them() {
+    let text = r#"
+apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: partner}
+spec:
+  workloads:
+  - clients: {tokens: [ci], certificates: [CN=runner]}
+  destinations:
+  - hosts: [API.external.com., "*.partner.example", "*"]
+    ports: [{protocol: UDP, port: 53}]
+  - hosts: [api.external.com]
+    http:
+      match:
+      - {path: /health, headers: {X-Tenant: blue}}
+      - {pathPrefix: /caf%c3%a9, methods: [GET, POST]}
+      - {pathRegex: '/v[0-9]+/.*'}
+      whenEncrypted: UseHostPolicy
+      tls: {originate: true, ca: /etc/ssl/partner.pem, clientCertificate: partner}
+  - hosts: [secret.example]
+    http: {tls: {inspect: true, originate: false}}
+  unlearned: Deny
+  onlyTheseHosts: true
+  action: Egress
+  egress: {addresses: [192.168.20.10]}
+"#;
+    let policy = &parse("f", text).unwrap()[0];
+    insta::assert_snapshot!(policy.to_yaml().unwrap());
 }
 
 #[test]

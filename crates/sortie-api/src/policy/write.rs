@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable,
-    PolicyName, PortRange, Protocol, Selector,
+    Action, Clients, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable,
+    Originate, PolicyName, PortRange, Protocol, Selector, Tls, Unlearned,
 };
 use crate::address::add_egress;
 use crate::policy::parse::{API_VERSION, KIND};
@@ -34,11 +34,26 @@ struct Spec<'p> {
     on_change: OnChange,
     #[serde(skip_serializing_if = "is_default")]
     enforcement: Enforcement,
+    #[serde(skip_serializing_if = "is_default")]
+    unlearned: Unlearned,
+    #[serde(skip_serializing_if = "is_default")]
+    only_these_hosts: bool,
 }
 
 #[derive(Serialize)]
-struct Workloads<'p> {
-    containers: &'p Selector,
+#[serde(rename_all = "lowercase")]
+enum Workloads<'p> {
+    Containers(&'p Selector),
+    Clients(&'p Clients),
+}
+
+impl<'p> From<&'p Selector> for Workloads<'p> {
+    fn from(selector: &'p Selector) -> Self {
+        match &selector.clients {
+            Some(clients) => Self::Clients(clients),
+            None => Self::Containers(selector),
+        }
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -50,14 +65,14 @@ impl Serialize for EgressPolicy {
         let workloads = self.workloads.iter();
         let spec = Spec {
             priority: self.priority,
-            workloads: workloads
-                .map(|containers| Workloads { containers })
-                .collect(),
+            workloads: workloads.map(Workloads::from).collect(),
             destinations: &self.destinations,
             action: &self.action,
             on_unavailable: self.on_unavailable,
             on_change: self.on_change,
             enforcement: self.enforcement,
+            unlearned: self.unlearned,
+            only_these_hosts: self.only_these_hosts,
         };
         let mut policy = serializer.serialize_struct("EgressPolicy", 4)?;
         policy.serialize_field("apiVersion", API_VERSION)?;
@@ -166,5 +181,55 @@ impl TryFrom<Addresses> for Egress {
             add_egress(&mut egress, address).map_err(|fault| fault.message)?;
         }
         Ok(egress)
+    }
+}
+
+/// `{originate, port, ca, clientCertificate}`, or `{inspect}`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TlsFields {
+    #[serde(default, skip_serializing_if = "is_default")]
+    originate: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    inspect: bool,
+}
+
+impl From<Tls> for TlsFields {
+    fn from(tls: Tls) -> Self {
+        let (originate, inspect) = match tls {
+            Tls::Originate(originate) => (Some(originate), false),
+            Tls::Inspect => (None, true),
+        };
+        Self {
+            originate: originate.is_some(),
+            port: originate.as_ref().map(|originate| originate.port),
+            ca: originate
+                .as_ref()
+                .and_then(|originate| originate.ca.clone()),
+            client_certificate: originate.and_then(|originate| originate.client_certificate),
+            inspect,
+        }
+    }
+}
+
+impl TryFrom<TlsFields> for Tls {
+    type Error = &'static str;
+
+    fn try_from(fields: TlsFields) -> Result<Self, Self::Error> {
+        match (fields.originate, fields.inspect) {
+            (false, true) => Ok(Self::Inspect),
+            (true, false) => Ok(Self::Originate(Originate {
+                port: fields.port.unwrap_or(443),
+                ca: fields.ca,
+                client_certificate: fields.client_certificate,
+            })),
+            _ => Err("tls is either originated or inspected"),
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::nft::{Chain, Name};
 use crate::precedence::{Candidate, Target};
 use crate::ranges::Range;
 use crate::reason::Reason;
-use crate::resolve::{Addresses, Exit, exit};
+use crate::resolve::{Addresses, Exit};
 
 /// What one list of policies says about one family's destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl PolicySet {
     }
 
     /// What a flow to this destination leaves with; none where no address is decided.
-    pub fn egress(&self, target: Target) -> Option<Leads> {
+    pub fn egress(&self, target: Target<'_>) -> Option<Leads> {
         let behind = self
             .ranges
             .partition_point(|(first, ..)| *first <= target.ip);
@@ -278,7 +278,7 @@ impl PolicySet {
 
 impl Answer {
     fn new(candidate: &Candidate<'_>, v6: bool, addresses: &impl Addresses) -> Self {
-        let exit = exit(candidate.policy, v6, addresses);
+        let exit = candidate.exit(v6, addresses);
         let drain = candidate.policy.on_change.drain();
         Self {
             ports: candidate.ports().to_vec(),

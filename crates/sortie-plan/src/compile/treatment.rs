@@ -94,10 +94,7 @@ pub struct Treated {
 /// 3. Everything else is a policy set.
 pub fn treatment(candidates: &[Candidate<'_>], v6: bool, addresses: &impl Addresses) -> Treated {
     // A candidate without prefix and ports, asked first, answers for all: the common case.
-    if let Some(first) = candidates
-        .first()
-        .filter(|first| first.destination.is_none())
-    {
+    if let Some(first) = candidates.first().filter(|first| first.covers_all()) {
         return Treated {
             treatment: whole(exit(first.policy, v6, addresses), addresses),
             drain: first.policy.on_change.drain(),

@@ -101,7 +101,7 @@ impl Planner {
 
     /// Who would decide, if every policy were enforced; none where that is a policy which is
     /// enforced anyway, or none at all.
-    pub fn audited(&self, tracked: &Tracked, target: Target) -> Option<Audited> {
+    pub fn audited(&self, tracked: &Tracked, target: Target<'_>) -> Option<Audited> {
         let mut auditing = self.auditing(tracked).peekable();
         auditing.peek()?;
         if self.stays_inside(target.ip).is_some() {

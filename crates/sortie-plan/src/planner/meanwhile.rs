@@ -6,7 +6,7 @@ use sortie_api::policy::{Action, OnUnavailable};
 use sortie_api::workload::WorkloadId;
 
 use super::Planner;
-use crate::precedence::Candidate;
+use crate::precedence::{Candidate, Scope};
 
 /// Whether a workload may start undecided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ impl Planner {
         for candidate in &candidates {
             let policy = candidate.policy;
             match (&policy.action, policy.on_unavailable) {
+                _ if matches!(candidate.scope, Scope::Unlearned) => {
+                    return Meanwhile::Drop(format!("policy {} selects it", policy.name.0));
+                }
                 (Action::Bypass, _) => {}
                 (Action::Egress(_), OnUnavailable::NodeAddress) => {
                     meanwhile = Meanwhile::NodeAddress;
@@ -44,7 +47,7 @@ impl Planner {
                     return Meanwhile::Drop(format!("policy {} selects it", policy.name.0));
                 }
             }
-            if candidate.prefix.is_none() && candidate.ports().is_empty() {
+            if candidate.covers_all() {
                 return meanwhile;
             }
         }

@@ -212,7 +212,7 @@ pub(super) fn wanted(tracked: &Tracked, policies: &[Arc<EgressPolicy>]) -> Vec<I
 /// The address of a family that a policy gives as the workload's own, where that policy has a say.
 fn given<'p>(candidates: &[Candidate<'p>], v6: bool) -> Option<(IpAddr, &'p EgressPolicy)> {
     // It covers everything, and what comes behind such a one is never asked.
-    let mut whole = candidates.iter().filter(|c| c.destination.is_none());
+    let mut whole = candidates.iter().filter(|c| c.covers_all());
     let policy = whole.next()?.policy;
     Some((policy.direct(v6)?, policy))
 }

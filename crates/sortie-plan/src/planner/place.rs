@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sortie_api::config::Guard;
 use sortie_api::policy::{
-    Action, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName,
+    Action, EgressPolicy, Enforcement, OnChange, OnUnavailable, Owner, PolicyName, Unlearned,
 };
 use sortie_api::workload::{self, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
@@ -385,5 +385,7 @@ fn wrong_label(workload: &Workload) -> EgressPolicy {
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
         enforcement: Enforcement::Enforce,
+        unlearned: Unlearned::Sniff,
+        only_these_hosts: false,
     }
 }

@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use super::parse;
+use crate::policy::tests::parse;
 use crate::policy::{
     Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
-    PolicyName, PortRange, Protocol, Selector,
+    PolicyName, PortRange, Protocol, Selector, Unlearned,
 };
 
-/// Every field of this version.
+/// Every field that is about addresses.
 const FULL: &str = r#"# What the bank sees.
 apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
@@ -82,6 +82,7 @@ fn reads_every_field() {
                 .into(),
                 names: vec![text("payments-*"), text("blue?")],
                 networks: vec![text("shop_default")],
+                clients: None,
             },
             Selector {
                 names: vec![text("*")],
@@ -107,6 +108,7 @@ fn reads_every_field() {
                     last: 53,
                 },
             ],
+            ..Destination::default()
         }],
         action: Action::Egress(Egress {
             v4: Some("192.168.20.10".parse().unwrap()),
@@ -116,6 +118,8 @@ fn reads_every_field() {
         on_unavailable: OnUnavailable::NodeAddress,
         on_change: OnChange::Drain { seconds: 45 },
         enforcement: Enforcement::Audit,
+        unlearned: Unlearned::Sniff,
+        only_these_hosts: false,
     };
     assert_eq!(policies, [expected]);
 }

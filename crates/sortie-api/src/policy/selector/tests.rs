@@ -68,6 +68,7 @@ fn selector(labels: &[(&str, &str)], names: &[&str], networks: &[&str]) -> Selec
         labels: pairs(labels),
         names: text(names),
         networks: text(networks),
+        clients: None,
     }
 }
 

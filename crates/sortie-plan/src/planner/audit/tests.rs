@@ -11,11 +11,8 @@ fn audit(name: &str, cidrs: &[&str], action: Action) -> EgressPolicy {
     }
 }
 
-fn target(ip: &str) -> Target {
-    Target {
-        ip: ip.parse().unwrap(),
-        port: None,
-    }
+fn target(ip: &str) -> Target<'static> {
+    Target::address(ip.parse().unwrap(), None)
 }
 
 fn told(planner: &Planner, to: &str) -> Option<String> {

@@ -44,10 +44,7 @@ fn it_is_let_by_for_its_time_and_nothing_of_it_goes_on() {
         (1, 1)
     );
     let tracked = &planner.workloads()[&id()];
-    let target = Target {
-        ip: [198, 51, 100, 9].into(),
-        port: None,
-    };
+    let target = Target::address([198, 51, 100, 9].into(), None);
     assert_eq!(planner.expected(tracked, target), Expected::Any);
     assert_eq!(
         planner.explain(tracked, target).verdict,

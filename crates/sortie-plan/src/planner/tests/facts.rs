@@ -8,7 +8,7 @@ use sortie_api::config::{AgentConfig, Guard};
 use sortie_api::labels::Labels;
 use sortie_api::policy::{
     Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
-    PolicyName, PortRange, Protocol, Selector,
+    PolicyName, PortRange, Protocol, Selector, Unlearned,
 };
 use sortie_api::workload::{
     Cgroup, CgroupId, Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId,
@@ -181,9 +181,7 @@ pub(in crate::planner) fn policy(
             ..Selector::default()
         }],
         destinations: vec![Destination {
-            name: None,
             cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-            except: Vec::new(),
             ports: ports
                 .iter()
                 .map(|p| PortRange {
@@ -192,11 +190,14 @@ pub(in crate::planner) fn policy(
                     last: *p,
                 })
                 .collect(),
+            ..Destination::default()
         }],
         action,
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
         enforcement: Enforcement::Enforce,
+        unlearned: Unlearned::Sniff,
+        only_these_hosts: false,
     }
 }
 

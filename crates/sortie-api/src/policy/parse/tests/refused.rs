@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{bypass, containers, destination, egress, spec};
-use crate::policy::parse;
+use crate::policy::tests::parse;
 
 /// What people read, case by case.
 fn told(cases: &[(&str, String)]) -> String {
@@ -77,10 +77,7 @@ fn specs() {
         ),
         ("unknown field, far", bypass("colour: red")),
         ("field in capitals", bypass("Priority: 1")),
-        (
-            "later fields",
-            bypass("tier: Override\nonlyTheseHosts: true"),
-        ),
+        ("later fields", bypass("tier: Override"),),
         (
             "later egress fields",
             spec("action: Egress\negress: {pool: {name: public}, distribution: Single}"),
@@ -88,10 +85,6 @@ fn specs() {
         (
             "later workloads",
             bypass("workloads:\n- pods: {}\n- processes: {}"),
-        ),
-        (
-            "later destinations",
-            destination("hosts: [api.example.com]\nports: [{protocol: TCP, port: 443}]"),
         ),
         ("priority above", bypass("priority: 1001")),
         ("priority below", bypass("priority: -1")),
@@ -273,6 +266,165 @@ fn cidrs() {
         (
             "destinations without a value",
             bypass("destinations:\npriority: 1"),
+        ),
+    ]));
+}
+
+#[test]
+fn clients() {
+    let clients = |fields: &str| bypass(&format!("workloads:\n- clients: {fields}"));
+    insta::assert_snapshot!(told(&[
+        ("clients of whom nothing is said", clients("{}")),
+        ("no tokens", clients("{tokens: []}")),
+        (
+            "a token and not its name",
+            clients("{tokens: [\"s3cr3t/+==\"]}")
+        ),
+        ("a token twice", clients("{tokens: [ci, ci]}")),
+        (
+            "no subject",
+            clients("{certificates: [runner, CN=, \"=a\"]}")
+        ),
+        (
+            "clients beside containers",
+            clients("{tokens: [ci]}\n  containers: {names: [a]}")
+        ),
+        ("an unknown field", clients("{token: [ci]}")),
+    ]));
+}
+
+#[test]
+fn hosts() {
+    let hosts = |list: &str| destination(&format!("hosts: {list}"));
+    insta::assert_snapshot!(told(&[
+        ("no list", hosts("api.example.com")),
+        ("no hosts", hosts("[]")),
+        (
+            "addresses",
+            hosts("[203.0.113.7, \"2001:db8::1\", \"[2001:db8::1]\", 203.0.113.0/24]"),
+        ),
+        (
+            "what is more than a name",
+            hosts("[\"https://api.example.com/v1\", \"api.example.com:8443\", api.example.com/v1]"),
+        ),
+        (
+            "stars",
+            hosts(
+                "[\"api.*.example.com\", \"*api.example.com\", \"*.\", \"*.*.example.com\", .example.com]"
+            ),
+        ),
+        (
+            "what no name is",
+            hosts(
+                "[bücher.example, \"\", a..b, -a.example, a-.example, \"a b\", 203.0.113.256, 0x7f.0x1]"
+            ),
+        ),
+        (
+            "too long",
+            hosts(&format!(
+                "[{}.example, {}example]",
+                "a".repeat(64),
+                "a.".repeat(124)
+            )),
+        ),
+        ("a host twice", hosts("[API.example.com, api.example.com.]")),
+        (
+            "hosts beside cidrs",
+            destination("hosts: [api.example.com]\ncidrs: [203.0.113.0/24]"),
+        ),
+        (
+            "hosts with except",
+            destination("hosts: [api.example.com]\nexcept: [203.0.113.0/24]"),
+        ),
+        (
+            "about names, without any",
+            bypass(
+                "unlearned: Deny\nonlyTheseHosts: true\ndestinations:\n- cidrs: [203.0.113.0/24]"
+            ),
+        ),
+        (
+            "words for both",
+            bypass("unlearned: Drop\nonlyTheseHosts: yes\ndestinations:\n- hosts: [a.example]"),
+        ),
+        (
+            "Direct with hosts",
+            spec(
+                "destinations:\n- hosts: [a.example]\naction: Egress\negress: {addresses: [203.0.113.11], mode: Direct}",
+            ),
+        ),
+    ]));
+}
+
+#[test]
+fn http() {
+    let http = |fields: &str| destination(&format!("hosts: [a.example]\nhttp: {fields}"));
+    let of = |entry: &str| http(&format!("{{match: [{entry}]}}"));
+    let tls = |fields: &str| http(&format!("{{tls: {fields}}}"));
+    insta::assert_snapshot!(told(&[
+        (
+            "without hosts",
+            destination("http: {match: [{pathPrefix: /}]}")
+        ),
+        ("nothing said", http("{}")),
+        ("only whenEncrypted", http("{whenEncrypted: Refuse}")),
+        ("no match", http("{match: []}")),
+        ("an empty entry", of("{}")),
+        ("two paths", of("{path: /a, pathPrefix: /b}")),
+        (
+            "paths",
+            of(
+                "{path: api}, {path: \"\"}, {path: https://a.example/b}, {path: /a?b=c}, {pathPrefix: /a*}, {path: /a;b}, {path: \"/ä\"}"
+            ),
+        ),
+        (
+            "paths that are not normalised",
+            of(
+                "{path: /a/../b}, {path: /./b}, {path: //b}, {path: /%61}, {path: /%2F}, {path: /%zz}, {path: \"/a%\"}, {path: /%+1}"
+            ),
+        ),
+        (
+            "expressions",
+            of(
+                "{pathRegex: \"\"}, {pathRegex: \"/(\"}, {pathRegex: \"/[[a]]\"}, {pathRegex: \"/[a&&b]\"}, {pathRegex: '/\\<a'}, {pathRegex: '/\\pL'}, {pathRegex: '(?x)/a'}"
+            ),
+        ),
+        (
+            "further expressions",
+            of(
+                "{pathRegex: \"/a{,3}\"}, {pathRegex: \"/a**\"}, {pathRegex: \"/a{1001}\"}, {pathRegex: '/\\u002F'}, {pathRegex: \"/ä\"}, {pathRegex: \"/((a{1000}){1000}){1000}\"}"
+            ),
+        ),
+        (
+            "methods",
+            of("{methods: [get, CONNECT, \"G T\", \"\", GET, GET]}")
+        ),
+        (
+            "headers",
+            of(
+                "{headers: {Host: a, \"x y\": a, \"\": b, x-a: \" b\", x-b: \"ä\", x-c: 1, X-D: a, x-d: b}}"
+            ),
+        ),
+        ("tls that is neither", tls("{port: 443}")),
+        ("tls that is no", tls("{originate: false}")),
+        ("tls that is both", tls("{originate: true, inspect: true}")),
+        ("words for a boolean", tls("{originate: yes}")),
+        (
+            "fields of tls",
+            tls("{originate: true, port: 0, ca: partner.pem, clientCertificate: /etc/partner}"),
+        ),
+        (
+            "inspect with what it cannot have",
+            tls("{inspect: true, port: 443, ca: /a.pem}")
+        ),
+        (
+            "inspect with whenEncrypted",
+            http("{tls: {inspect: true}, whenEncrypted: UseHostPolicy}"),
+        ),
+        (
+            "over UDP",
+            destination(
+                "hosts: [a.example]\nports: [{protocol: UDP, port: 443}]\nhttp: {match: [{path: /}]}",
+            ),
         ),
     ]));
 }

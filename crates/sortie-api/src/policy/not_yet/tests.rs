@@ -1,0 +1,20 @@
+use crate::policy::parse;
+
+#[test]
+fn what_nothing_enforces_yet_is_refused() {
+    let text = r"
+apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: p}
+spec:
+  workloads:
+  - clients: {tokens: [ci]}
+  destinations:
+  - hosts: [api.example.com]
+    http: {match: [{pathPrefix: /api}]}
+  unlearned: Deny
+  onlyTheseHosts: true
+  action: Bypass
+";
+    insta::assert_snapshot!(parse("p.yaml", text).unwrap_err());
+}
