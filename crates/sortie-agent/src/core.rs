@@ -19,6 +19,7 @@ mod problems;
 mod report;
 mod starting;
 mod tables;
+mod uplinks;
 mod workload_state;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -3,6 +3,7 @@
 //! - [`kernel`]: the one writer of a network namespace: [`Kernel::apply`] does a plan's steps,
 //!   [`Kernel::observe`](Kernel::observe) reads what is there of ours.
 //! - [`facts`]: links, addresses, routes; [`watch`]: their changes; [`sysctl`]: settings.
+//! - [`reach`]: whether uplinks lead anywhere.
 //! - [`tables`]: what others do to our tables, where they can.
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
 //! - `own`: addresses that containers have themselves; `redirect`: what leads a workload's lookups
@@ -32,6 +33,7 @@ mod notes;
 pub mod observe;
 mod own;
 pub mod probe;
+pub mod reach;
 mod redirect;
 pub mod rtnl;
 pub mod survey;

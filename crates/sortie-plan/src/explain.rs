@@ -113,7 +113,8 @@ impl Planner {
             audit: None,
             candidates: Vec::new(),
         };
-        if let Some(reason) = &tracked.workload.unmanageable {
+        let unmanageable = tracked.workload.unmanageable.as_ref();
+        if let Some(reason) = unmanageable.filter(|_| tracked.workload.endpoints.is_empty()) {
             answer.reason = format!("it cannot be managed: {reason}");
             return answer;
         }
@@ -167,6 +168,9 @@ impl Planner {
             answer.uplink = None;
             answer.fix = None;
             answer.reason = format!("it is bypassed for {} s still", whole_seconds(left));
+        }
+        if let Some(reason) = unmanageable {
+            answer.reason = format!("{}; but {reason}", answer.reason);
         }
         let now = match (answer.verdict, answer.source) {
             (Verdict::Egress, Some(source)) => Now::With(source),

@@ -33,7 +33,7 @@ pub enum Reason {
     NotDirect,
     /// An egress address that the sender has no right to.
     Borrowed,
-    /// From outside to an egress address with `inbound: Drop`.
+    /// From outside to an egress address that `inbound` closes.
     Inbound,
     /// A workload's own address on an uplink.
     LastLine,

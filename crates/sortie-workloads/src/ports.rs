@@ -1,11 +1,12 @@
-//! New ports of this host's bridges, each with the MAC that its inner end came up with.
+//! Ports of this host's bridges: new ones, each with the MAC that its inner end came up with, and
+//! those that leave their bridge or enter another one.
 //!
 //! That first MAC was set by whoever made the container, before any process of the container
 //! runs. Later ones are the container's own word: with `NET_ADMIN` it could pass for a neighbour
-//! that is just being started. So a port is told once, when its cable first comes up, and ports
-//! that were there before us are never told.
+//! that is just being started. So a port is new once, when its cable first comes up, and ports
+//! that were there before us never are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use sortie_api::workload::{IfIndex, MacAddress};
@@ -24,6 +25,8 @@ const CHANNEL: usize = 1_024;
 pub(crate) enum PortNews {
     /// A new port came up, and this is its inner end's MAC.
     Up(Port, MacAddress),
+    /// A link is in another bridge than before, or in none.
+    Moved(IfIndex),
     /// A port, or any other link, is gone.
     Gone(IfIndex),
 }
@@ -78,6 +81,8 @@ struct Ports {
     /// Links up to this index are older than we are. The kernel counts upwards.
     floor: u32,
     told: BTreeSet<u32>,
+    /// The bridge of each link that is in one.
+    bridges: BTreeMap<u32, u32>,
 }
 
 impl Ports {
@@ -85,6 +90,10 @@ impl Ports {
         Self {
             floor: links.iter().map(|link| link.index).max().unwrap_or(0),
             told: BTreeSet::new(),
+            bridges: links
+                .iter()
+                .filter_map(|link| Some((link.index, link.master?)))
+                .collect(),
         }
     }
 
@@ -97,10 +106,24 @@ impl Ports {
         let link = match event {
             LinkEvent::Gone(index) => {
                 self.told.remove(&index);
+                self.bridges.remove(&index);
                 return Some(PortNews::Gone(IfIndex(index)));
             }
             LinkEvent::Changed(link) => link,
         };
+        let before = match link.master {
+            Some(bridge) => self.bridges.insert(link.index, bridge),
+            None => self.bridges.remove(&link.index),
+        };
+        let moved = (before != link.master).then_some(PortNews::Moved(IfIndex(link.index)));
+        self.up(&link, inner_end).or(moved)
+    }
+
+    fn up(
+        &mut self,
+        link: &Link,
+        inner_end: impl Fn(i32, u32) -> io::Result<Option<Link>>,
+    ) -> Option<PortNews> {
         let bridge = link.master?;
         let (number, peer) = (link.peer_namespace?, link.peer?);
         if !link.lower_up || link.index <= self.floor || self.told.contains(&link.index) {

@@ -98,6 +98,7 @@ impl Core {
                 Some(_) => unusable += 1,
             }
         }
+        let problems = u64::try_from(self.problems().len()).unwrap_or(u64::MAX);
         let busiest = self.busiest_ports();
         let applied = self.kernel.applied();
         Ok(Sample {
@@ -117,7 +118,7 @@ impl Core {
                 .map(|(name, state)| (name, u64::from(state == EngineState::Connected)))
                 .collect(),
             converged: self.failing.is_none(),
-            problems: u64::try_from(self.problems().len()).unwrap_or(u64::MAX),
+            problems,
             dropped,
             flows: vec![
                 ("right", self.counts.right),

@@ -7,7 +7,8 @@ use crate::api::{EngineState, Problem};
 
 impl Core {
     /// Each with what it is about and what to do.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn problems(&mut self) -> Vec<Problem> {
+        let uplinks = self.uplink_problems();
         let mut problems = Vec::new();
         let mut add = |object: &str, message: String| {
             problems.push(Problem {
@@ -82,6 +83,7 @@ impl Core {
                 "reports of flows or drops were lost: more came than could be read".to_owned(),
             );
         }
+        problems.extend(uplinks);
         problems
     }
 }

@@ -26,6 +26,7 @@ impl Core {
             .map(|tracked| self.workload_status(tracked, &dropped))
             .collect();
         workloads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let problems = self.problems();
         let environment = self.planner.environment();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,7 +47,7 @@ impl Core {
                 .collect(),
             workloads,
             addresses: self.addresses(),
-            problems: self.problems(),
+            problems,
             drops: self.drop_counts()?,
             leaks: self.counts.leaks,
             audits: self.audits.status(&self.planner),

@@ -211,6 +211,8 @@ impl Lowering {
             field,
             Field::CtOriginalIpSaddr
                 | Field::CtOriginalIp6Saddr
+                | Field::CtOriginalIpDaddr
+                | Field::CtOriginalIp6Daddr
                 | Field::CtReplyIpDaddr
                 | Field::CtReplyIp6Daddr
         );
@@ -303,6 +305,8 @@ fn selector(field: Field) -> Selector {
         Field::CtDirection => selectors::CT_DIRECTION,
         Field::CtOriginalIpSaddr => selectors::CT_ORIGINAL_IP_SADDR,
         Field::CtOriginalIp6Saddr => selectors::CT_ORIGINAL_IP6_SADDR,
+        Field::CtOriginalIpDaddr => selectors::CT_ORIGINAL_IP_DADDR,
+        Field::CtOriginalIp6Daddr => selectors::CT_ORIGINAL_IP6_DADDR,
         Field::CtReplyIpDaddr => selectors::CT_REPLY_IP_DADDR,
         Field::CtReplyIp6Daddr => selectors::CT_REPLY_IP6_DADDR,
         Field::SocketCgroup(level) => Selector::socket_cgroupv2(level),

@@ -196,6 +196,8 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         );
         // The way of flows with a former address, where new ones are steered.
         add("steered", Set::of(&[ip, ip]).to(DataType::Verdict));
+        // The way of answers of managed workloads to who called an address of the host's.
+        add("answers", Set::of(&[ip]).to(DataType::Verdict));
         // Let by for a while: whose flows end when the time is over, and what passes until then.
         add("bypassed", Set::of(&[ip]));
         add("bypass", Set::of(&[ip]).expiring());

@@ -1,4 +1,5 @@
-//! Egress addresses that nobody may begin a connection to from outside (`inbound: Drop`).
+//! Egress addresses that nobody may begin a connection to from outside: with `inbound: Drop`, and,
+//! unless `inbound` allows it, those that containers on an engine's bridge were given by us.
 //!
 //! In front of every engine's own prerouting, so that listeners of the host and published ports are
 //! behind it alike. The chain is only there where such an address is.
@@ -6,6 +7,7 @@
 use sortie_api::config::Inbound;
 
 use super::base::{IPPROTO_ICMPV6, NEVER_FORWARDED, REPLY};
+use super::shared::Topology;
 use super::statement::{goto_drop, is, lookup, on, plain};
 use super::workload::named;
 use crate::environment::Environment;
@@ -21,15 +23,24 @@ use crate::reason::Reason;
 const LOOPBACK: u32 = 1;
 
 /// The addresses.
-pub(super) fn closed(environment: &Environment) -> impl Iterator<Item = (Name, Key, Data)> {
-    let inbound = environment.config.inbound.iter();
-    let closed = inbound.filter(|(_, inbound)| **inbound == Inbound::Drop);
-    closed.map(|(address, _)| (named!("closed", address), Key::from(*address), Data::None))
+pub(super) fn closed<'a>(
+    environment: &'a Environment,
+    topology: &'a Topology,
+) -> impl Iterator<Item = (Name, Key, Data)> + 'a {
+    let inbound = &environment.config.inbound;
+    let said = inbound.iter();
+    let said = said.filter(|(_, inbound)| **inbound == Inbound::Drop);
+    let given = topology.direct.iter();
+    let given = given.filter(|direct| direct.beside.is_some());
+    let given = given.map(|direct| &direct.address);
+    let given = given.filter(|address| !inbound.contains_key(*address));
+    let closed = said.map(|(address, _)| address).chain(given);
+    closed.map(|address| (named!("closed", address), Key::from(*address), Data::None))
 }
 
 /// What asks for them.
-pub(super) fn chains(environment: &Environment) -> Vec<(Name, Chain)> {
-    if closed(environment).next().is_none() {
+pub(super) fn chains(environment: &Environment, topology: &Topology) -> Vec<(Name, Chain)> {
+    if closed(environment, topology).next().is_none() {
         return Vec::new();
     }
     let to_closed = || [Goto("closed".into()).into()];

@@ -87,7 +87,8 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
     for (set, key, data) in interfaces(topology)
         .into_iter()
         .chain(local_ranges(environment))
-        .chain(inbound::closed(environment))
+        .chain(inbound::closed(environment, topology))
+        .chain(topology.steering.answers(topology, environment))
     {
         if let Some(set) = state
             .tables
@@ -118,7 +119,7 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
         inet.chains.extend(steering.chains(environment));
         let levels = &topology.cgroup_levels;
         inet.chains.extend(sockets::chains(environment, levels));
-        inet.chains.extend(inbound::chains(environment));
+        inet.chains.extend(inbound::chains(environment, topology));
     }
     state
 }

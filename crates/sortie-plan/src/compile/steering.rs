@@ -1,9 +1,10 @@
 //! Leaving by an uplink that the host's own routes would not take: a mark for each such uplink, the
 //! chain that sets it, a routing table, and the rule that leads from the mark to the table.
 //!
-//! Only what a workload itself begins is marked, packet by packet and from what the packet says, so
-//! nothing is kept in conntrack. What drains is led by the source that conntrack knows anyway. Replies of flows that others began follow the host's routes, as
-//! without Sortie.
+//! Packets are marked one by one and from what they say, so nothing is kept in conntrack. What drains
+//! is led by the source that conntrack knows anyway. Replies of flows that others began leave by the
+//! uplink whose address was called, which conntrack knows too, if that uplink has a mark; else they
+//! follow the host's routes, as without Sortie.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,14 +15,18 @@ use sortie_api::workload::IfIndex;
 
 use super::shared::Topology;
 use super::statement::{is, lookup, on, plain};
+use super::workload::named;
 use crate::environment::{Environment, NextHop};
 use crate::mark::Mark;
+use crate::nft::key::Key;
 use crate::nft::rule::Field::{
-    CtDirection, CtReplyIp6Daddr, CtReplyIpDaddr, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr,
+    CtDirection, CtOriginalIp6Daddr, CtOriginalIpDaddr, CtReplyIp6Daddr, CtReplyIpDaddr, Ip6Daddr,
+    Ip6Saddr, IpDaddr, IpSaddr,
 };
 use crate::nft::rule::Statement::{SetMark, VerdictMap};
 use crate::nft::rule::Value;
-use crate::nft::rule::Verdict::Accept;
+use crate::nft::rule::Verdict::{Accept, Goto};
+use crate::nft::set::Data;
 use crate::nft::{Chain, Hook, HookKind, HookPoint, Name};
 use crate::state::{Network, Route, RoutingRule, RuleBy, Sysctl};
 
@@ -73,7 +78,10 @@ impl Steering {
                 device: None,
             }),
             rules: vec![
-                on(is(CtDirection, Value::Byte(REPLY)), vec![Accept.into()]),
+                on(
+                    is(CtDirection, Value::Byte(REPLY)),
+                    vec![Goto("answers".into()).into()],
+                ),
                 vec![VerdictMap {
                     fields: vec![IpSaddr, CtReplyIpDaddr],
                     map: "steered4".into(),
@@ -93,9 +101,28 @@ impl Steering {
             ],
         };
         let steer = marks.into_iter().map(|mark| (steer(mark), by_mark(mark)));
-        std::iter::once(("classify".into(), classify))
+        [("classify".into(), classify), ("answers".into(), answers())]
+            .into_iter()
             .chain(steer)
             .collect()
+    }
+
+    /// Which way answers leave, by the address that was called: the host's own and containers' own.
+    pub fn answers<'a>(
+        &'a self,
+        topology: &'a Topology,
+        environment: &'a Environment,
+    ) -> impl Iterator<Item = (Name, Key, Data)> + 'a {
+        let host = environment.addresses.iter();
+        let host = host.map(|(address, uplink)| (*address, *uplink));
+        let own = topology.direct.iter();
+        let own = own.filter(|direct| direct.beside.is_some());
+        let own = own.filter_map(|direct| Some((direct.address, direct.uplink?)));
+        host.chain(own).filter_map(|(address, uplink)| {
+            let mark = self.mark(uplink, address.is_ipv6())?;
+            let way = Data::Verdict(Goto(steer(mark)));
+            Some((named!("answers", address), Key::from(address), way))
+        })
     }
 
     /// Tables, rules and settings.
@@ -108,6 +135,26 @@ impl Steering {
             by_uplink(network, by, (*uplink, *v6), topology, environment);
         }
     }
+}
+
+/// What others' containers answer is not ours to lead.
+fn answers() -> Chain {
+    plain(vec![
+        vec![
+            lookup(&[IpSaddr], "managed4"),
+            VerdictMap {
+                fields: vec![CtOriginalIpDaddr],
+                map: "answers4".into(),
+            },
+        ],
+        vec![
+            lookup(&[Ip6Saddr], "managed6"),
+            VerdictMap {
+                fields: vec![CtOriginalIp6Daddr],
+                map: "answers6".into(),
+            },
+        ],
+    ])
 }
 
 /// The chain that sets a mark.

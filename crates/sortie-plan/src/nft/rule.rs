@@ -168,6 +168,10 @@ pub enum Field {
     CtOriginalIpSaddr,
     /// `ct original ip6 saddr`: no match without an entry.
     CtOriginalIp6Saddr,
+    /// `ct original ip daddr`: whom the flow's beginner called.
+    CtOriginalIpDaddr,
+    /// `ct original ip6 daddr`.
+    CtOriginalIp6Daddr,
     /// `ct reply ip daddr`: where answers go to, so the source that the other side sees.
     CtReplyIpDaddr,
     /// `ct reply ip6 daddr`.
@@ -216,15 +220,18 @@ impl Field {
     /// nft writes the check as an implicit dependency; so does `sortie-kernel`.
     pub fn ethertype(self) -> Option<u16> {
         match self {
-            Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr | Self::CtReplyIpDaddr => {
-                Some(0x0800)
-            }
+            Self::IpSaddr
+            | Self::IpDaddr
+            | Self::CtOriginalIpSaddr
+            | Self::CtOriginalIpDaddr
+            | Self::CtReplyIpDaddr => Some(0x0800),
             Self::Ip6Hoplimit
             | Self::Ip6Saddr
             | Self::Ip6Daddr
             | Self::Icmpv6Type
             | Self::Icmpv6Taddr
             | Self::CtOriginalIp6Saddr
+            | Self::CtOriginalIp6Daddr
             | Self::CtReplyIp6Daddr => Some(0x86dd),
             Self::ArpSaddrEther | Self::ArpSaddrIp => Some(0x0806),
             Self::Iif
@@ -252,11 +259,13 @@ impl Field {
             | Self::IpDaddr
             | Self::ArpSaddrIp
             | Self::CtOriginalIpSaddr
+            | Self::CtOriginalIpDaddr
             | Self::CtReplyIpDaddr => Some(KeyType::Ipv4Addr),
             Self::Ip6Saddr
             | Self::Ip6Daddr
             | Self::Icmpv6Taddr
             | Self::CtOriginalIp6Saddr
+            | Self::CtOriginalIp6Daddr
             | Self::CtReplyIp6Daddr => Some(KeyType::Ipv6Addr),
             Self::SocketCgroup(_) => Some(KeyType::Cgroup),
             Self::FlowCgroup => Some(KeyType::FlowCgroup),

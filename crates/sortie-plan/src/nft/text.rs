@@ -238,6 +238,8 @@ impl fmt::Display for Field {
             Self::CtDirection => "ct direction",
             Self::CtOriginalIpSaddr => "ct original ip saddr",
             Self::CtOriginalIp6Saddr => "ct original ip6 saddr",
+            Self::CtOriginalIpDaddr => "ct original ip daddr",
+            Self::CtOriginalIp6Daddr => "ct original ip6 daddr",
             Self::CtReplyIpDaddr => "ct reply ip daddr",
             Self::CtReplyIp6Daddr => "ct reply ip6 daddr",
         })

@@ -48,8 +48,7 @@ impl Seen {
 /// 4. Each attachment to a network becomes an endpoint at the port of its interface.
 ///
 /// The addresses are those that the engine assigned, whatever else is on the interface: with
-/// `NET_ADMIN` a container can give itself a neighbour's address, and would be taken for it. For
-/// the same reason the port counts only in the network's own bridge.
+/// `NET_ADMIN` a container can give itself a neighbour's address, and would be taken for it.
 ///
 /// `networks` is by id; `owner` is the container that this one shares a namespace with, if that
 /// one runs.
@@ -76,7 +75,10 @@ pub(crate) fn describe(
             let placed = place(&face.attachments, interfaces, networks);
             for (attachment, network, interface) in placed {
                 match endpoint(attachment, network, interface) {
-                    Ok(endpoint) => endpoints.push(endpoint),
+                    Ok((endpoint, astray)) => {
+                        endpoints.push(endpoint);
+                        reasons.extend(astray);
+                    }
                     Err(reason) => reasons.extend(reason),
                 }
             }
@@ -193,12 +195,16 @@ fn bridge_of(interface: &Interface) -> Option<IfIndex> {
     interface.port.and_then(|port| port.bridge)
 }
 
-/// `Err(None)`: the reason was given already.
+/// An endpoint, and what is wrong with it; `Err(None)`: the reason was given already.
+///
+/// A port that is not in its network's bridge counts as if it were: were it forgotten, its packets
+/// would be nobody's, and leave as without Sortie. So they are dropped where they come in, or, from
+/// a bridge of another network, leave with the container's egress address.
 fn endpoint(
     attachment: &Attachment,
     network: Option<&EngineNetwork>,
     interface: Option<&Interface>,
-) -> Result<Endpoint, Option<String>> {
+) -> Result<(Endpoint, Option<String>), Option<String>> {
     let on = &attachment.network;
     let driver = network.map_or("unknown", |network| &network.driver);
     let Some(interface) = interface else {
@@ -218,20 +224,21 @@ fn endpoint(
         }));
     };
     let bridge = network.and_then(|network| network.network.bridge);
-    if bridge.is_some() && bridge != port.bridge {
-        return Err(Some(format!(
+    let astray = (bridge.is_some() && bridge != port.bridge).then(|| {
+        format!(
             "its interface {name} passes for that of network {on}, but its port is not in that \
              network's bridge"
-        )));
-    }
-    Ok(Endpoint {
+        )
+    });
+    let endpoint = Endpoint {
         network: network.map_or(on, |it| &it.network.name).clone(),
         port: port.index,
-        bridge: port.bridge,
+        bridge: bridge.or(port.bridge),
         mac: interface.mac,
         addresses: attachment.addresses.clone(),
         default_route: interface.default_route,
-    })
+    };
+    Ok((endpoint, astray))
 }
 
 #[cfg(test)]

@@ -233,11 +233,21 @@ impl Desk {
         }
     }
 
-    /// A port of a bridge came up or went.
+    /// A port of a bridge came up, moved or went.
     pub(crate) fn port(&mut self, news: PortNews) {
         self.starting.port(news);
         match news {
             PortNews::Up(..) => self.find_ports(),
+            PortNews::Moved(index) => {
+                let all = self.book.containers().iter();
+                let behind = all.filter(|(_, seen)| seen.is_behind(index));
+                for id in behind.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                    if self.runs(&id) {
+                        self.touch(&id);
+                        self.look(id);
+                    }
+                }
+            }
             PortNews::Gone(index) => {
                 for id in self.starting.ids() {
                     let seen = self.book.container(&id);

@@ -75,6 +75,8 @@ impl Starting {
             PortNews::Up(port, mac) => {
                 self.ports.insert(port.index, (port, mac));
             }
+            // Who is being started is looked at when it has started.
+            PortNews::Moved(_) => {}
             PortNews::Gone(index) => {
                 self.ports.remove(&index);
             }

@@ -49,8 +49,9 @@ fn a_port_is_told_once_when_its_cable_first_comes_up() {
         peer_namespace: None,
         ..port(23)
     };
-    for not_yet in [down, free, here] {
-        assert_eq!(ports.news(LinkEvent::Changed(not_yet), inner), None);
+    for not_yet in [free, here, down] {
+        let news = ports.news(LinkEvent::Changed(not_yet), inner);
+        assert!(!matches!(news, Some(PortNews::Up(..))), "{news:?}");
     }
     assert_eq!(
         ports.news(LinkEvent::Changed(port(23)), inner),
@@ -76,10 +77,30 @@ fn a_port_from_before_is_never_told() {
 }
 
 #[test]
+fn a_link_that_leaves_its_bridge_or_enters_another_is_told() {
+    let inner = |number, index| Ok(Some(read(number, index)));
+    let mut ports = Ports::after(&[port(20)]);
+    let within = |master| Link { master, ..port(20) };
+    let moved = Some(PortNews::Moved(IfIndex(20)));
+    for (master, news) in [
+        (Some(2), None),
+        (None, moved),
+        (None, None),
+        (Some(3), moved),
+        (Some(2), moved),
+        (Some(2), None),
+    ] {
+        let event = LinkEvent::Changed(within(master));
+        assert_eq!(ports.news(event, inner), news, "{master:?}");
+    }
+}
+
+#[test]
 fn an_inner_end_that_cannot_be_read_is_not_guessed_later() {
     let inner = |number, index| Ok(Some(read(number, index)));
     let mut ports = Ports::after(&[]);
     let denied = |_, _| Err(io::ErrorKind::PermissionDenied.into());
-    assert_eq!(ports.news(LinkEvent::Changed(port(23)), denied), None);
+    let news = ports.news(LinkEvent::Changed(port(23)), denied);
+    assert_eq!(news, Some(PortNews::Moved(IfIndex(23))));
     assert_eq!(ports.news(LinkEvent::Changed(port(23)), inner), None);
 }

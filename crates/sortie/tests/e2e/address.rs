@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sortie_lab::{
-    ALL_TRAFFIC, Call, Container, ContainerSpec, EngineKind, Result, Traffic, eventually,
+    ALL_TRAFFIC, Call, Container, ContainerSpec, EngineKind, Place, Result, Traffic, eventually,
 };
 
 use crate::stage::{HOST_V4, HOST_V6, LIMIT, Stage, ip};
@@ -146,6 +146,54 @@ fn node_address_meanwhile(engine: EngineKind) -> Result<()> {
     }
     Ok(())
 }
+
+/// An IPv6 address that was put on the host as Sortie says is nobody else's: neither the host nor a
+/// neighbour, whose packets the engine masquerades, ever leave with it.
+fn nobody_else_selects_it(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("select", engine)?;
+    let spec = ContainerSpec::new("web").label("sortie.egress", &format!("{V4},{V6}"));
+    let web = stage.engine.run(&spec)?;
+    let neighbour = stage.unmanaged("neighbour")?;
+    stage.wait_for("web", "Blocked")?;
+    for (_, line, _) in FIXES {
+        run_line(&stage, line)?;
+    }
+    stage.wait_for("web", "Ready")?;
+    let shown = stage.host.ip(&format!("-6 addr show to {V6}"))?;
+    assert!(
+        shown.contains("/128") && shown.contains("deprecated"),
+        "{shown}"
+    );
+    let seen = |place: &dyn Place, sources: [&str; 2]| -> Result<()> {
+        let to = stage.lab.destination()?;
+        for traffic in ALL_TRAFFIC {
+            for (to, source) in [to.v4, to.v6].into_iter().zip(sources) {
+                stage.lab.expect_source(place, traffic, to, ip(source))?;
+            }
+        }
+        Ok(())
+    };
+    let all: [(&dyn Place, _); 3] = [
+        (&web, [V4, V6]),
+        (&neighbour, [HOST_V4, HOST_V6]),
+        (&stage.host, [HOST_V4, HOST_V6]),
+    ];
+    for (place, sources) in all {
+        seen(place, sources)?;
+    }
+    // Nor when it is the one that was put there last, or the host's own is renewed.
+    let own = format!("{HOST_V6}/64 dev up0");
+    stage.host.ip(&format!(
+        "-6 addr change {own} valid_lft 3600 preferred_lft 1800"
+    ))?;
+    run_line(&stage, &FIXES[1].1.replace("addr add", "addr change"))?;
+    for (place, sources) in all {
+        seen(place, sources)?;
+    }
+    Ok(())
+}
+
+on_both_dockers!(nobody_else_selects_it);
 
 on_every_engine!(
     not_on_the_host,

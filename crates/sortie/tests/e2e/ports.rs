@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Calls over TCP from a place, and returns whom the server saw if the caller has its answer.
-    fn tcp(&self, from: &dyn Place, to: SocketAddr) -> Result<Option<IpAddr>> {
+    pub(crate) fn tcp(&self, from: &dyn Place, to: SocketAddr) -> Result<Option<IpAddr>> {
         let connect = || TcpStream::connect_timeout(&to, PATIENCE);
         let Ok(mut client) = from.place()?.run(connect)? else {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// The same over UDP; a connected socket takes the answer from nobody but whom it asked.
-    fn udp(&self, from: &dyn Place, to: SocketAddr) -> Result<Option<IpAddr>> {
+    pub(crate) fn udp(&self, from: &dyn Place, to: SocketAddr) -> Result<Option<IpAddr>> {
         let any: IpAddr = if to.is_ipv4() {
             ip("0.0.0.0")
         } else {

@@ -12,10 +12,10 @@ use crate::change::Open;
 use crate::ports::Server;
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, LIMIT, Stage, ip, snapshot};
 
-const FIRST: &str = "203.0.113.11";
-const FIRST_V6: &str = "2001:db8:113::11";
-const SECOND: &str = "192.0.2.12";
-const SECOND_V6: &str = "2001:db8:2::12";
+pub(crate) const FIRST: &str = "203.0.113.11";
+pub(crate) const FIRST_V6: &str = "2001:db8:113::11";
+pub(crate) const SECOND: &str = "192.0.2.12";
+pub(crate) const SECOND_V6: &str = "2001:db8:2::12";
 
 /// Egress addresses on both uplinks; the default route that counts is the first one's.
 pub(crate) fn stage(name: &str, engine: EngineKind) -> Result<Stage> {
@@ -35,7 +35,12 @@ pub(crate) fn stage(name: &str, engine: EngineKind) -> Result<Stage> {
     Ok(stage)
 }
 
-fn container(stage: &Stage, name: &str, addresses: [&str; 2], port: u16) -> Result<Container> {
+pub(crate) fn container(
+    stage: &Stage,
+    name: &str,
+    addresses: [&str; 2],
+    port: u16,
+) -> Result<Container> {
     let spec = ContainerSpec::new(name)
         .publish("80/tcp", port)
         .publish("80/udp", port)
@@ -45,7 +50,12 @@ fn container(stage: &Stage, name: &str, addresses: [&str; 2], port: u16) -> Resu
 
 /// Both families and all kinds of traffic are seen with these addresses, and leave by this uplink.
 #[track_caller]
-fn leaves(stage: &Stage, container: &Container, sources: [&str; 2], uplink: &str) -> Result<()> {
+pub(crate) fn leaves(
+    stage: &Stage,
+    container: &Container,
+    sources: [&str; 2],
+    uplink: &str,
+) -> Result<()> {
     let to = stage.lab.destination()?;
     let mark = stage.lab.mark()?;
     for (to, source) in [(to.v4, sources[0]), (to.v6, sources[1])] {
@@ -65,7 +75,7 @@ fn leaves(stage: &Stage, container: &Container, sources: [&str; 2], uplink: &str
 }
 
 #[track_caller]
-fn nothing_leaves(stage: &Stage, container: &Container) -> Result<()> {
+pub(crate) fn nothing_leaves(stage: &Stage, container: &Container) -> Result<()> {
     let to = stage.lab.destination()?;
     stage
         .lab
@@ -215,6 +225,9 @@ fn a_broken_uplink_closes() -> Result<()> {
     };
     far_end("down")?;
     nothing_leaves(&stage, &second)?;
+    let problems = stage.json(&["status"])?["problems"].to_string();
+    assert!(problems.contains("uplink up1"), "{problems}");
+    assert!(problems.contains("it has no carrier"), "{problems}");
     far_end("up")?;
     leaves_again(&stage, &second)?;
     // Without a next hop; the line that is printed mends it.

@@ -85,7 +85,7 @@ fn a_changed_mac_or_address_or_both_do_not_hide_an_interface() {
 }
 
 #[test]
-fn swapped_macs_do_not_move_an_address_to_another_networks_port() {
+fn a_port_in_another_bridge_stays_its_containers_and_is_told() {
     let mut networks = networks();
     let mut back = network("back", "bridge");
     back.network.bridge = Some(IfIndex(3));
@@ -104,7 +104,21 @@ fn swapped_macs_do_not_move_an_address_to_another_networks_port() {
     std::mem::swap(&mut eth0.mac, &mut eth1.mac);
     container.found = Ok(own(vec![eth0, eth1]));
     let workload = describe(Engine::Docker, &container, &networks, None);
-    assert_eq!(workload.endpoints, []);
+    let bridges = workload.endpoints.iter().map(|endpoint| endpoint.bridge);
+    assert_eq!(
+        bridges.collect::<Vec<_>>(),
+        [Some(IfIndex(3)), Some(BRIDGE)]
+    );
+    assert!(reason(&workload).contains("not in that network's bridge"));
+
+    let mut free = seen("web", 7);
+    let mut interface = interface("eth0", 7);
+    if let Some(port) = &mut interface.port {
+        port.bridge = None;
+    }
+    free.found = Ok(own(vec![interface]));
+    let workload = alone(&free);
+    assert_eq!(workload.endpoints, alone(&seen("web", 7)).endpoints);
     assert!(reason(&workload).contains("not in that network's bridge"));
 }
 

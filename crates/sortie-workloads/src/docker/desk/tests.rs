@@ -321,6 +321,20 @@ fn a_container_is_said_before_it_starts_and_completed_when_it_has() {
 }
 
 #[test]
+fn who_is_behind_a_port_that_moved_is_looked_at() {
+    let mut desk = desk(vec![seen("web", 7), seen("mail", 8)]);
+    desk.port(PortNews::Moved(IfIndex(107)));
+    assert_eq!(desk.take_jobs(), [job("web", "web-name")]);
+    // Back again before the answer: that one may be of before.
+    desk.port(PortNews::Moved(IfIndex(107)));
+    assert_eq!(desk.take_jobs(), []);
+    desk.looked("web", Ok(Some(seen("web", 7))));
+    assert_eq!(desk.take_jobs(), [job("web", "web-name")]);
+    desk.port(PortNews::Moved(IfIndex(5)));
+    assert_eq!(desk.take_jobs(), []);
+}
+
+#[test]
 fn a_start_that_fails_leaves_nothing_behind() {
     let begun = || {
         let mut desk = desk(Vec::new());
