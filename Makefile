@@ -33,10 +33,10 @@ build:
 	cargo build --locked --release -p sortie
 	@echo "built $(SORTIE)"
 
-# Any bytes for the decoders of netlink and of DNS messages, any text for the parsers, FUZZ_SECONDS each. The pinned stable
+# Any bytes for the decoders of netlink, DNS, HTTP and TLS, any text for the parsers, FUZZ_SECONDS each. The pinned stable
 # toolchain can do it: the flags are those that cargo-fuzz gives, without a sanitizer, which only
 # nightly has; decoders and parsers have no unsafe code that it would watch. Takes a C++ compiler.
-FUZZ_TARGETS := dns_message netlink_decode policy_parse
+FUZZ_TARGETS := client_hello dns_message http1_head netlink_decode policy_parse
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares

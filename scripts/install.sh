@@ -11,9 +11,9 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB="iproute2 nftables iptables util-linux busybox-static libdevmapper1.02.1 libseccomp2"
 # What building the workspace takes.
 BUILD="gcc libc6-dev"
-# What the tests take on top: the oracle for conntrack, what builds runc, Podman with its networks,
-# and Compose for Docker 20.10.
-TEST="conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose"
+# What the tests take on top: a client and certificates for the gateway, the oracle for conntrack, what
+# builds runc, Podman with its networks, and Compose for Docker 20.10.
+TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose"
 
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 

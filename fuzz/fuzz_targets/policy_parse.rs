@@ -46,7 +46,7 @@ fuzz_target!(|text: &str| {
     }
     let labels = labels(text);
     for errors in [
-        from_container_labels("web", &labels).err(),
+        from_container_labels("web", &labels.clone().into()).err(),
         from_network_labels("web", &labels).err(),
     ]
     .into_iter()

@@ -1,0 +1,205 @@
+//! The way to an origin: which addresses may be called, and a connection to one of them from the
+//! source that was decided.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use sortie_api::workload::WorkloadId;
+
+use crate::deadline::Deadline;
+use crate::decide::{Addresses, Reason, Verdict, Way};
+use crate::pool::Key;
+use crate::private::is_private;
+use crate::refusal::Refusal;
+use crate::serve::Core;
+use crate::socket::{self, Unbound};
+use crate::upstream::Upstream;
+
+/// One question of a way.
+pub(super) struct Dial<'a> {
+    pub(super) core: &'a Core,
+    pub(super) workload: &'a WorkloadId,
+    pub(super) verdict: &'a Verdict,
+    pub(super) name: Option<&'a str>,
+    /// Whom the client called.
+    pub(super) destination: SocketAddr,
+}
+
+/// Addresses that may be called, each with the source to leave with.
+pub(super) type Ways = Vec<(SocketAddr, Option<IpAddr>)>;
+
+impl Dial<'_> {
+    /// Where to, in the order of the answer.
+    ///
+    /// 1. What a policy refuses goes nowhere.
+    /// 2. Decided by name, the name's own addresses are called; else the one that the client called.
+    /// 3. Of a name's addresses the host's own and private ones are left out, unless its policy
+    ///    allows them.
+    /// 4. So are those that a policy denies by address: a name never undoes that.
+    /// 5. And those of a family that the policy has no source for.
+    pub(super) async fn ways(&self, deadline: &mut Deadline) -> Result<Ways, Refusal> {
+        let policy = || self.verdict.policy.clone();
+        if let Way::Refused(reason) = self.verdict.way {
+            return Err(Refusal::policy(policy(), reason));
+        }
+        let mut ways = Ways::new();
+        let mut refused = None;
+        let decide = &*self.core.outside.decide;
+        for address in self.addresses(deadline).await?.iter() {
+            let by_name = self.verdict.by_name && !self.verdict.allows_private;
+            if by_name && (is_private(*address) || decide.is_of_host(*address)) {
+                refused = Some(Refusal::policy(policy(), Reason::PrivateAnswer));
+                continue;
+            }
+            let to = SocketAddr::new(*address, self.port());
+            if let Err(denied) = decide.address(self.workload, to) {
+                refused = Some(Refusal::policy(Some(denied.policy), Reason::Denied));
+                continue;
+            }
+            match self.verdict.way {
+                Way::Egress { sources, .. } => match sources.towards(*address) {
+                    Some(source) => ways.push((to, Some(source))),
+                    None => refused = refused.or_else(|| Some(Refusal::no_family(policy()))),
+                },
+                Way::AsHost | Way::Refused(_) => ways.push((to, None)),
+            }
+        }
+        match refused {
+            Some(refusal) if ways.is_empty() => Err(refusal),
+            _ if ways.is_empty() => {
+                let empty = io::Error::new(io::ErrorKind::NotFound, "it has no addresses");
+                Err(Refusal::name(self.name.unwrap_or_default(), &empty))
+            }
+            _ => Ok(ways),
+        }
+    }
+
+    async fn addresses(&self, deadline: &mut Deadline) -> Result<Addresses, Refusal> {
+        let Some(name) = self.name.filter(|_| self.verdict.by_name) else {
+            return Ok(Arc::from([self.destination.ip()]));
+        };
+        let resolve = &*self.core.outside.resolve;
+        if let Some(known) = resolve.known(self.workload, name) {
+            return Ok(known);
+        }
+        deadline.set(self.core.config.connect);
+        let answer = deadline.within(resolve.resolve(self.workload, name)).await;
+        let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+        answer
+            .unwrap_or_else(|_| late())
+            .map_err(|error| Refusal::name(name, &error))
+    }
+
+    /// What is alike for all requests that take this way.
+    pub(super) fn key(&self, to: SocketAddr, source: Option<IpAddr>) -> Key {
+        Key {
+            workload: self.workload.clone(),
+            source,
+            mark: self.mark(),
+            to,
+            policy: self.verdict.policy.clone(),
+            tls: self.verdict.originate.as_ref().map(|originate| {
+                let name = self.name.unwrap_or_default();
+                (Arc::clone(originate), name.into())
+            }),
+        }
+    }
+
+    /// The origin's port: another one than the workload called, where TLS is begun for it.
+    fn port(&self) -> u16 {
+        let originate = self.verdict.originate.as_ref();
+        originate.map_or(self.destination.port(), |originate| originate.port)
+    }
+
+    fn mark(&self) -> u32 {
+        match self.verdict.way {
+            Way::Egress { mark, .. } => mark,
+            Way::AsHost | Way::Refused(_) => 0,
+        }
+    }
+
+    /// A new connection to the first address that can be reached.
+    pub(super) async fn connect(&self, deadline: &mut Deadline) -> Result<Upstream, Refusal> {
+        let ways = self.ways(deadline).await?;
+        self.connect_to(&ways, deadline)
+            .await
+            .map(|(upstream, _)| upstream)
+    }
+
+    /// A new connection to the first of these that can be reached, with the source it has.
+    pub(super) async fn connect_to(
+        &self,
+        ways: &Ways,
+        deadline: &mut Deadline,
+    ) -> Result<(Upstream, Option<IpAddr>), Refusal> {
+        let mut last = None;
+        for (to, source) in ways {
+            match self.connect_one(*to, *source, deadline).await {
+                Ok(upstream) => return Ok((upstream, *source)),
+                Err(refusal) => last = Some(refusal),
+            }
+        }
+        Err(last.unwrap_or_else(|| Refusal::no_family(self.verdict.policy.clone())))
+    }
+
+    async fn connect_one(
+        &self,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        deadline: &mut Deadline,
+    ) -> Result<Upstream, Refusal> {
+        let policy = self.verdict.policy.clone();
+        let named = |refusal: Refusal| Refusal { policy, ..refusal };
+        let socket = match (socket::outgoing(to, source, self.mark()), source) {
+            (Ok(socket), _) => socket,
+            (Err(Unbound::Source(error)), Some(source)) => {
+                return Err(named(Refusal::source(source, &error)));
+            }
+            (Err(Unbound::Source(error) | Unbound::Other(error)), _) => {
+                return Err(named(Refusal::connect(to, &error)));
+            }
+        };
+        deadline.set(self.core.config.connect);
+        match (deadline.within(socket.connect(to)).await, source) {
+            (Ok(Ok(stream)), _) => {
+                let seen = self.core.outside.seen.as_deref();
+                let upstream = Upstream::new(stream, to, seen);
+                self.begin_tls(upstream, deadline).await.map_err(named)
+            }
+            (Ok(Err(error)), Some(source)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                Err(named(Refusal::no_ports(source, to)))
+            }
+            (Ok(Err(error)), _) => Err(named(Refusal::connect(to, &error))),
+            (Err(_), _) => {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+                Err(named(Refusal::connect(to, &late)))
+            }
+        }
+    }
+    /// TLS, where the policy begins it.
+    async fn begin_tls(
+        &self,
+        upstream: Upstream,
+        deadline: &mut Deadline,
+    ) -> Result<Upstream, Refusal> {
+        let Some(originate) = &self.verdict.originate else {
+            return Ok(upstream);
+        };
+        let peer = upstream.peer;
+        let name = match self.name.map(|name| ServerName::try_from(name.to_owned())) {
+            Some(Ok(name)) => name,
+            Some(Err(_)) | None => ServerName::from(peer.ip()),
+        };
+        let begun = upstream.with_tls(name, Arc::clone(&originate.config));
+        match deadline.within(begun).await {
+            Ok(Ok(upstream)) => Ok(upstream),
+            Ok(Err(error)) => Err(Refusal::tls(peer, &error)),
+            Err(_) => {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+                Err(Refusal::connect(peer, &late))
+            }
+        }
+    }
+}

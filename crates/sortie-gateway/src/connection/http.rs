@@ -1,0 +1,378 @@
+//! HTTP/1 from a workload: request by request, each decided by itself, each from its own source.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::dial::{Dial, Ways};
+use super::report::Report;
+use crate::buffer::Buffer;
+use crate::deadline::Deadline;
+use crate::decide::{self, Fields, Verdict};
+use crate::http1::authority::Host;
+use crate::http1::request::{Request, Target};
+use crate::http1::response::{Asked, pins};
+use crate::http1::{FieldSpace, Parsed, Refused};
+use crate::pool::Key;
+use crate::pump::{Body, Pump};
+use crate::refusal::Refusal;
+use crate::serve::{Connection, Core};
+use crate::upstream::Upstream;
+
+/// How long, and for how many bytes, a client that was refused is listened to: closing on bytes that
+/// nobody read would be a reset, which takes the refusal with it.
+const LINGER: (Duration, u64) = (Duration::from_secs(1), 256 * 1024);
+
+/// A client's connection that speaks HTTP/1.
+pub(super) struct Http<'c> {
+    pub(super) core: &'c Core,
+    connection: &'c Connection,
+    pub(super) stream: TcpStream,
+    pub(super) buffer: Buffer,
+    pub(super) deadline: Deadline,
+    destination: SocketAddr,
+    /// The request's head and the first bytes of its body, as they go to the origin. Kept until the
+    /// origin answers: they may have to be sent again.
+    pub(super) out: Vec<u8>,
+    /// The response's head and the first bytes of its body, as they go to the client.
+    pub(super) reply: Vec<u8>,
+    pub(super) report: Report,
+    /// An origin's connection that has proved who this client is (NTLM, Negotiate).
+    pinned: Option<(Key, Upstream)>,
+}
+
+/// A request that was read and decided.
+pub(super) struct Decided {
+    pub(super) verdict: Verdict,
+    /// What of its body is not in [`Http::out`].
+    pub(super) pump: Pump,
+    pub(super) asked: Asked,
+    pub(super) persists: bool,
+    /// Whether it may be sent twice: it is idempotent, and all of it is in [`Http::out`].
+    repeats: bool,
+    pins: bool,
+}
+
+/// Why there is no whole response.
+pub(super) enum Failure {
+    /// The client is told.
+    Refused(Refusal),
+    /// The origin went before it said anything.
+    Silent,
+    /// The client has gone, or has part of a response already: nothing more can be said.
+    Gone,
+}
+
+/// How an exchange ended.
+pub(super) struct Ended {
+    /// The origin keeps its connection, and nothing unasked for has come on it.
+    pub(super) upstream_persists: bool,
+    /// The client keeps its connection.
+    pub(super) client_persists: bool,
+    pub(super) pins: bool,
+}
+
+impl<'c> Http<'c> {
+    pub(super) fn new(
+        core: &'c Core,
+        connection: &'c Connection,
+        (stream, buffer): (TcpStream, Buffer),
+        deadline: Deadline,
+        destination: SocketAddr,
+    ) -> Self {
+        Self {
+            report: Report::begin(&connection.workload, destination.port()),
+            core,
+            connection,
+            stream,
+            buffer,
+            deadline,
+            destination,
+            out: Vec::new(),
+            reply: Vec::new(),
+            pinned: None,
+        }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn serve(mut self) {
+        while let Some(request) = self.next().await {
+            let persists = match request {
+                Ok(decided) => self.exchange(decided).await,
+                Err(refusal) => {
+                    self.refuse(&refusal, true, false).await;
+                    false
+                }
+            };
+            self.report.end(self.core);
+            if !persists || self.core.drains() {
+                return;
+            }
+        }
+    }
+
+    /// The next request, decided; `None` at the connection's end.
+    async fn next(&mut self) -> Option<Result<Decided, Refusal>> {
+        let mut has_begun = false;
+        loop {
+            if let Some(request) = self.read() {
+                return Some(request);
+            }
+            if self.buffer.is_empty() {
+                self.connection.is_idle.set(true);
+                self.deadline.set(self.core.config.idle);
+            } else if !has_begun {
+                has_begun = true;
+                self.deadline.set(self.core.config.head);
+            }
+            let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+            let more = async {
+                if buffer.is_empty() {
+                    buffer.release();
+                    stream.readable().await?;
+                }
+                poll_fn(|cx| buffer.poll_fill(cx, stream)).await
+            };
+            let more = self.deadline.within(more).await;
+            self.connection.is_idle.set(false);
+            match more {
+                Ok(Ok(0) | Err(_)) => return None,
+                Ok(Ok(_)) => {}
+                Err(_) if self.buffer.is_empty() => return None,
+                Err(_) => {
+                    self.report.again();
+                    return Some(Err(Refusal::slow()));
+                }
+            }
+        }
+    }
+
+    /// Reads and decides a request, once its head is whole. What goes on is in `out` then.
+    fn read(&mut self) -> Option<Result<Decided, Refusal>> {
+        let mut space = FieldSpace::new();
+        let limits = self.core.config.heads;
+        let mut request = match Request::parse(self.buffer.filled(), &mut space, limits) {
+            Parsed::Incomplete => return None,
+            Parsed::Head(request) => request,
+            Parsed::Refused(refused) => {
+                self.report.again();
+                return Some(Err(Refusal::request(refused)));
+            }
+        };
+        self.report.again();
+        let verdict = match decide(
+            self.core,
+            self.connection,
+            self.destination,
+            &mut request,
+            &mut self.report,
+        ) {
+            Ok(verdict) => verdict,
+            Err(refused) => return Some(Err(Refusal::request(refused))),
+        };
+        self.out.clear();
+        request.write_head(&mut self.out);
+        let mut decided = Decided {
+            verdict,
+            pump: Pump::new(Body::new(request.body)),
+            asked: Asked {
+                head: request.method == "HEAD",
+                upgrades: request.upgrades,
+                version: request.version,
+            },
+            persists: request.persists,
+            repeats: request.is_idempotent(),
+            pins: request.values("authorization").any(pins),
+        };
+        let length = request.length;
+        self.buffer.consume(length);
+        match decided.pump.body.read(self.buffer.filled()) {
+            Ok(part) => {
+                self.out.extend_from_slice(&self.buffer.filled()[..part]);
+                self.buffer.consume(part);
+                decided.pump.written = part as u64;
+                decided.repeats &= decided.pump.is_done();
+                Some(Ok(decided))
+            }
+            Err(refused) => Some(Err(Refusal::request(refused))),
+        }
+    }
+
+    /// Carries a request there and its response back. Whether the connection goes on.
+    async fn exchange(&mut self, mut decided: Decided) -> bool {
+        let refusal = match self.try_exchange(&mut decided).await {
+            Ok(persists) => return persists,
+            Err(Failure::Gone) => return false,
+            Err(Failure::Refused(refusal)) => refusal,
+            Err(Failure::Silent) => {
+                Refusal::incomplete("the origin ended the connection without an answer")
+            }
+        };
+        let closes = !decided.persists || !decided.pump.is_done() || self.core.drains();
+        self.refuse(&refusal, closes, decided.asked.head).await && !closes
+    }
+
+    /// 1. The addresses that may be called, each with its source.
+    /// 2. An idle connection to one of them, or a new one.
+    /// 3. The request and its response.
+    /// 4. When a connection that was used before ends without an answer, the origin had ended it
+    ///    meanwhile: once, and with a new connection, the request is sent again, if sending it
+    ///    twice is sending it once (RFC 9110 §9.2.2).
+    async fn try_exchange(&mut self, decided: &mut Decided) -> Result<bool, Failure> {
+        let dial = Dial {
+            core: self.core,
+            workload: &self.connection.workload,
+            verdict: &decided.verdict,
+            name: self.report.name(),
+            destination: self.destination,
+        };
+        let ways = dial.ways(&mut self.deadline).await;
+        let ways = ways.map_err(Failure::Refused)?;
+        let mut is_fresh = false;
+        loop {
+            let mut origin = self.origin(&decided.verdict, &ways, is_fresh).await?;
+            let reused = origin.reused;
+            self.report
+                .upstream(&decided.verdict, &origin.upstream, reused);
+            let ended = match self.round(&mut origin.upstream, decided).await {
+                Err(Failure::Silent) if reused && decided.repeats && !is_fresh => {
+                    is_fresh = true;
+                    continue;
+                }
+                ended => ended?,
+            };
+            if ended.upstream_persists {
+                if origin.pinned || ended.pins || decided.pins {
+                    self.pinned = Some((origin.key, origin.upstream));
+                } else {
+                    self.core.pool.put(origin.key, origin.upstream);
+                }
+            }
+            return Ok(ended.client_persists);
+        }
+    }
+
+    /// A connection to one of these addresses: this client's own, an idle one, or a new one.
+    async fn origin(
+        &mut self,
+        verdict: &Verdict,
+        ways: &Ways,
+        is_fresh: bool,
+    ) -> Result<Origin, Failure> {
+        let dial = Dial {
+            core: self.core,
+            workload: &self.connection.workload,
+            verdict,
+            name: self.report.name(),
+            destination: self.destination,
+        };
+        for (to, source) in ways.iter().filter(|_| !is_fresh) {
+            let key = dial.key(*to, *source);
+            let is_own = self.pinned.as_ref().is_some_and(|(own, _)| *own == key);
+            let found = if is_own {
+                let own = self.pinned.take().map(|(_, upstream)| upstream);
+                own.and_then(|mut upstream| upstream.is_quiet().then_some(upstream))
+            } else {
+                self.core.pool.take(&key)
+            };
+            if let Some(upstream) = found {
+                return Ok(Origin {
+                    upstream,
+                    key,
+                    reused: true,
+                    pinned: is_own,
+                });
+            }
+        }
+        let made = dial.connect_to(ways, &mut self.deadline).await;
+        let (upstream, source) = made.map_err(Failure::Refused)?;
+        Ok(Origin {
+            key: dial.key(upstream.peer, source),
+            upstream,
+            reused: false,
+            pinned: false,
+        })
+    }
+
+    /// Answers a request that does not go on. Whether the client got it.
+    async fn refuse(&mut self, refusal: &Refusal, closes: bool, is_head: bool) -> bool {
+        self.report.status(refusal.status);
+        self.report.refused(refusal);
+        self.reply.clear();
+        refusal.write(&mut self.reply, closes, is_head);
+        self.deadline.set(LINGER.0);
+        let written = self.stream.write_all(&self.reply);
+        let is_written = matches!(self.deadline.within(written).await, Ok(Ok(())));
+        if is_written && closes {
+            let rest = async {
+                self.stream.shutdown().await?;
+                let mut rest = (&mut self.stream).take(LINGER.1);
+                tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+            };
+            let _ = self.deadline.within(rest).await;
+        }
+        is_written
+    }
+}
+
+/// A connection to an origin, and how it was come by.
+struct Origin {
+    upstream: Upstream,
+    key: Key,
+    reused: bool,
+    /// It is this client's alone.
+    pinned: bool,
+}
+
+/// Asks the policies about a request.
+///
+/// 1. CONNECT asks a proxy, which the client does not know it has.
+/// 2. Where a policy looks at requests, the path is put into its one spelling, or the request is
+///    refused.
+/// 3. The name that is asked is the request's own. An address in its place says nothing that the
+///    called address does not say better.
+fn decide(
+    core: &Core,
+    connection: &Connection,
+    destination: SocketAddr,
+    request: &mut Request<'_, '_>,
+    report: &mut Report,
+) -> Result<Verdict, Refused> {
+    if request.target == Target::Authority {
+        return Err(Refused {
+            status: 405,
+            reason: "CONNECT is for a proxy, and none was asked",
+        });
+    }
+    let policies = &*core.outside.decide;
+    if let Some(Host::Name(name)) = request.authority.as_ref().map(|asked| &asked.host) {
+        report.host(name);
+        if policies.sees_requests(&connection.workload, name, destination.port()) {
+            request.settle_path()?;
+        }
+    }
+    report.request(request.method, request.target.path());
+    let target = decide::Target {
+        name: report.name(),
+        address: Some(destination.ip()),
+        port: destination.port(),
+        request: Some(decide::Asked {
+            method: request.method,
+            path: request.target.path(),
+            fields: &*request,
+        }),
+        encrypted: false,
+    };
+    let verdict = policies.decide(&connection.workload, &target);
+    report.verdict(&verdict);
+    Ok(verdict)
+}
+
+impl Fields for Request<'_, '_> {
+    fn any(&self, name: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.values(name).any(wanted)
+    }
+}

@@ -1,0 +1,149 @@
+//! What the log will say of one request or tunnel, gathered on the way.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use sortie_api::workload::WorkloadId;
+
+use crate::decide::{Verdict, Way};
+use crate::log::{Record, micros};
+use crate::refusal::Refusal;
+use crate::serve::Core;
+use crate::upstream::Upstream;
+
+/// Its texts keep their memory from request to request.
+pub(super) struct Report {
+    workload: WorkloadId,
+    began: Instant,
+    port: u16,
+    method: String,
+    host: String,
+    path: String,
+    status: Option<u16>,
+    policy: Option<Arc<str>>,
+    refused: Option<String>,
+    intended: Option<IpAddr>,
+    actual: Option<IpAddr>,
+    upstream: Option<SocketAddr>,
+    reused: bool,
+    sent: u64,
+    received: u64,
+}
+
+impl Report {
+    pub(super) fn begin(workload: &WorkloadId, port: u16) -> Self {
+        Self {
+            workload: workload.clone(),
+            began: Instant::now(),
+            port,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            status: None,
+            policy: None,
+            refused: None,
+            intended: None,
+            actual: None,
+            upstream: None,
+            reused: false,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    /// Begins the next one of the same connection.
+    pub(super) fn again(&mut self) {
+        self.began = Instant::now();
+        for text in [&mut self.method, &mut self.host, &mut self.path] {
+            text.clear();
+        }
+        self.status = None;
+        self.policy = None;
+        self.refused = None;
+        self.intended = None;
+        self.actual = None;
+        self.upstream = None;
+        self.reused = false;
+        (self.sent, self.received) = (0, 0);
+    }
+
+    pub(super) fn host(&mut self, host: &str) {
+        self.host.clear();
+        self.host.push_str(host);
+    }
+
+    /// The name that was told, if one was.
+    pub(super) fn name(&self) -> Option<&str> {
+        there(&self.host)
+    }
+
+    pub(super) fn request(&mut self, method: &str, path: &str) {
+        self.method.push_str(method);
+        self.path.push_str(path);
+    }
+
+    pub(super) fn verdict(&mut self, verdict: &Verdict) {
+        self.policy.clone_from(&verdict.policy);
+    }
+
+    pub(super) fn upstream(&mut self, verdict: &Verdict, upstream: &Upstream, reused: bool) {
+        let sources = match verdict.way {
+            Way::Egress { sources, .. } => sources,
+            Way::AsHost | Way::Refused(_) => verdict.intended,
+        };
+        self.intended = sources.towards(upstream.peer.ip());
+        self.actual = upstream.source;
+        self.upstream = Some(upstream.peer);
+        self.reused = reused;
+    }
+
+    pub(super) fn status(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.refused = Some(refusal.proxy_status());
+        if refusal.policy.is_some() {
+            self.policy.clone_from(&refusal.policy);
+        }
+    }
+
+    /// The response did not come whole, and its status is sent already.
+    pub(super) fn broke(&mut self) {
+        self.refused = Some("sortie; error=http_response_incomplete".to_owned());
+    }
+
+    pub(super) fn bytes(&mut self, sent: u64, received: u64) {
+        self.sent = sent;
+        self.received = received;
+    }
+
+    /// Writes it.
+    pub(super) fn end(&self, core: &Core) {
+        let record = Record {
+            time: Timestamp::now().to_string(),
+            workload: self.workload.as_str(),
+            method: there(&self.method),
+            host: there(&self.host),
+            port: self.port,
+            path: there(&self.path),
+            status: self.status,
+            policy: self.policy.as_deref(),
+            refused: self.refused.as_deref(),
+            intended_source: self.intended,
+            actual_source: self.actual,
+            upstream: self.upstream,
+            bytes_sent: self.sent,
+            bytes_received: self.received,
+            reused: self.reused,
+            duration_us: micros(self.began.elapsed()),
+        };
+        core.lines.add(&record, &*core.outside.log);
+    }
+}
+
+fn there(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,182 @@
+//! The questions that the data path asks, and their answers. Who answers knows policies and names;
+//! the data path knows connections.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sortie_api::workload::WorkloadId;
+
+use crate::tls::Origination;
+
+/// Answers what a workload may ask for, and how it leaves.
+///
+/// Called for each request, on the threads that carry them: an answer must not wait.
+pub trait Decide: Send + Sync {
+    /// Whether a policy of the workload looks at paths, methods or fields for this name. Paths are
+    /// put into their one spelling then, and refused where they have several.
+    fn sees_requests(&self, workload: &WorkloadId, name: &str, port: u16) -> bool;
+
+    /// How one request, or one connection whose requests nobody sees, leaves.
+    fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict;
+
+    /// Whether an address may be reached at all: what a name's decision never undoes.
+    ///
+    /// # Errors
+    /// The policy that is against it.
+    fn address(&self, workload: &WorkloadId, to: SocketAddr) -> Result<(), Denied>;
+
+    /// Whether an address is the host's own, egress addresses included.
+    fn is_of_host(&self, address: IpAddr) -> bool;
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The name in lower case, if one was told: by `Host`, by a URL, or by a TLS client's hello.
+    pub name: Option<&'a str>,
+    /// The address that the client called, or wrote instead of a name.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// The request, where it is seen.
+    pub request: Option<Asked<'a>>,
+    /// Whether TLS hides the requests.
+    pub encrypted: bool,
+}
+
+/// A request as policies see it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// As written; methods know upper and lower case.
+    pub method: &'a str,
+    /// Without the query; in its one spelling where [`Decide::sees_requests`] said so.
+    pub path: &'a str,
+    /// The fields that the origin will get.
+    pub fields: &'a dyn Fields,
+}
+
+/// Fields of a request.
+pub trait Fields {
+    /// Whether a field of this name has a value that `wanted` accepts. Names know no case.
+    fn any(&self, name: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+}
+
+/// How it leaves, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The policy that decided; `None` when none did.
+    pub policy: Option<Arc<str>>,
+    /// Whether it was decided by the name or the request. The name is then resolved here, and the
+    /// address that the client called means nothing. Else the address it called is called.
+    pub by_name: bool,
+    /// How it leaves.
+    pub way: Way,
+    /// Sources that a policy which only audits would give.
+    pub intended: Sources,
+    /// Whether the name may have private addresses ([`crate::private`]).
+    pub allows_private: bool,
+    /// How TLS is begun with the origin, where the workload speaks plain HTTP.
+    pub originate: Option<Arc<Origination>>,
+    /// Whether HTTP/3 is taken out of `Alt-Svc`, because UDP would pass by.
+    pub hides_http3: bool,
+}
+
+impl Verdict {
+    /// As without Sortie, because no policy is concerned.
+    pub fn unconcerned() -> Self {
+        Self {
+            policy: None,
+            by_name: false,
+            way: Way::AsHost,
+            intended: Sources::default(),
+            allows_private: false,
+            originate: None,
+            hides_http3: false,
+        }
+    }
+}
+
+/// A way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// With one of these sources, and the mark that leads to their uplink.
+    Egress {
+        /// One for each family.
+        sources: Sources,
+        /// The socket's mark; 0 sets none.
+        mark: u32,
+    },
+    /// As the host itself.
+    AsHost,
+    /// Not at all.
+    Refused(Reason),
+}
+
+/// A source of each family, where there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// For IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Sources {
+    /// The source towards an address: of its family.
+    pub fn towards(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// Why a policy refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its action is Deny.
+    Denied,
+    /// TLS hides a path that would change the decision.
+    PathNotVisible,
+    /// It has no address that could be used now.
+    NoAddress,
+    /// The name is unknown, or answers with what it must not: the host's, or a private address.
+    PrivateAnswer,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Denied => "Denied",
+            Self::PathNotVisible => "PathNotVisible",
+            Self::NoAddress => "NoAddress",
+            Self::PrivateAnswer => "PrivateAnswer",
+        })
+    }
+}
+
+/// The policy that denies an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Its name.
+    pub policy: Arc<str>,
+}
+
+/// Addresses that [`Resolve`] answers with.
+pub type Addresses = Arc<[IpAddr]>;
+
+/// A future of [`Resolve`].
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send + 'a>>;
+
+/// Answers which addresses a name has, for a workload: its servers, not the client's word.
+pub trait Resolve: Send + Sync {
+    /// Addresses that are known already, so that most requests wait for nothing.
+    fn known(&self, workload: &WorkloadId, name: &str) -> Option<Addresses>;
+
+    /// Asks for the addresses. An error's text tells which server answered what.
+    fn resolve<'a>(&'a self, workload: &'a WorkloadId, name: &'a str) -> Resolving<'a>;
+}

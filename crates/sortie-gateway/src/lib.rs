@@ -1,0 +1,40 @@
+//! The L7 gateway: a workload's source address by host name and by HTTP path.
+//!
+//! ```text
+//! workload ─► redirected to a listener in its own namespace ─► first bytes ─┬ HTTP: each request ─┐
+//!                                                                           ├ TLS: its name       ├► decide
+//!                                                                           └ else: its address   ┘    │
+//! origin ◄─ bound to the source, with the mark ◄─ addresses that may be called ◄─ resolve ◄────────────┘
+//! ```
+//!
+//! - [`Gateway`]: starts the threads, takes listeners, drains. [`Config`]: its limits.
+//! - [`decide`]: what it asks: how a request leaves, which addresses a name has.
+//! - [`refusal`]: what a client is told when its request does not go on.
+//! - [`private`]: addresses that a public name must not lead to.
+//!
+//! Pure, without sockets:
+//! - [`http1`]: a strict HTTP/1 codec. What two programs could read in two ways is refused.
+//! - [`tls::client_hello`]: the name that a TLS client asks for.
+//!
+//! One thread for each core accepts, decides and carries; nothing is shared between cores. Pure
+//! decisions are the caller's, so that the kernel, the resolver and the gateway answer alike.
+#![forbid(unsafe_code)]
+
+pub mod decide;
+pub mod http1;
+pub mod private;
+pub mod refusal;
+pub mod tls;
+
+mod buffer;
+mod connection;
+mod deadline;
+mod log;
+mod pool;
+mod pump;
+mod serve;
+mod socket;
+mod upstream;
+
+pub use log::AccessLog;
+pub use serve::{Config, Gateway, Outside, SeenSource};

@@ -1,0 +1,344 @@
+//! The gateway as a whole: one thread with its own runtime, pool and buffers for each core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sortie_api::workload::WorkloadId;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, LocalSet};
+
+use crate::buffer::Buffers;
+use crate::connection;
+use crate::decide::{Decide, Resolve};
+use crate::http1;
+use crate::log::{AccessLog, Lines};
+use crate::pool::Pool;
+
+/// How often idle connections are looked at and log lines are handed on.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// Time limits and sizes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Threads, each with a runtime of its own.
+    pub cores: usize,
+    /// Sizes of heads; at most 32 KiB.
+    pub heads: http1::Limits,
+    /// For a client's first bytes. A client that waits for the server to speak first is served by
+    /// address after it.
+    pub sniff: Duration,
+    /// From a request's first byte to its head's end.
+    pub head: Duration,
+    /// For one attempt to connect.
+    pub connect: Duration,
+    /// From the request to the response's head.
+    pub response: Duration,
+    /// While a body makes no progress, and between two requests.
+    pub idle: Duration,
+    /// While nothing goes through a tunnel.
+    pub tunnel: Duration,
+    /// For an idle connection to an origin.
+    pub pool: Duration,
+    /// Connections of one workload on one core. More are closed at once, so that one workload does
+    /// not take what others need.
+    pub connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            heads: http1::Limits::default(),
+            sniff: Duration::from_secs(2),
+            head: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            response: Duration::from_mins(5),
+            idle: Duration::from_mins(5),
+            tunnel: Duration::from_hours(1),
+            pool: Duration::from_mins(1),
+            connections: 4096,
+        }
+    }
+}
+
+/// Tells with which source a connection is really seen: the reply tuple of its tracked flow, since
+/// another program's NAT may change what the socket says.
+pub trait SeenSource: Send + Sync {
+    /// Asked once for each new connection to an origin.
+    fn source(&self, local: SocketAddr, peer: SocketAddr) -> Option<IpAddr>;
+}
+
+/// Whom the data path asks and tells.
+#[derive(Clone)]
+pub struct Outside {
+    /// Policies.
+    pub decide: Arc<dyn Decide>,
+    /// Names.
+    pub resolve: Arc<dyn Resolve>,
+    /// The access log.
+    pub log: Arc<dyn AccessLog>,
+    /// Sources as the kernel translates them; without one the log does not tell them.
+    pub seen: Option<Arc<dyn SeenSource>>,
+}
+
+/// What a core is told.
+enum Order {
+    Listen(WorkloadId, std::net::TcpListener),
+    Forget(WorkloadId),
+    Drain,
+}
+
+/// The running data path. Dropping it ends every connection at once.
+pub struct Gateway {
+    cores: Vec<(UnboundedSender<Order>, JoinHandle<()>)>,
+}
+
+impl Gateway {
+    /// Starts the threads. They serve nobody yet.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(config: &Config, outside: &Outside) -> io::Result<Self> {
+        let mut cores = Vec::new();
+        for number in 0..config.cores.max(1) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (orders, inbox) = unbounded_channel();
+            let (config, outside) = (config.clone(), outside.clone());
+            let work = move || {
+                let local = LocalSet::new();
+                let core = Rc::new(Core::new(config, outside));
+                local.block_on(&runtime, Core::run(core, inbox));
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("gateway-{number}"))
+                .spawn(work)?;
+            cores.push((orders, thread));
+        }
+        Ok(Self { cores })
+    }
+
+    /// Serves what the kernel redirects to these listeners, as a workload's connections: who
+    /// connects to them otherwise is closed. Made in the workload's network namespace, they are its
+    /// identity. The first goes to the first core and so on; with `SO_REUSEPORT` and one for each
+    /// core they share the work.
+    ///
+    /// # Errors
+    /// When a listener cannot be made non-blocking.
+    pub fn listen(
+        &self,
+        workload: &WorkloadId,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> io::Result<()> {
+        for (number, listener) in listeners.into_iter().enumerate() {
+            listener.set_nonblocking(true)?;
+            let (orders, _) = &self.cores[number % self.cores.len()];
+            // A core whose thread has panicked takes no orders; `drain` tells of the panic.
+            let _ = orders.send(Order::Listen(workload.clone(), listener));
+        }
+        Ok(())
+    }
+
+    /// Ends a workload's listeners and connections.
+    pub fn forget(&self, workload: &WorkloadId) {
+        for (orders, _) in &self.cores {
+            let _ = orders.send(Order::Forget(workload.clone()));
+        }
+    }
+
+    /// Accepts nothing more, lets what is on its way end, and returns when all has; tunnels end at
+    /// their own pace, so the caller sets a limit by ending the process.
+    pub fn drain(self) {
+        for (orders, _) in &self.cores {
+            let _ = orders.send(Order::Drain);
+        }
+        for (_, thread) in self.cores {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// What the connections of one core share.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) outside: Outside,
+    pub(crate) pool: Pool,
+    pub(crate) buffers: Buffers,
+    pub(crate) lines: Lines,
+    listeners: RefCell<HashMap<WorkloadId, Vec<AbortHandle>>>,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+    drains: Cell<bool>,
+}
+
+/// What others may know of a connection.
+pub(crate) struct Connection {
+    pub(crate) workload: WorkloadId,
+    /// Whether it waits for its next request, and can end without disturbing anybody.
+    pub(crate) is_idle: Cell<bool>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+impl Core {
+    fn new(mut config: Config, outside: Outside) -> Self {
+        config.heads.head = config.heads.head.min(crate::buffer::SIZE);
+        Self {
+            config,
+            outside,
+            pool: Pool::default(),
+            buffers: Buffers::default(),
+            lines: Lines::default(),
+            listeners: RefCell::default(),
+            connections: RefCell::default(),
+            next: Cell::new(0),
+            drains: Cell::new(false),
+        }
+    }
+
+    /// Whether connections shall end after what they do now.
+    pub(crate) fn drains(&self) -> bool {
+        self.drains.get()
+    }
+
+    async fn run(core: Rc<Self>, mut inbox: UnboundedReceiver<Order>) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let order = tokio::select! {
+                order = inbox.recv(), if !core.drains() => Some(order),
+                _ = sweep.tick() => None,
+            };
+            match order {
+                Some(Some(Order::Listen(workload, listener))) => {
+                    Self::listen(&core, workload, listener);
+                }
+                Some(Some(Order::Forget(workload))) => core.forget(&workload),
+                Some(Some(Order::Drain)) => core.drain(),
+                // Nobody is left who could want something.
+                Some(None) => return,
+                None => {
+                    core.pool.sweep(core.config.pool);
+                    core.lines.hand_on(&*core.outside.log);
+                }
+            }
+            if core.drains() && core.connections.borrow().is_empty() {
+                core.lines.hand_on(&*core.outside.log);
+                return;
+            }
+        }
+    }
+
+    fn listen(core: &Rc<Self>, workload: WorkloadId, listener: std::net::TcpListener) {
+        // It was made non-blocking, and this is inside a runtime.
+        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+            return;
+        };
+        let task =
+            tokio::task::spawn_local(Self::accept(Rc::clone(core), workload.clone(), listener));
+        let mut listeners = core.listeners.borrow_mut();
+        listeners
+            .entry(workload)
+            .or_default()
+            .push(task.abort_handle());
+    }
+
+    async fn accept(core: Rc<Self>, workload: WorkloadId, listener: tokio::net::TcpListener) {
+        let open = Rc::new(Cell::new(0));
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) if open.get() < core.config.connections => {
+                    Self::serve(&core, &workload, &open, stream);
+                }
+                Ok(_) => {}
+                // One client's reset, or no descriptors left: then others must end first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// Serves one connection in a task of its own.
+    fn serve(
+        core: &Rc<Self>,
+        workload: &WorkloadId,
+        open: &Rc<Cell<usize>>,
+        stream: tokio::net::TcpStream,
+    ) {
+        let number = core.next.get();
+        core.next.set(number + 1);
+        let connection = Rc::new(Connection {
+            workload: workload.clone(),
+            is_idle: Cell::new(false),
+            task: RefCell::new(None),
+        });
+        let counted = Counted {
+            core: Rc::clone(core),
+            number,
+            open: Rc::clone(open),
+        };
+        open.set(open.get() + 1);
+        let shared = Rc::clone(&connection);
+        let task = tokio::task::spawn_local(async move {
+            let counted = counted;
+            connection::serve(&counted.core, &shared, stream).await;
+        });
+        *connection.task.borrow_mut() = Some(task.abort_handle());
+        core.connections.borrow_mut().insert(number, connection);
+    }
+
+    fn forget(&self, workload: &WorkloadId) {
+        for accepts in self
+            .listeners
+            .borrow_mut()
+            .remove(workload)
+            .into_iter()
+            .flatten()
+        {
+            accepts.abort();
+        }
+        self.end(|connection| connection.workload == *workload);
+        self.pool.forget(workload);
+    }
+
+    fn drain(&self) {
+        self.drains.set(true);
+        for (_, listeners) in self.listeners.borrow_mut().drain() {
+            for accepts in listeners {
+                accepts.abort();
+            }
+        }
+        self.end(|connection| connection.is_idle.get());
+    }
+
+    fn end(&self, which: impl Fn(&Connection) -> bool) {
+        for connection in self.connections.borrow().values() {
+            if which(connection)
+                && let Some(task) = &*connection.task.borrow()
+            {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Counts a connection for as long as its task lives.
+struct Counted {
+    core: Rc<Core>,
+    number: u64,
+    open: Rc<Cell<usize>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+        self.core.connections.borrow_mut().remove(&self.number);
+    }
+}

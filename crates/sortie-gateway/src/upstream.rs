@@ -1,0 +1,110 @@
+//! A connection to an origin.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::serve::SeenSource;
+use crate::tls::TlsStream;
+
+/// A connection to an origin, whose requests are those of one workload.
+pub(crate) struct Upstream {
+    io: Io,
+    /// Whom it calls.
+    pub(crate) peer: SocketAddr,
+    /// The source it is seen with, as the kernel's flow has it.
+    pub(crate) source: Option<IpAddr>,
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Upstream {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, seen: Option<&dyn SeenSource>) -> Self {
+        let source = seen
+            .zip(stream.local_addr().ok())
+            .and_then(|(seen, local)| seen.source(local, peer));
+        Self {
+            io: Io::Plain(stream),
+            peer,
+            source,
+        }
+    }
+
+    /// Begins TLS with a server that proves to have this name.
+    ///
+    /// # Errors
+    /// When it does not prove it, or does not speak TLS.
+    pub(crate) async fn with_tls(
+        mut self,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        if let Io::Plain(stream) = self.io {
+            let mut tls = Box::new(TlsStream::new(stream, session));
+            poll_fn(|cx| tls.poll_handshake(cx)).await?;
+            self.io = Io::Tls(tls);
+        }
+        Ok(self)
+    }
+
+    /// Whether nothing has come on it. Nobody asked, so what has come is an end, or an answer that
+    /// would be taken for the next request's.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut room = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(self).poll_read(&mut cx, &mut room).is_pending()
+    }
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, room),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, room),
+        }
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

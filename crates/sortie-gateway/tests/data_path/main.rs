@@ -1,0 +1,12 @@
+//! The data path, in network namespaces: a workload whose connections are redirected to the gateway,
+//! a host with two egress addresses, and origins outside that tell who called them. Every test
+//! asserts the source that the origin saw. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test's own steps")]
+
+mod http;
+mod origin;
+mod originate;
+mod pki;
+mod refused;
+mod tls;
+mod world;
