@@ -129,16 +129,12 @@ impl<'a> Candidate<'a> {
     /// 3. more specific owner;
     /// 4. name.
     fn rank(&self) -> impl Ord + use<'a> {
-        (self.step(), &self.policy.name)
-    }
-
-    /// All but the name.
-    fn step(&self) -> impl Ord + use<> {
         (
             Reverse(self.policy.priority),
             Reverse(self.specificity()),
             Reverse(!self.ports().is_empty()),
             self.policy.owner,
+            &self.policy.name,
         )
     }
 
@@ -157,12 +153,6 @@ impl<'a> Candidate<'a> {
             request.map(HttpMatch::specificity),
             host.map(HostPattern::specificity),
         )
-    }
-
-    /// Whether all but the name puts the two on one step: then names decide, and different
-    /// outcomes are a conflict.
-    pub fn ties_with(&self, other: &Self) -> bool {
-        self.step() == other.step()
     }
 
     /// Whether it only tells what it would change.

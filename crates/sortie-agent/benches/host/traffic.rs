@@ -1,5 +1,8 @@
 //! The cost of a packet: of an established flow, and of a flow's first one.
 
+use sortie_plan::nft::Family;
+use sortie_plan::op::{NftOp, Op};
+
 use crate::Failure;
 use crate::record::Record;
 use crate::rig::{Joined, Managed, Rig};
@@ -54,6 +57,24 @@ impl Variant {
         Ok(Self::new(rig, Some(managed), FLOWS))
     }
 
+    /// The same with our chains, and no rule in them: what cannot be less.
+    fn emptied() -> Result<Self, Failure> {
+        let chains = [
+            (Family::Inet, "identify"),
+            (Family::Inet, "translate"),
+            (Family::Inet, "guard"),
+            (Family::Netdev, "uplink-up0"),
+        ];
+        let flush =
+            |(family, chain): (_, &'static str)| Op::Nft(family, NftOp::FlushChain(chain.into()));
+        let rig = Rig::new(Joined::Veth)?;
+        rig.docker()?;
+        let mut managed = rig.sortie(1)?;
+        rig.host
+            .enter(|| managed.kernel.apply(&chains.map(flush)))??;
+        Ok(Self::new(rig, Some(managed), FLOWS))
+    }
+
     fn docker() -> Result<Self, Failure> {
         let rig = Rig::new(Joined::Bridge)?;
         rig.docker()?;
@@ -93,6 +114,7 @@ pub(crate) fn run() -> Result<Vec<Record>, Failure> {
         ("routing", Variant::routing()?),
         ("routing-tracked", Variant::tracked()?),
         ("direct", Variant::direct()?),
+        ("empty-chains", Variant::emptied()?),
         ("docker-masquerade", Variant::docker()?),
         ("translate 1", Variant::translate(1)?),
         ("iptables 1", Variant::iptables(1)?),
@@ -121,7 +143,7 @@ pub(crate) fn run() -> Result<Vec<Record>, Failure> {
     let new = |name: &str| of(name).map(|variant| variant.new.clone());
 
     let mut records = Vec::new();
-    for peer in ["routing", "routing-tracked"] {
+    for peer in ["routing", "routing-tracked", "empty-chains"] {
         let (ours, theirs) = (established("direct")?, established(peer)?);
         records.push(Record::beside(
             "packet/direct",
@@ -151,6 +173,8 @@ pub(crate) fn run() -> Result<Vec<Record>, Failure> {
         (1, "iptables", "iptables 1"),
         (1_000, "iptables", "iptables 1000"),
         (10_000, "iptables", "iptables 10000"),
+        (10_000, "routing", "routing"),
+        (10_000, "routing-tracked", "routing-tracked"),
         (100_000, "sortie-at-1", "translate 1"),
     ] {
         let ours = new(&format!("translate {n}"))?;

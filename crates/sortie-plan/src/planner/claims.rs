@@ -39,9 +39,15 @@ impl Claims {
         v4.chain(self.v6.keys().copied().map(IpAddr::V6))
     }
 
-    /// One claim more.
-    pub(super) fn add(&mut self, address: IpAddr, claim: Claim) {
-        self.change(address, |claims| claims.push(claim));
+    /// One claim more; yields who had it before.
+    pub(super) fn add(&mut self, address: IpAddr, claim: Claim) -> Option<WorkloadId> {
+        let former = match address {
+            IpAddr::V4(address) => self.v4.insert(address, claim),
+            IpAddr::V6(address) => self.v6.insert(address, claim),
+        }?;
+        let holder = former.1.clone();
+        self.change(address, |claims| claims.push(former));
+        Some(holder)
     }
 
     /// One claim less.

@@ -53,11 +53,12 @@ impl Planner {
             self.forget(id, steps, &mut affected);
         }
         for workload in there {
-            let known = self.workloads.get(&workload.id);
-            if known.is_some_and(|known| known.workload == workload) {
-                continue;
+            if let Some(known) = self.workloads.get(&workload.id) {
+                if known.workload == workload {
+                    continue;
+                }
+                self.forget(&workload.id, steps, &mut affected);
             }
-            self.forget(&workload.id, steps, &mut affected);
             self.remember(workload, None, steps, &mut affected);
         }
         self.place_all(affected, steps);
@@ -222,10 +223,9 @@ impl Planner {
                 self.bridges.hold(bridge);
             }
             for address in &endpoint.addresses {
-                affected.extend(self.claims.holder(*address).cloned());
+                let claim = (workload.started, workload.id.clone());
+                affected.extend(self.claims.add(*address, claim));
                 affected.extend(self.owners.first(*address).cloned());
-                self.claims
-                    .add(*address, (workload.started, workload.id.clone()));
             }
         }
         let label = from_container_labels(&workload.name, &workload.labels)
