@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::WorkloadId;
-use sortie_kernel::Kernel;
 use sortie_kernel::facts;
 use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::probe::Feature;
+use sortie_kernel::{Kernel, Look};
 use sortie_plan::op::Op;
 use sortie_plan::planner::Planner;
 
@@ -234,7 +234,8 @@ impl Core {
         self.end_drains();
         if self.host_due.is_some_and(|due| due <= now) {
             self.host_due = None;
-            self.look_at_host();
+            // What happens inside containers the engine tells.
+            self.look_at_host(Look::Nowhere);
         }
         if self
             .failing
@@ -247,7 +248,7 @@ impl Core {
         self.end_vain_starts(now);
         if self.drift_due <= now {
             self.drift_due = now + DRIFT_CHECK;
-            self.look_at_host();
+            self.look_at_host(Look::Everywhere);
             self.audits.follow(&self.planner);
         }
         self.tell_manager(now);
@@ -261,7 +262,7 @@ impl Core {
     }
 
     /// Addresses, routes and interfaces as they are now.
-    fn look_at_host(&mut self) {
+    fn look_at_host(&mut self, look: Look) {
         match facts::read(self.kernel.rtnetlink()) {
             Ok(facts) => {
                 let mut environment = environment(&facts, &self.config);
@@ -271,7 +272,7 @@ impl Core {
                 let ops = self.recall_networks();
                 self.apply(&ops);
                 self.settle();
-                self.repair_network();
+                self.repair_network(look);
             }
             Err(error) => self.failed(&error.to_string()),
         }

@@ -46,3 +46,4 @@ mod testing;
 
 pub use error::Error;
 pub use kernel::Kernel;
+pub use own::Look;

@@ -14,6 +14,7 @@ use crate::error::{Error, netfilter};
 use crate::kernel::Kernel;
 use crate::lower::{self, TABLE};
 use crate::network::Names;
+use crate::own::Look;
 use crate::{facts, forwarded, network};
 
 /// How often a set that grew while it was listed is listed again.
@@ -38,12 +39,12 @@ impl Kernel {
                 tables.insert(family, table);
             }
         }
-        let network = self.observe_network()?;
+        let network = self.observe_network(Look::Everywhere)?;
         Ok(Observed { tables, network })
     }
 
     /// Reads what is ours outside nftables: what others can change.
-    pub fn observe_network(&mut self) -> Result<Network, Error> {
+    pub fn observe_network(&mut self, look: Look) -> Result<Network, Error> {
         let names = self.names()?;
         Ok(Network {
             routes: network::routes(&mut self.rtnl, &names)?,
@@ -51,7 +52,7 @@ impl Kernel {
             neighbours: network::neighbours(&mut self.rtnl, &names)?,
             sysctls: self.sysctls.observe()?,
             forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
-            own: self.own.observe()?,
+            own: self.own.observe(look)?,
             redirects: self.redirects.observe()?,
         })
     }

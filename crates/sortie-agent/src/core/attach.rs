@@ -14,6 +14,7 @@ use sortie_api::workload::{
     Endpoint, Families, IfIndex, MacAddress, Workload, WorkloadId, WorkloadKind,
 };
 use sortie_kernel::Kernel;
+use sortie_kernel::Look;
 use sortie_kernel::kernel::Lifetime;
 use sortie_kernel::netns::Namespace;
 use sortie_plan::op::Op;
@@ -280,7 +281,7 @@ impl Core {
         }
         entry.mac = link.inner_mac;
         // The plan names interfaces: it must have seen this one.
-        self.look_at_host();
+        self.look_at_host(Look::Nowhere);
         let ops = self.plan_for(owner, entry, link.host);
         self.apply(&ops);
         if let Some(failing) = &self.failing {

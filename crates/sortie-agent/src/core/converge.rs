@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sortie_kernel::Look;
 use sortie_plan::diff;
 use sortie_plan::op::Op;
 
@@ -64,9 +65,9 @@ impl Core {
 
     /// What is outside nftables can be changed by others. Before the engine has told its containers,
     /// what is there for them stays.
-    pub(super) fn repair_network(&mut self) {
+    pub(super) fn repair_network(&mut self, look: Look) {
         let wanted = self.planner.desired_network();
-        match self.kernel.observe_network() {
+        match self.kernel.observe_network(look) {
             Ok(found) if found == *wanted => {}
             Ok(found) => {
                 let ops = if self.compared {

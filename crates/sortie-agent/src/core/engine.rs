@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::{Change, Engine, Network, Snapshot, Workload, WorkloadId};
+use sortie_kernel::Look;
 use sortie_kernel::probe::Feature;
 use sortie_plan::environment::Environment;
 
@@ -97,13 +98,14 @@ impl Core {
             Change::Workload(workload) => {
                 self.engines[at].containers.insert(workload.id.clone());
                 self.starting.remove(&workload.id);
-                let has_own = self.has_own(workload.pid);
+                let pid = workload.pid;
+                let has_own = self.has_own(pid);
                 let workload = self.admitted(workload);
                 let ops = self.planner.workload(workload, None);
                 self.apply(&ops);
                 // With every network that comes or goes the engine sets the default routes anew.
                 if has_own {
-                    self.repair_network();
+                    self.repair_network(Look::Into(pid));
                 }
             }
             // Of an earlier run.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sortie_api::workload::{Engine, IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_kernel::Look;
 use sortie_plan::flow::Right;
 use sortie_plan::op::Op;
 use sortie_workloads::docker::begun::Place;
@@ -118,7 +119,7 @@ impl Core {
         let known = |core: &Self| Some(core.planner.network_on(bridge)?.name.clone());
         let seen = self.planner.environment().interfaces.contains_key(&bridge);
         if known(self).is_none() && !seen {
-            self.look_at_host();
+            self.look_at_host(Look::Nowhere);
         }
         known(self)
     }

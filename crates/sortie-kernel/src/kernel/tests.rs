@@ -15,6 +15,7 @@ use sortie_plan::state::{
 };
 
 use super::*;
+use crate::own::Look;
 use crate::testing::{in_namespace, open_kernel, sh};
 
 /// Something of every kind.
@@ -432,7 +433,13 @@ fn forwarding_is_put_back_unless_somebody_may_need_it_by_now() {
                     "{text}"
                 );
             }
-            assert!(kernel.observe_network().unwrap().sysctls.is_empty());
+            assert!(
+                kernel
+                    .observe_network(Look::Everywhere)
+                    .unwrap()
+                    .sysctls
+                    .is_empty()
+            );
             drop(state);
         });
     }

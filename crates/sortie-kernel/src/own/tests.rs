@@ -30,7 +30,7 @@ fn it_is_given_repaired_and_taken_back() {
         for own in both.iter().chain(&both) {
             addresses.add(own).unwrap();
         }
-        assert_eq!(addresses.observe().unwrap(), whole);
+        assert_eq!(addresses.observe(Look::Everywhere).unwrap(), whole);
         let to_v4 = container.sh("ip route get 198.51.100.7");
         assert!(to_v4.contains("src 203.0.113.21"), "{to_v4}");
         let to_v6 = container.sh("ip -6 route get 2001:db8:51::7");
@@ -42,19 +42,22 @@ fn it_is_given_repaired_and_taken_back() {
         let mut addresses = OwnAddresses::load(state.path()).unwrap();
         container.sh("ip route replace default via 172.17.0.1 dev eth0");
         container.sh("ip addr del 2001:db8::21/128 dev eth0");
-        let found = addresses.observe().unwrap();
+        let found = addresses.observe(Look::Everywhere).unwrap();
         assert_eq!(found[&both[0]], Held::Partly);
         assert_ne!(found.get(&both[1]), Some(&Held::Whole));
         for own in &both {
             addresses.add(own).unwrap();
         }
-        assert_eq!(addresses.observe().unwrap(), whole);
+        assert_eq!(addresses.observe(Look::Everywhere).unwrap(), whole);
 
         for own in both.iter().chain(&both) {
             addresses.delete(own).unwrap();
         }
         assert_eq!(shown(&container), before);
-        assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
+        assert_eq!(
+            addresses.observe(Look::Everywhere).unwrap(),
+            BTreeMap::new()
+        );
     });
 }
 
@@ -67,7 +70,10 @@ fn what_is_gone_needs_nothing_and_the_host_is_never_touched() {
         let own = own(&container, "203.0.113.21");
         addresses.add(&own).unwrap();
         container.end();
-        assert_eq!(addresses.observe().unwrap(), BTreeMap::new());
+        assert_eq!(
+            addresses.observe(Look::Everywhere).unwrap(),
+            BTreeMap::new()
+        );
         addresses.add(&own).unwrap();
         addresses.delete(&own).unwrap();
 
@@ -87,5 +93,29 @@ fn what_is_gone_needs_nothing_and_the_host_is_never_touched() {
         here.kill().unwrap();
         here.wait().unwrap();
         assert!(!shown.contains("203.0.113.21"), "{shown}");
+    });
+}
+
+#[test]
+fn a_namespace_is_looked_into_when_it_is_asked_for_or_was_given_something() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let container = Container::new();
+        let own = own(&container, "203.0.113.21");
+        let mut addresses = OwnAddresses::load(state.path()).unwrap();
+        let spoil = || container.sh("ip route replace default via 172.17.0.1 dev eth0");
+        addresses.add(&own).unwrap();
+        spoil();
+        let mut found = |look| addresses.observe(look).unwrap()[&own];
+        assert_eq!(found(Look::Nowhere), Held::Partly, "it was never looked at");
+        assert_eq!(found(Look::Nowhere), Held::Partly);
+        addresses.add(&own).unwrap();
+        let mut found = |look| addresses.observe(look).unwrap()[&own];
+        assert_eq!(found(Look::Nowhere), Held::Whole);
+        spoil();
+        assert_eq!(found(Look::Nowhere), Held::Whole, "as it was found last");
+        assert_eq!(found(Look::Into(own.pid + 1)), Held::Whole);
+        assert_eq!(found(Look::Into(own.pid)), Held::Partly);
+        assert_eq!(found(Look::Nowhere), Held::Partly);
     });
 }
