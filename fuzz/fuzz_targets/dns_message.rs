@@ -6,13 +6,12 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use sortie_dns::{
-    Answer, Answered, Code, Families, Judged, Learning, Told, Wanted, fit, judge,
-};
+use sortie_api::workload::Families;
+use sortie_dns::{Answer, Answered, Code, Judged, Learning, Told, Wanted, fit, judge};
 
 const WANTED: Wanted = Wanted {
     learning: Learning::Required,
-    families: Families::BOTH,
+    families: Families { v4: true, v6: true },
     sees_name: true,
 };
 

@@ -15,7 +15,8 @@ pub(crate) use event::decode;
 use crate::socket::{Request, Visit};
 use crate::table::none_if_not_found;
 use crate::uapi::ct::{
-    CTA_ID, CTA_TUPLE_ORIG, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,
+    CTA_ID, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET,
+    IPCTNL_MSG_CT_NEW,
 };
 use crate::uapi::nl::{NFNL_SUBSYS_CTNETLINK, NLM_F_CREATE, NLM_F_EXCL, message_type};
 use crate::wire::Writer;
@@ -60,6 +61,17 @@ impl Socket {
         let found = self.get(&request, fill, |reply| Conntrack::decode(reply.attrs));
         // A tuple of answers is found too.
         none_if_not_found(found.map(|found| found.filter(|it| it.original == *original)))
+    }
+
+    /// The connection whose answers look like this before translation, in no zone: how somebody that
+    /// a connection was redirected to learns where it went.
+    pub fn conntrack_answered(&mut self, answers: &Tuple) -> Result<Option<Conntrack>, Error> {
+        let kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET);
+        let request = Request::new(kind, family_of(answers), "get conntrack");
+        let fill = |w: &mut Writer| answers.encode(w, CTA_TUPLE_REPLY);
+        let found = self.get(&request, fill, |reply| Conntrack::decode(reply.attrs));
+        // An original tuple is found too.
+        none_if_not_found(found.map(|found| found.filter(|it| it.reply == *answers)))
     }
 
     /// Deletes the connections that a filter matches and returns how many were deleted.

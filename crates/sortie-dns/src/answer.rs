@@ -94,7 +94,7 @@ impl Answer {
                 _ => Vec::new(),
             };
             for address in told {
-                if wanted.families.has(address) && !addresses.contains(&address) {
+                if wanted.families.has(address.is_ipv6()) && !addresses.contains(&address) {
                     addresses.push(address);
                 }
             }
@@ -120,8 +120,8 @@ impl Answer {
         wanted: Wanted,
         fate: &dyn Fn(IpAddr) -> Answered,
     ) -> Result<Told, Unreadable> {
-        let fate = |address| {
-            if wanted.families.has(address) {
+        let fate = |address: IpAddr| {
+            if wanted.families.has(address.is_ipv6()) {
                 fate(address)
             } else {
                 Answered::LeftOut

@@ -15,7 +15,7 @@ use crate::synthetic::Synthetic;
 
 /// What must change in the kernel, for one workload. In this order it can be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change<D> {
+pub enum Step<D> {
     /// Packets to this address are decided so.
     Put {
         /// What the client calls.
@@ -65,18 +65,18 @@ impl<D: Clone + PartialEq> Ledger<D> {
     ///    What was told before stays as it was decided.
     ///
     /// Then names and addresses that made room are taken out, those only that nobody else was told.
-    /// Whoever does the changes does all of them before the client is answered.
+    /// Whoever does the steps does all of them before the client is answered.
     pub fn learn(
         &mut self,
         name: &DnsName,
         addresses: &[IpAddr],
         decision: &D,
         now: Instant,
-    ) -> (Vec<Answered>, Vec<Change<D>>) {
-        let mut changes = Vec::new();
+    ) -> (Vec<Answered>, Vec<Step<D>>) {
+        let mut steps = Vec::new();
         let told: Vec<Answered> = addresses
             .iter()
-            .map(|address| self.one(name, *address, decision, &mut changes))
+            .map(|address| self.one(name, *address, decision, &mut steps))
             .collect();
         let pairs: Vec<_> = addresses
             .iter()
@@ -84,9 +84,9 @@ impl<D: Clone + PartialEq> Ledger<D> {
             .zip(told.iter().copied())
             .collect();
         for (name, address) in self.history.note(name, &pairs, now) {
-            changes.extend(self.drop_claim(&name, address).map(Change::TakeOut));
+            steps.extend(self.drop_claim(&name, address).map(Step::TakeOut));
         }
-        (told, changes)
+        (told, steps)
     }
 
     /// All that the workload was told, least recently told first: to be decided again when policies
@@ -100,9 +100,9 @@ impl<D: Clone + PartialEq> Ledger<D> {
         name: &DnsName,
         address: IpAddr,
         decision: &D,
-        changes: &mut Vec<Change<D>>,
+        steps: &mut Vec<Step<D>>,
     ) -> Answered {
-        let put = |address, real| Change::Put {
+        let put = |address, real| Step::Put {
             address,
             real,
             decision: decision.clone(),
@@ -114,15 +114,15 @@ impl<D: Clone + PartialEq> Ledger<D> {
         let alone = claim.names.iter().all(|other| other == name);
         if alone || claim.decision == *decision {
             if claim.names.is_empty() || claim.decision != *decision {
-                changes.push(put(address, None));
+                steps.push(put(address, None));
             }
             claim.decision = decision.clone();
             claim.names.insert(name.clone());
             return Answered::Kept;
         }
         let given = self.synthetic.give(name, address);
-        changes.push(put(given.address, Some(address)));
-        changes.extend(given.given_up.map(Change::TakeOut));
+        steps.push(put(given.address, Some(address)));
+        steps.extend(given.given_up.map(Step::TakeOut));
         Answered::Replaced(given.address)
     }
 

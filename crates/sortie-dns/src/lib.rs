@@ -13,27 +13,37 @@
 //!   [`Synthetic`] addresses where names share one; [`Memory`] is what clients were told.
 //!
 //! All of that is pure: bytes in, bytes out. Inside, `wire` finds places in a message without
-//! decoding it, and `svcb` treats records that carry addresses as hints.
+//! decoding it, `svcb` treats records that carry addresses as hints, and `cache` keeps answers.
+//!
+//! - [`serve`] does it all for the workloads that it is told of ([`Change`]). Their lookups are
+//!   redirected to [`Listeners`] inside their network namespaces, which [`Inside`] opens; the
+//!   servers are asked from inside too, so that the kernel decides those flows like any other's.
+//! - [`Metrics`] counts.
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cache;
 mod learn;
 mod ledger;
 mod memory;
+mod metrics;
 mod name;
 mod names;
 mod question;
 mod refusal;
+mod server;
 mod svcb;
 mod synthetic;
 mod wire;
 
 pub use answer::{Answer, Told, Unreadable, fit};
 pub use learn::{Answered, Learn, NotLearned, Settled, settle};
-pub use ledger::{Change, Ledger};
+pub use ledger::{Ledger, Step};
 pub use memory::{Bounds, History, Memory, Remembered};
+pub use metrics::{Metrics, Outcome};
 pub use name::DnsName;
-pub use names::{Families, Interest, Learning, Names, Wanted};
+pub use names::{Interest, Learning, Names, Wanted};
 pub use question::{Judged, Query, judge};
 pub use refusal::Code;
+pub use server::{Change, Inside, Listeners, Settings, serve};
 pub use synthetic::{Given, Stands, Synthetic};

@@ -1,12 +1,12 @@
 //! What policies say about a name that a workload asks for.
 
-use std::net::IpAddr;
-
-use sortie_api::workload::WorkloadId;
+use sortie_api::policy::PolicyName;
+use sortie_api::workload::{Families, WorkloadId};
 
 use crate::name::DnsName;
 
-/// Answers for policies. Asked for each lookup, so it must not wait.
+/// Answers for policies, as `named::interest` of the planner decides. Asked for each lookup, so it
+/// must not wait.
 pub trait Names: Send + Sync + 'static {
     /// What shall become of a workload's lookup. The name is the asked one: an alias' target, and
     /// the records of a service's port, are asked about by the host's name.
@@ -14,13 +14,16 @@ pub trait Names: Send + Sync + 'static {
 }
 
 /// What becomes of a lookup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interest {
-    /// The workload may look up other names only (`onlyTheseHosts`).
-    Refused,
+    /// This policy says `onlyTheseHosts`, and no policy names the host.
+    Refused(PolicyName),
     /// The server that the workload asked is asked.
     Forward(Wanted),
 }
+
+/// Both families.
+const BOTH: Families = Families { v4: true, v6: true };
 
 /// What an answer must be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl Wanted {
     /// No policy names it: the answer goes back as the server wrote it.
     pub const NOTHING: Self = Self {
         learning: Learning::Unneeded,
-        families: Families::BOTH,
+        families: BOTH,
         sees_name: false,
     };
 }
@@ -47,31 +50,9 @@ impl Wanted {
 pub enum Learning {
     /// No. They are remembered for a while, so that a new policy applies to them.
     Unneeded,
-    /// It should: another name of the workload may have the same address and another decision.
-    /// When that fails, the answer goes back as the server wrote it.
+    /// It should: a policy says `unlearned: Deny`, or another name of the workload may have the same
+    /// address and another decision. When that fails, the answer goes back as the server wrote it.
     Offered,
     /// A policy names it. When that fails there is no answer.
     Required,
-}
-
-/// Which address families.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
-impl Families {
-    /// Both.
-    pub const BOTH: Self = Self { v4: true, v6: true };
-
-    /// Whether an address is of one of them.
-    pub fn has(self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(_) => self.v4,
-            IpAddr::V6(_) => self.v6,
-        }
-    }
 }

@@ -36,6 +36,8 @@ pub struct Query {
     pub name: DnsName,
     /// The type asked for.
     pub kind: u16,
+    /// The class: the internet's, or any.
+    pub(crate) class: u16,
     /// The header's second word.
     pub(crate) flags: u16,
     /// The question's bytes, as the client wrote them: some tell answers by the letters' case.
@@ -72,10 +74,10 @@ pub fn judge(message: &[u8]) -> Judged {
     if header.has(flag::OPCODE) || header.questions == 0 {
         return Judged::Opaque;
     }
-    let Some((query, class)) = read(message, header) else {
+    let Some(query) = read(message, header) else {
         return Judged::Malformed(refusal::malformed(header));
     };
-    if !matches!(class, class::IN | class::ANY) {
+    if !matches!(query.class, class::IN | class::ANY) {
         return Judged::Opaque;
     }
     match query.kind {
@@ -84,7 +86,7 @@ pub fn judge(message: &[u8]) -> Judged {
     }
 }
 
-fn read(message: &[u8], header: Header) -> Option<(Query, u16)> {
+fn read(message: &[u8], header: Header) -> Option<Query> {
     if header.questions != 1 {
         return None;
     }
@@ -104,15 +106,15 @@ fn read(message: &[u8], header: Header) -> Option<(Query, u16)> {
             }
         }
     }
-    let query = Query {
+    Some(Query {
         id: header.id,
         name,
         kind,
+        class,
         flags: header.flags,
         question: question.into(),
         edns,
-    };
-    Some((query, class))
+    })
 }
 
 impl Query {
@@ -149,9 +151,11 @@ impl Query {
         };
         let same = match header.questions {
             0 => header.rcode() != 0,
-            1 => message
-                .get(HEADER..HEADER + self.question.len())
-                .is_some_and(|question| question.eq_ignore_ascii_case(&self.question)),
+            1 => wire::plain_name(message, HEADER).is_some_and(|(name, at)| {
+                name == self.name
+                    && wire::be16(message, at) == Some(self.kind)
+                    && wire::be16(message, at + 2) == Some(self.class)
+            }),
             _ => false,
         };
         same && header.id == id && header.has(flag::RESPONSE) && !header.has(flag::OPCODE)

@@ -13,6 +13,7 @@ pub(crate) const HEADER: usize = 12;
 /// Types of records and questions (IANA, "Domain Name System Parameters").
 pub(crate) mod kind {
     pub(crate) const A: u16 = 1;
+    pub(crate) const SOA: u16 = 6;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const SVCB: u16 = 64;
@@ -32,6 +33,7 @@ pub(crate) mod class {
 pub(crate) mod flag {
     pub(crate) const RESPONSE: u16 = 0x8000;
     pub(crate) const OPCODE: u16 = 0x7800;
+    pub(crate) const TRUNCATED: u16 = 0x0200;
     pub(crate) const RECURSION_DESIRED: u16 = 0x0100;
     pub(crate) const RECURSION_AVAILABLE: u16 = 0x0080;
     pub(crate) const CHECKING_DISABLED: u16 = 0x0010;
@@ -152,4 +154,11 @@ pub(crate) fn be16(message: &[u8], at: usize) -> Option<u16> {
 pub(crate) fn be32(message: &[u8], at: usize) -> Option<u32> {
     let bytes = message.get(at..)?.first_chunk()?;
     Some(u32::from_be_bytes(*bytes))
+}
+
+/// Puts bytes into a message that is long enough for them.
+pub(crate) fn put(message: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = message.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
 }

@@ -31,7 +31,7 @@ const IMPURE: [&str; 14] = [
 const ALLOWED: [(&str, &[&str]); 10] = [
     ("nfnetlink", &[]),
     ("sortie-api", &[]),
-    ("sortie-dns", &["sortie-api"]),
+    ("sortie-dns", &["nfnetlink", "sortie-api"]),
     ("sortie-gateway", &["sortie-api", "sortie-plan"]),
     ("sortie-lab", &[]),
     ("sortie-plan", &["sortie-api"]),

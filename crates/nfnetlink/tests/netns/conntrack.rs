@@ -69,6 +69,28 @@ fn next_event(events: &mut Listener<Event>) -> Event {
 }
 
 #[test]
+fn a_connection_is_found_by_what_its_answers_look_like() {
+    in_namespace(|| {
+        let mut socket = Socket::open().unwrap();
+        populate(&mut socket);
+        let answers = Tuple::ports(6, (FAR, 80), (EGRESS, 2));
+        let found = socket.conntrack_answered(&answers).unwrap().unwrap();
+        assert_eq!(found.original, Tuple::ports(6, (A, 2), (FAR, 80)));
+        // Not by what it looks like itself, and not where there is none.
+        assert!(
+            socket
+                .conntrack_answered(&found.original)
+                .unwrap()
+                .is_none()
+        );
+        let none = Tuple::ports(6, (FAR, 80), (EGRESS, 3));
+        assert!(socket.conntrack_answered(&none).unwrap().is_none());
+        let six = Tuple::ports(6, (SIX_FAR, 80), (SIX, 6));
+        assert!(socket.conntrack_answered(&six).unwrap().is_some());
+    });
+}
+
+#[test]
 fn filters_list_what_they_say() {
     in_namespace(|| {
         let mut socket = Socket::open().unwrap();

@@ -7,8 +7,9 @@ use hickory_proto::rr::rdata::svcb::{IpHint, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::rdata::{CNAME, MX, NULL, SOA, TXT};
 use proptest::prelude::*;
 
+use sortie_api::workload::Families;
+
 use super::*;
-use crate::names::Families;
 
 const ONE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const TWO: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
@@ -18,7 +19,7 @@ const TTL: u32 = 3600;
 
 const POLICY: Wanted = Wanted {
     learning: Learning::Required,
-    families: Families::BOTH,
+    families: Families { v4: true, v6: true },
     sees_name: true,
 };
 const ONLY_V4: Wanted = Wanted {
@@ -377,7 +378,7 @@ proptest! {
             Some(changed) => changed,
             None => message,
         };
-        for address in read(&first).addresses(Wanted { families: Families::BOTH, ..wanted }) {
+        for address in read(&first).addresses(Wanted { families: Families { v4: true, v6: true }, ..wanted }) {
             prop_assert!(allowed.contains(&address), "{address} in {first}");
         }
         prop_assert_eq!(told(&first, wanted, &fate), None);

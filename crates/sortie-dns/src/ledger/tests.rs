@@ -22,7 +22,7 @@ fn ledger() -> Ledger<&'static str> {
 fn names_with_one_decision_share_an_address() {
     let (mut ledger, now) = (ledger(), Instant::now());
     let [a, b] = ["a.example", "b.example"].map(DnsName::from);
-    let put = Change::Put {
+    let put = Step::Put {
         address: ip(1),
         real: None,
         decision: "bank",
@@ -46,16 +46,16 @@ fn the_later_of_two_decisions_gets_an_address_that_stands_for_it() {
     let (mut ledger, now) = (ledger(), Instant::now());
     let [a, b] = ["a.example", "b.example"].map(DnsName::from);
     ledger.learn(&a, &[ip(1)], &"bank", now);
-    let (told, changes) = ledger.learn(&b, &[ip(1), ip(2)], &"plain", now);
+    let (told, steps) = ledger.learn(&b, &[ip(1), ip(2)], &"plain", now);
     let [Answered::Replaced(fake), Answered::Kept] = told[..] else {
         panic!("{told:?}");
     };
-    let leads = Change::Put {
+    let leads = Step::Put {
         address: fake,
         real: Some(ip(1)),
         decision: "plain",
     };
-    assert_eq!(changes[0], leads);
+    assert_eq!(steps[0], leads);
     // The first name's connections go on as they were.
     assert_eq!(
         ledger.learn(&a, &[ip(1)], &"bank", now),
@@ -73,11 +73,11 @@ fn a_changed_policy_decides_an_address_anew_when_it_is_one_names() {
     let (mut ledger, now) = (ledger(), Instant::now());
     let a = DnsName::from("a.example");
     ledger.learn(&a, &[ip(1)], &"bank", now);
-    let (told, changes) = ledger.learn(&a, &[ip(1)], &"plain", now);
+    let (told, steps) = ledger.learn(&a, &[ip(1)], &"plain", now);
     assert_eq!(told, [Answered::Kept]);
     assert!(matches!(
-        changes[..],
-        [Change::Put {
+        steps[..],
+        [Step::Put {
             real: None,
             decision: "plain",
             ..
@@ -91,13 +91,13 @@ fn what_nobody_is_told_any_more_is_taken_out() {
     let [a, b] = ["a.example", "b.example"].map(DnsName::from);
     ledger.learn(&a, &[ip(1), ip(2), ip(3)], &"bank", now);
     ledger.learn(&b, &[ip(1)], &"bank", now);
-    let (_, changes) = ledger.learn(&a, &[ip(4), ip(5)], &"bank", now);
+    let (_, steps) = ledger.learn(&a, &[ip(4), ip(5)], &"bank", now);
     // 1 was the oldest, but the other name has it too.
-    let gone: Vec<_> = changes
+    let gone: Vec<_> = steps
         .iter()
-        .filter(|it| matches!(it, Change::TakeOut(_)))
+        .filter(|it| matches!(it, Step::TakeOut(_)))
         .collect();
-    assert_eq!(gone, [&Change::TakeOut(ip(2))]);
+    assert_eq!(gone, [&Step::TakeOut(ip(2))]);
 }
 
 proptest! {
@@ -112,13 +112,13 @@ proptest! {
         for (which, last) in learned {
             let name = DnsName::from(format!("n{which}").as_str());
             let decision = if which % 2 == 0 { "even" } else { "odd" };
-            let (told, changes) = ledger.learn(&name, &[ip(last)], &decision, now);
-            for change in changes {
-                match change {
-                    Change::Put { address, real, decision } => {
+            let (told, steps) = ledger.learn(&name, &[ip(last)], &decision, now);
+            for step in steps {
+                match step {
+                    Step::Put { address, real, decision } => {
                         kernel.insert(address, (real, decision));
                     }
-                    Change::TakeOut(address) => {
+                    Step::TakeOut(address) => {
                         kernel.remove(&address);
                     }
                 }

@@ -1,0 +1,175 @@
+//! Sockets inside workloads' network namespaces: one thread makes them all.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::sync::oneshot;
+
+/// The thread's own namespace. Not `/proc/self`, which is the main thread's.
+const OWN: &str = "/proc/thread-self/ns/net";
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Makes sockets in namespaces: a socket stays in the one that it was made in. The thread is in a
+/// namespace only while it works, so an ended workload's does not stay for its sake.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    work: mpsc::Sender<Work>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct Work {
+    namespace: Arc<File>,
+    job: Job,
+    /// Dropped without an answer when the namespace cannot be entered.
+    failed: oneshot::Sender<io::Error>,
+}
+
+/// The sockets that a workload's lookups are redirected to, made inside its namespace.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(super) udp: Vec<std::net::UdpSocket>,
+    pub(super) tcp: Vec<std::net::TcpListener>,
+    pub(super) tracking: nfnetlink::Socket,
+}
+
+impl Inside {
+    /// Starts the thread. It ends with the last copy of this.
+    pub fn start() -> io::Result<Self> {
+        let home = File::open(OWN)?;
+        let (work, works) = mpsc::channel::<Work>();
+        thread::Builder::new()
+            .name("sockets".to_owned())
+            .spawn(move || {
+                while let Ok(first) = works.recv() {
+                    let mut next = Some(first);
+                    while let Some(Work { namespace, job, failed }) = next {
+                        match setns(&*namespace, CloneFlags::CLONE_NEWNET) {
+                            Ok(()) => job(),
+                            // Who asked may have gone.
+                            Err(errno) => _ = failed.send(errno.into()),
+                        }
+                        next = works.try_recv().ok();
+                    }
+                    // The namespace it was in is nobody's: without it nothing can be made.
+                    if setns(&home, CloneFlags::CLONE_NEWNET).is_err() {
+                        tracing::error!("the thread that makes sockets cannot go back to its own network namespace; restart the gateway");
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { work })
+    }
+
+    /// Opens a workload's listeners on the port that its redirect leads to. `namespace` is the file of
+    /// its network namespace. Fails with `AddrInUse` where the workload itself has the port.
+    pub async fn listen(&self, namespace: &Arc<File>, port: u16) -> io::Result<Listeners> {
+        self.run(namespace, move || listeners(port)).await
+    }
+
+    /// A socket for one lookup, connected: it hears its server only, from a port that the kernel
+    /// chooses at random.
+    pub(super) async fn udp(
+        &self,
+        namespace: &Arc<File>,
+        mark: u32,
+        server: SocketAddr,
+    ) -> io::Result<std::net::UdpSocket> {
+        let make = move || {
+            let socket = marked(server, Type::DGRAM, Protocol::UDP, mark)?;
+            socket.connect(&server.into())?;
+            Ok(socket.into())
+        };
+        self.run(namespace, make).await
+    }
+
+    /// A socket that is not connected yet.
+    pub(super) async fn tcp(
+        &self,
+        namespace: &Arc<File>,
+        mark: u32,
+        server: SocketAddr,
+    ) -> io::Result<std::net::TcpStream> {
+        let make = move || Ok(marked(server, Type::STREAM, Protocol::TCP, mark)?.into());
+        self.run(namespace, make).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        namespace: &Arc<File>,
+        make: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, answer) = oneshot::channel();
+        let (failed, failure) = oneshot::channel();
+        let work = Work {
+            namespace: Arc::clone(namespace),
+            // Who asked may have gone.
+            job: Box::new(move || _ = done.send(make())),
+            failed,
+        };
+        let gone = || io::Error::other("the thread that makes sockets has ended");
+        self.work.send(work).map_err(|_| gone())?;
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(failure.await.unwrap_or_else(|_| gone())),
+        }
+    }
+}
+
+fn marked(server: SocketAddr, kind: Type, protocol: Protocol, mark: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), kind, Some(protocol))?;
+    socket.set_mark(mark)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Four sockets on the port of the loopback addresses, where a redirect of what the namespace itself
+/// sends leads (nf_nat_redirect.c). Two where the kernel has no IPv6.
+fn listeners(port: u16) -> io::Result<Listeners> {
+    let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let mut made = Listeners {
+        udp: vec![bound(v4, port, Type::DGRAM)?.into()],
+        tcp: vec![listening(v4, port)?],
+        tracking: nfnetlink::Socket::open().map_err(io::Error::other)?,
+    };
+    match bound(v6, port, Type::DGRAM) {
+        Ok(socket) => {
+            made.udp.push(socket.into());
+            made.tcp.push(listening(v6, port)?);
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(made)
+}
+
+fn listening(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address, port, Type::STREAM)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Also where the address is not there: an engine may turn IPv6 on later.
+fn bound(address: IpAddr, port: u16, kind: Type) -> io::Result<Socket> {
+    let at = SocketAddr::new(address, port);
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    }
+    // Connections of a resolver that has ended may still be closing. Datagrams have none, and for
+    // them it would mean to share the port.
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(at))?;
+    Ok(socket)
+}
