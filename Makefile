@@ -50,7 +50,7 @@ fuzz:
 
 # N containers while everything around them is killed and changed: every frame on the uplink is read.
 # SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20, 29 or podman takes one,
-# RUNTIME=yes or no takes one of both (Podman has none), FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
+# RUNTIME=yes or no takes one of both, FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
 # Writes target/leak.json; fails when a frame left with a wrong source.
 leak:
 	scripts/install.sh test

@@ -7,7 +7,7 @@ use std::path::Path;
 use sortie_kernel::survey;
 use sortie_plan::doctor::facts::{Agent, Egress, EngineRuntime, Runtime, Scarce};
 use sortie_plan::doctor::findings;
-use sortie_workloads::docker::runtime;
+use sortie_workloads::docker::runtime::{self, Answer, Installed};
 
 pub use sortie_plan::doctor::{Finding, Severity};
 
@@ -17,9 +17,14 @@ use crate::client::{Client, ClientError};
 use crate::{Error, lock};
 
 /// Looks at everything and changes nothing. Without an agent what only it knows is left out.
-/// `state` is the folder where the OCI runtime is, if it is installed, and `docker` its engine's
-/// socket.
-pub async fn examine(client: &Client, state: &Path, docker: &Path) -> Result<Vec<Finding>, Error> {
+/// `state` is the folder where the OCI runtime is, if it is installed, and `docker` and `podman` are
+/// its engines' sockets.
+pub async fn examine(
+    client: &Client,
+    state: &Path,
+    docker: &Path,
+    podman: &Path,
+) -> Result<Vec<Finding>, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
@@ -37,27 +42,32 @@ pub async fn examine(client: &Client, state: &Path, docker: &Path) -> Result<Vec
         }
         Err(error) => Agent::Silent(error.to_string()),
     };
-    facts.runtime = oci_runtime(state, docker).await;
+    let (docker, podman) = (
+        runtime::docker::look(&state.join("docker"), docker).await,
+        runtime::podman::look(&state.join("podman"), podman).await,
+    );
+    facts.runtimes = [docker, podman].into_iter().flatten().map(seen).collect();
     Ok(findings(&facts))
 }
 
-async fn oci_runtime(state: &Path, docker: &Path) -> Option<Runtime> {
-    let installed = runtime::look(&state.join("docker"), docker).await?;
+fn seen(installed: Installed) -> Runtime {
     let this = std::env::current_exe().unwrap_or_default();
     let text = |path: &Path| path.display().to_string();
-    Some(Runtime {
+    let answer = |answer: Answer| EngineRuntime {
+        default: answer.default,
+        is_default: answer.is_default,
+        known: answer.known,
+        others: answer.others,
+        older_service: answer.older_service,
+    };
+    Runtime {
+        engine: installed.engine,
         link: text(&installed.link),
         found: installed.program.as_deref().is_some_and(Path::exists),
         program: installed.program.as_deref().map(text),
         this: text(&this),
-        engine: installed
-            .engine
-            .map(|(default, known, others)| EngineRuntime {
-                default,
-                known,
-                others,
-            }),
-    })
+        answer: installed.answer.map(answer),
+    }
 }
 
 fn agent(status: Status) -> Agent {

@@ -4,7 +4,8 @@
 //!
 //! `start` is where the engine has connected all networks and no process of the container runs:
 //! Docker 20.10 connects them in a hook of `create`, Docker 28 and later between `create` and
-//! `start`. `run` of BuildKit and `restore` of a checkpoint are passed on as they are.
+//! `start`, Podman before `create`, or behind it where the container has a user namespace of its
+//! own. `run` of BuildKit and `restore` of a checkpoint are passed on as they are.
 
 mod command_line;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use sortie_api::workload::Engine;
 use sortie_workloads::docker::begun::Begun;
 use sortie_workloads::docker::runtime::{LINK, Settings};
 
@@ -43,14 +45,14 @@ const DOCKERS: &str = "moby";
 /// Why a container was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The engine calls by the path in daemon.json; by hand, and through PATH, there is none.
+    /// The engine calls by the path in its configuration; by hand, and through PATH, there is none.
     #[error("{LINK} is for container engines, which call it by its whole path")]
     NoPath,
     /// What `install` has written, or an engine keeps of a container.
     #[error(transparent)]
     Workloads(#[from] sortie_workloads::Error),
     /// The real runtime cannot be run.
-    #[error("cannot run {runtime}: {source}; `sortie install docker` finds it anew")]
+    #[error("cannot run {runtime}: {source}; `sortie install` finds it anew")]
     Exec {
         /// As it is called.
         runtime: String,
@@ -80,18 +82,33 @@ pub enum RuntimeError {
     Asynchronous(std::io::Error),
 }
 
-/// The path that this program was called by, if that is the runtime's.
+/// The path that this program was called by, if that is the runtime's: a link of its name, or one in
+/// a folder of its name.
 pub fn called_as(program: Option<OsString>) -> Option<PathBuf> {
     let path = PathBuf::from(program?);
-    (path.file_name()? == LINK).then_some(path)
+    let is_its = |path: &Path| path.file_name().is_some_and(|name| name == LINK);
+    (is_its(&path) || is_in_folder(&path)).then_some(path)
+}
+
+fn is_in_folder(link: &Path) -> bool {
+    let folder = link.parent().and_then(Path::file_name);
+    folder.is_some_and(|name| name == LINK)
+}
+
+/// Where the link's settings are.
+fn folder(link: &Path) -> Option<&Path> {
+    let folder = link.parent().filter(|folder| folder.is_absolute())?;
+    if is_in_folder(link) {
+        return folder.parent();
+    }
+    Some(folder)
 }
 
 /// Becomes the real runtime; returns only with an error, which the engine has been told.
 pub fn run(link: &Path, arguments: Vec<OsString>) -> Result<Infallible, RuntimeError> {
     let command_line = CommandLine::parse(arguments);
     let run = || {
-        let folder = link.parent().filter(|folder| folder.is_absolute());
-        let folder = folder.ok_or(RuntimeError::NoPath)?;
+        let folder = folder(link).ok_or(RuntimeError::NoPath)?;
         let settings = Settings::load(folder)?;
         if let Some(id) = command_line.started() {
             wait(folder, &settings, &command_line, id)?;
@@ -114,23 +131,21 @@ fn real(settings: &Settings) -> Command {
 ///    that is the host's.
 /// 2. Where it is, by its process; who it is, by the engine's files.
 /// 3. The agent is asked again and again, or what it left.
-/// 4. A container that is not started ends.
+/// 4. A container of Docker that is not started ends.
 fn wait(
     folder: &Path,
     settings: &Settings,
     line: &CommandLine,
     id: &str,
 ) -> Result<(), RuntimeError> {
-    let root = line.value("root").map(Path::new);
-    let of_docker = root
-        .and_then(Path::file_name)
-        .is_some_and(|it| it == DOCKERS);
-    if !of_docker && !settings.containers.join(id).is_dir() {
+    if settings.engine == Engine::Docker && !is_dockers(settings, line, id) {
         return Ok(());
     }
-    let pid = process(settings, line, id)?;
-    if pid == 0 {
-        // It has ended: the real runtime says so.
+    let State { pid, bundle } = state(settings, line, id)?;
+    // What a user's own Podman starts, one with another `--root`, or a step of a build.
+    let of_another = settings.engine == Engine::Podman && !bundle.starts_with(&settings.storage);
+    if of_another || pid == 0 {
+        // Where it has ended the real runtime says so.
         return Ok(());
     }
     tokio::runtime::Builder::new_current_thread()
@@ -139,7 +154,7 @@ fn wait(
         .map_err(RuntimeError::Asynchronous)?
         .block_on(async {
             let held = hold(folder, settings, id, pid).await;
-            if held.is_err() {
+            if held.is_err() && settings.engine == Engine::Docker {
                 end(pid).await;
             }
             held
@@ -147,7 +162,10 @@ fn wait(
 }
 
 async fn hold(folder: &Path, settings: &Settings, id: &str, pid: u32) -> Result<(), RuntimeError> {
-    let container = Begun::read(&settings.containers, id)?;
+    let container = match settings.engine {
+        Engine::Docker => Begun::of_docker(&settings.containers, id)?,
+        Engine::Podman => Begun::of_podman(&settings.containers, id).await?,
+    };
     if container.shares && !is_in_own_namespace(pid) {
         return Ok(());
     }
@@ -158,6 +176,12 @@ async fn hold(folder: &Path, settings: &Settings, id: &str, pid: u32) -> Result<
     decided.map_err(|why| RuntimeError::NotStarted { name, why })
 }
 
+fn is_dockers(settings: &Settings, line: &CommandLine, id: &str) -> bool {
+    let root = line.value("root").map(Path::new);
+    let root = root.and_then(Path::file_name);
+    root.is_some_and(|it| it == DOCKERS) || settings.containers.join(id).is_dir()
+}
+
 /// Whether a process is in the network namespace that the engine calls its runtime in: the host's.
 fn is_in_own_namespace(pid: u32) -> bool {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
@@ -166,7 +190,8 @@ fn is_in_own_namespace(pid: u32) -> bool {
 }
 
 /// Ends a process that waits for a start which will not come: Docker 20.10 removes a container
-/// whose start has failed only when it has no process any more.
+/// whose start has failed only when it has no process any more. Podman keeps it as it is, to be
+/// started again or removed, and would not notice that the process has ended.
 async fn end(pid: u32) {
     let Some(since) = started(pid) else { return };
     if let Ok(process) = i32::try_from(pid) {
@@ -182,11 +207,13 @@ async fn end(pid: u32) {
 /// The part of the runtime's answer to `state` that matters (OCI runtime specification, “State”).
 #[derive(Deserialize)]
 struct State {
+    /// The container's first process, which waits for `start`; 0 when it has ended.
     pid: u32,
+    /// The folder that it was made from.
+    bundle: PathBuf,
 }
 
-/// The container's first process, which waits for `start`; 0 when it has ended.
-fn process(settings: &Settings, line: &CommandLine, id: &str) -> Result<u32, RuntimeError> {
+fn state(settings: &Settings, line: &CommandLine, id: &str) -> Result<State, RuntimeError> {
     let output = real(settings)
         .args(line.globals())
         .args(["state", id])
@@ -197,13 +224,11 @@ fn process(settings: &Settings, line: &CommandLine, id: &str) -> Result<u32, Run
         source,
     })?;
     let state = serde_json::from_slice(&output.stdout);
-    state
-        .map(|State { pid }| pid)
-        .map_err(|error| RuntimeError::State {
-            runtime: runtime(),
-            id: id.to_owned(),
-            detail: format!("{error}: {}", String::from_utf8_lossy(&output.stderr)),
-        })
+    state.map_err(|error| RuntimeError::State {
+        runtime: runtime(),
+        id: id.to_owned(),
+        detail: format!("{error}: {}", String::from_utf8_lossy(&output.stderr)),
+    })
 }
 
 /// Until the decision is in the kernel, or waiting is in vain: then the error says why, and what

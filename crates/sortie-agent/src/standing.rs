@@ -6,9 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use sortie_api::config::AgentConfig;
-use sortie_api::workload::{
-    Endpoint, Engine, Families, IfIndex, MacAddress, Network, Workload, WorkloadKind,
-};
+use sortie_api::workload::{Endpoint, Families, IfIndex, MacAddress, Network, Workload};
 use sortie_plan::environment::Environment;
 use sortie_plan::planner::{Meanwhile, Planner};
 use sortie_workloads::docker::begun::Begun;
@@ -20,7 +18,7 @@ use crate::policies::{last_good, write_whole};
 /// The configuration that the agent last ran with. It may be lost: then the runtime knows of no
 /// guard but that of networks' labels.
 const CONFIG: &str = "agent.json";
-/// Docker's networks without a bridge that every engine has.
+/// Docker's networks without a bridge; Podman's containers without one name no network.
 const WITHOUT_BRIDGE: [&str; 2] = ["host", "none"];
 
 /// Keeps the agent's configuration in the state folder.
@@ -37,7 +35,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
     let config = config.and_then(|json| serde_json::from_slice(&json).ok());
     // Which one does not matter here.
     let bridge = IfIndex(0);
-    let noted = NetworkNotes::load(state, Engine::Docker).networks(|_| Some(bridge));
+    let noted = NetworkNotes::load(state, container.engine).networks(|_| Some(bridge));
     let mut networks: BTreeMap<String, Network> = noted
         .into_iter()
         .map(|network| (network.name.clone(), network))
@@ -62,7 +60,7 @@ pub fn meanwhile(state: &Path, container: &Begun) -> Meanwhile {
     let workload = Workload {
         id: container.workload_id(),
         name: container.name.clone(),
-        kind: WorkloadKind::Docker,
+        kind: container.engine.into(),
         labels: container.labels.clone().into(),
         pid: 0,
         started: 0,

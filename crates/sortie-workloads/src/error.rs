@@ -98,9 +98,12 @@ pub enum Error {
     },
     /// One of the files in which the engine keeps a container.
     #[error(
-        "read {path}: {detail}; if Docker's data-root is another one now, run `sortie install docker` again"
+        "read {path}: {detail}; if {engine} has its data elsewhere now, run `sortie install {}` again",
+        engine.name()
     )]
     ContainerFile {
+        /// Whose container it is.
+        engine: Engine,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -117,8 +120,10 @@ pub enum Error {
         detail: String,
     },
     /// The engine's runtime cannot be changed.
-    #[error("Docker keeps its runtime: {why}")]
+    #[error("{engine} keeps its runtime: {why}")]
     NotInstalled {
+        /// Which engine.
+        engine: Engine,
         /// Why, and what to do.
         why: String,
     },

@@ -7,9 +7,10 @@
 //!
 //! Inside: `netns` enters a namespace on a thread of its own, `rtnetlink` asks the kernel there,
 //! `interfaces` puts the two ends of each virtual cable together, `ports` tells of new ones, and
-//! `cgroup` knows those that have none.
+//! `cgroup` knows those that have none; `bolt` reads Podman's database.
 #![forbid(unsafe_code)]
 
+mod bolt;
 mod cgroup;
 pub mod docker;
 mod error;

@@ -102,7 +102,7 @@ enum Command {
     Observe(observe::Args),
     /// Run the agent: the process that makes the kernel follow the policies
     Agent(agent::Args),
-    /// Make Docker hold each container's start until its decision is in the kernel
+    /// Make Docker or Podman hold each container's start until its decision is in the kernel
     Install(install::Args),
     /// Give Docker its former runtime back
     Uninstall(install::UninstallArgs),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sortie_api::workload::{Engine, IfIndex, Workload, WorkloadId, WorkloadKind};
+use sortie_api::workload::{Engine, IfIndex, Workload, WorkloadId};
 use sortie_kernel::Look;
 use sortie_plan::flow::Right;
 use sortie_plan::op::Op;
@@ -63,7 +63,7 @@ impl Core {
         let workload = self.admitted(Workload {
             id: id.clone(),
             name: container.name.clone(),
-            kind: WorkloadKind::Docker,
+            kind: container.engine.into(),
             labels: container.labels.clone().into(),
             pid: begins.pid,
             started: begins.at,
@@ -75,7 +75,7 @@ impl Core {
         let unmanageable = workload.unmanageable.clone();
         let ops = self.planner.workload(workload, None);
         self.starting.insert(id.clone(), begins);
-        if let Some(followed) = self.followed(Engine::Docker) {
+        if let Some(followed) = self.followed(container.engine) {
             followed.containers.insert(id.clone());
         }
         let (first, later) = answered_first(ops);

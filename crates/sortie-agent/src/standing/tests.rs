@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use sortie_api::config::{AgentConfig, Guard};
+use sortie_api::workload::Engine;
 use sortie_plan::planner::Meanwhile;
 use sortie_workloads::docker::begun::Begun;
 
@@ -11,6 +12,7 @@ use super::{keep, meanwhile};
 
 fn web(network: &str) -> Begun {
     Begun {
+        engine: Engine::Docker,
         id: "0123".to_owned(),
         name: "web".to_owned(),
         labels: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sortie_api::mark_mask::MarkMask;
+use sortie_api::workload::Engine;
 
 /// All of it. Nothing here is decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub struct Facts {
     pub marks: Vec<MarkUse>,
     /// The tables of iptables-legacy.
     pub legacy: Vec<String>,
-    /// The OCI runtime; none where it is not installed.
-    pub runtime: Option<Runtime>,
+    /// The OCI runtime, for each engine that it is installed for.
+    pub runtimes: Vec<Runtime>,
     /// What the agent says; none when no agent was asked.
     pub agent: Agent,
 }
@@ -160,6 +161,8 @@ pub struct Table {
 /// Sortie's OCI runtime as an engine has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Runtime {
+    /// Which engine.
+    pub engine: Engine,
     /// The link that the engine calls.
     pub link: String,
     /// Where it leads; none when it is not there.
@@ -169,7 +172,7 @@ pub struct Runtime {
     /// The program that asks.
     pub this: String,
     /// What the engine says; none when it does not answer.
-    pub engine: Option<EngineRuntime>,
+    pub answer: Option<EngineRuntime>,
 }
 
 /// What the engine says of its runtimes.
@@ -177,10 +180,14 @@ pub struct Runtime {
 pub struct EngineRuntime {
     /// The name of its default one.
     pub default: String,
+    /// Whether that is the link.
+    pub is_default: bool,
     /// Whether a runtime of it is the link.
     pub known: bool,
     /// Containers that have another runtime, by name.
     pub others: Vec<String>,
+    /// The runtime of an API service that runs since before the link was its default.
+    pub older_service: Option<String>,
 }
 
 /// What the agent says.

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::facts::*;
 use super::*;
+use sortie_api::workload::Engine;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -403,14 +404,17 @@ fn an_uplink_that_the_last_line_left() {
 /// An installed runtime that is as it was installed.
 fn installed() -> Runtime {
     Runtime {
+        engine: Engine::Docker,
         link: "/state/docker/sortie-runtime".to_owned(),
         program: Some("/usr/local/bin/sortie".to_owned()),
         found: true,
         this: "/usr/local/bin/sortie".to_owned(),
-        engine: Some(EngineRuntime {
+        answer: Some(EngineRuntime {
             default: "sortie".to_owned(),
+            is_default: true,
             known: true,
             others: Vec::new(),
+            older_service: None,
         }),
     }
 }
@@ -421,15 +425,15 @@ fn what_became_of_the_runtime() {
         let mut runtime = installed();
         change(&mut runtime);
         Facts {
-            runtime: Some(runtime),
+            runtimes: vec![runtime],
             ..healthy()
         }
     };
     let engine = |change: &dyn Fn(&mut EngineRuntime)| {
-        with(&|runtime| change(runtime.engine.as_mut().unwrap()))
+        with(&|runtime| change(runtime.answer.as_mut().unwrap()))
     };
     assert_eq!(findings(&with(&|_| ())), []);
-    assert_eq!(findings(&with(&|runtime| runtime.engine = None)), []);
+    assert_eq!(findings(&with(&|runtime| runtime.answer = None)), []);
     for (facts, wanted) in [
         (
             with(&|runtime| runtime.program = None),
@@ -444,8 +448,15 @@ fn what_became_of_the_runtime() {
             "runtime-another /state/docker/sortie-runtime",
         ),
         (
-            engine(&|engine| engine.default = "runc".to_owned()),
+            engine(&|engine| {
+                engine.default = "runc".to_owned();
+                engine.is_default = false;
+            }),
             "runtime-not-default runc",
+        ),
+        (
+            engine(&|engine| engine.older_service = Some("/usr/bin/crun".to_owned())),
+            "runtime-not-default /usr/bin/crun",
         ),
         (
             engine(&|engine| engine.others = vec!["db".to_owned(), "web".to_owned()]),
@@ -457,6 +468,7 @@ fn what_became_of_the_runtime() {
     // `uninstall` has made the name lead to the real runtime.
     let leaving = engine(&|engine| {
         engine.known = false;
+        engine.is_default = false;
         engine.default = "runc".to_owned();
     });
     assert_eq!(findings(&leaving), []);

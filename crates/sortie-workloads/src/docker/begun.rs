@@ -2,7 +2,10 @@
 //! files tell who it is, and its network namespace tells where it is.
 //!
 //! Inspecting such a container waits for its start, and an engine that is itself starting answers
-//! nothing before its containers run. Its files are written before the runtime is called.
+//! nothing before its containers run. Its files are written before the runtime is called: Docker's
+//! are JSON, Podman has a database ([`podman`]).
+
+pub(super) mod podman;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,13 +24,16 @@ use crate::netns::Namespace;
 /// Who a container is, as its engine has written it down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
+    /// Whose it is.
+    #[serde(default)]
+    pub engine: Engine,
     /// The engine's id.
     pub id: String,
     /// Its name, without a leading slash.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// The names of its networks.
+    /// The names of its networks, as they are called here.
     pub networks: BTreeSet<String>,
     /// Its own UDP ports that are to be published.
     #[serde(default)]
@@ -80,9 +86,9 @@ struct HostConfig {
 }
 
 impl Begun {
-    /// Reads the files of the container with this id; `containers` is the engine's folder of all
-    /// containers, such as `/var/lib/docker/containers`.
-    pub fn read(containers: &Path, id: &str) -> Result<Self, Error> {
+    /// Reads the files of Docker's container with this id; `containers` is the engine's folder of
+    /// all containers, such as `/var/lib/docker/containers`.
+    pub fn of_docker(containers: &Path, id: &str) -> Result<Self, Error> {
         let folder = containers.join(id);
         let written: Written = read(&folder.join("config.v2.json"))?;
         let host: HostConfig = read(&folder.join("hostconfig.json"))?;
@@ -94,6 +100,7 @@ impl Begun {
         let bound = host.port_bindings.unwrap_or_default().into_keys();
         let published_udp = bound.chain(exposed);
         Ok(Self {
+            engine: Engine::Docker,
             id: id.to_owned(),
             published_udp: published_udp.filter_map(|port| udp_port(&port)).collect(),
             name: written.name.trim_start_matches('/').to_owned(),
@@ -105,12 +112,13 @@ impl Begun {
 
     /// Its id as a workload.
     pub fn workload_id(&self) -> WorkloadId {
-        Engine::Docker.workload_id(&self.id)
+        self.engine.workload_id(&self.id)
     }
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let failed = |detail: String| Error::ContainerFile {
+        engine: Engine::Docker,
         path: path.to_owned(),
         detail,
     };

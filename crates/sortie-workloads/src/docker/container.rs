@@ -57,10 +57,13 @@ pub(crate) struct Attachment {
 }
 
 impl Container {
-    /// None for a container that does not run.
+    /// None for a container that has no process. One that Podman has told to stop, or paused, does
+    /// not run in its words, and still sends, or will again.
     pub(crate) fn from_inspect(answer: ContainerInspectResponse) -> Option<Self> {
+        use bollard::models::ContainerStateStatusEnum::{PAUSED, STOPPING};
         let state = answer.state?;
-        if !state.running? || state.restarting == Some(true) {
+        let lives = state.running == Some(true) || matches!(state.status, Some(STOPPING | PAUSED));
+        if !lives || state.restarting == Some(true) {
             return None;
         }
         let settings = answer.network_settings.unwrap_or_default();

@@ -125,10 +125,23 @@ impl Engine {
         }
     }
 
-    /// All that run.
+    /// All that have a process.
     pub(crate) async fn containers(&self) -> Result<Vec<Listed>, Error> {
         use bollard::models::ContainerSummaryStateEnum::RESTARTING;
         let operation = "list containers";
+        if self.kind == EngineKind::Podman {
+            let listed = within(operation, libpod::containers(&self.socket)).await?;
+            let listed = listed.map_err(|detail| Error::Engine {
+                operation: operation.to_owned(),
+                detail,
+            })?;
+            let faces = listed.into_iter().filter_map(Face::from_summary);
+            let alive = |face| Listed {
+                face,
+                restarting: false,
+            };
+            return Ok(faces.map(alive).collect());
+        }
         let asked = self.api.list_containers(None::<ListContainersOptions>);
         let containers = answer(operation, within(operation, asked).await?)?;
         Ok(containers

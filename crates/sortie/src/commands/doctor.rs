@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker: PathBuf,
+    /// The socket of Podman's API service
+    #[arg(long, value_name = "SOCKET", default_value = "/run/podman/podman.sock")]
+    podman: PathBuf,
     /// Where the OCI runtime was installed
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sortie")]
     state: PathBuf,
@@ -23,7 +26,7 @@ pub(crate) struct Args {
 
 /// Notes alone are no reason to fail.
 pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliError> {
-    let findings = examine(client, &args.state, &args.docker).await?;
+    let findings = examine(client, &args.state, &args.docker, &args.podman).await?;
     args.output.print(&findings, |findings| as_text(findings))?;
     let fine = findings
         .iter()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sortie_workloads::docker::runtime::{Installation, Report};
+use sortie_workloads::docker::runtime::{Report, docker, podman};
 
 use crate::error::CliError;
 use crate::output::Output;
@@ -11,6 +11,7 @@ use crate::output::Output;
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Engine {
     Docker,
+    Podman,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,9 @@ struct Place {
     /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker: PathBuf,
+    /// The socket of Podman's API service
+    #[arg(long, value_name = "SOCKET", default_value = "/run/podman/podman.sock")]
+    podman: PathBuf,
     /// What the agent keeps across restarts; the runtime goes there too
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sortie")]
     state: PathBuf,
@@ -43,6 +47,11 @@ struct Place {
     dry_run: bool,
     #[command(flatten)]
     output: Output,
+}
+
+enum Installation {
+    Docker(docker::Installation),
+    Podman(podman::Installation),
 }
 
 impl Place {
@@ -55,10 +64,9 @@ impl Place {
         if !nix::unistd::geteuid().is_root() {
             return Err(CliError::NotRoot {
                 command,
-                reason: "it edits the daemon's file, and signals the daemon",
+                reason: "it edits the engine's files",
             });
         }
-        let Engine::Docker = self.engine;
         // The engine calls the runtime, and the runtime the agent, from a folder of its own.
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|source| CliError::Read {
@@ -66,19 +74,31 @@ impl Place {
                 source,
             })
         };
-        Ok(Installation {
-            docker: self.docker.clone(),
-            folder: absolute(&self.state)?.join("docker"),
-            agent: absolute(agent)?,
-            limit_seconds,
-            dry_run: self.dry_run,
+        let (state, agent) = (absolute(&self.state)?, absolute(agent)?);
+        Ok(match self.engine {
+            Engine::Docker => Installation::Docker(docker::Installation {
+                docker: self.docker.clone(),
+                folder: state.join("docker"),
+                agent,
+                limit_seconds,
+                dry_run: self.dry_run,
+            }),
+            Engine::Podman => Installation::Podman(podman::Installation {
+                socket: self.podman.clone(),
+                folder: state.join("podman"),
+                agent,
+                limit_seconds,
+                dry_run: self.dry_run,
+            }),
         })
     }
 }
 
 pub(crate) async fn install(args: &Args, agent: &Path) -> Result<ExitCode, CliError> {
-    let installation = args.place.installation("install", agent, args.time_limit)?;
-    let report = installation.install().await?;
+    let report = match args.place.installation("install", agent, args.time_limit)? {
+        Installation::Docker(docker) => docker.install().await?,
+        Installation::Podman(podman) => podman.install().await?,
+    };
     args.place.output.print(&report, |report| {
         as_text(
             report,
@@ -89,8 +109,10 @@ pub(crate) async fn install(args: &Args, agent: &Path) -> Result<ExitCode, CliEr
 }
 
 pub(crate) async fn uninstall(args: &UninstallArgs, agent: &Path) -> Result<ExitCode, CliError> {
-    let installation = args.place.installation("uninstall", agent, 0)?;
-    let report = installation.uninstall().await?;
+    let report = match args.place.installation("uninstall", agent, 0)? {
+        Installation::Docker(docker) => docker.uninstall().await?,
+        Installation::Podman(podman) => podman.uninstall().await?,
+    };
     args.place.output.print(&report, |report| {
         as_text(
             report,
@@ -105,7 +127,7 @@ fn as_text(report: &Report, recreate: &str) -> String {
     let mut text = match (report.difference.is_empty(), report.dry_run) {
         (true, _) => format!("{file} is as it should be\n"),
         (false, true) => format!("{file} would change:\n"),
-        (false, false) => format!("{file} has changed, and the daemon has read it:\n"),
+        (false, false) => format!("{file} has changed, and the engine has read it:\n"),
     };
     for line in &report.difference {
         text.extend([line, "\n"]);
@@ -115,6 +137,22 @@ fn as_text(report: &Report, recreate: &str) -> String {
         for name in &report.recreate {
             text.extend(["  ", name, "\n"]);
         }
+    }
+    if report.service_is_older {
+        text.push_str(
+            "containers made through Podman's API service get the former runtime until it is started anew; \
+             containers go on meanwhile:\n  systemctl restart podman.service\n",
+        );
+    }
+    if let Some(closed) = &report.closed {
+        let closed = closed.display().to_string();
+        text.extend([
+            "users' own Podman reads that file too and will not run, because they may not pass ",
+            &closed,
+            "; open it:\n  chmod o+x ",
+            &closed,
+            "\n",
+        ]);
     }
     text
 }

@@ -189,8 +189,6 @@ fn at_length() -> Result<()> {
     };
     let failpoints = variable("LEAK_FAILPOINTS", "");
     let each = engines.flat_map(|engine| runtimes.iter().map(move |runtime| (engine, *runtime)));
-    // Podman's starts cannot wait.
-    let each = each.filter(|(engine, runtime)| *engine != PODMAN || !runtime);
     let each: Vec<(EngineKind, bool)> = each.collect();
     let mut runs = Vec::new();
     for (number, (engine, runtime)) in each.iter().enumerate() {

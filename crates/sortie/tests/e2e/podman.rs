@@ -225,3 +225,40 @@ fn beside_docker() -> Result<()> {
     stage.wait_for_engine()?;
     leaves_with(&stage, &of_podman, to, [V4, V6])
 }
+
+/// Podman's list of what runs leaves out what is being stopped, and a container may take its time.
+#[test]
+fn what_is_being_stopped_still_has_its_address() -> Result<()> {
+    let mut stage = Stage::new("stopping", PODMAN)?;
+    let image = stage.engine.image_busybox()?;
+    let to = stage.lab.destination()?;
+    // A shell as the first process does not heed SIGTERM.
+    let send = format!(
+        "while :; do nc -w 1 {} 7 </dev/null; usleep 20000; done",
+        to.v4
+    );
+    let run = ["run", "-d", "--name", "web", "--label", LABEL, &image];
+    stage
+        .engine
+        .podman(&[&run[..], &["sh", "-c", &send]].concat())?;
+    stage.wait_for("web", "Ready")?;
+    stage.lab.fence()?;
+    let beginning = stage.lab.mark()?;
+    let mut stop = Command::new("podman");
+    stop.args(["stop", "--time", "20", "web"]);
+    let stop = stage.host.spawn("stop", stop)?;
+    let is_stopping = || {
+        let asked = ["ps", "--all", "--format", "json"];
+        let listed = stage.engine.podman(&asked).map_err(|it| it.to_string())?;
+        listed.contains("\"stopping\"").then_some(()).ok_or(listed)
+    };
+    eventually(LIMIT, "it is being stopped", is_stopping)?;
+    // An event of another one makes the agent look at all, and so does its start.
+    stage.unmanaged("other")?;
+    stage.stop_agent()?;
+    stage.start_agent("")?;
+    stage.wait_for("web", "Ready")?;
+    stop.wait(LIMIT)?;
+    stage.lab.fence()?;
+    stage.lab.expect_only_sources(&beginning, to.v4, &[ip(V4)])
+}

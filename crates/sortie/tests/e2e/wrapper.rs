@@ -1,15 +1,18 @@
 //! Sortie's OCI runtime: a container's first process runs only once its decision is in the kernel,
 //! with no guard at all.
 
+mod podman;
+
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
 use sortie_lab::{
-    Container, ContainerSpec, Engine, EngineKind, EngineSpec, Place, Result, eventually,
+    Container, ContainerSpec, Destination, Engine, EngineKind, EngineSpec, Mark, Result, eventually,
 };
 
 use crate::sender::Sender;
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, Stage, ip};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, PODMAN, Stage, ip};
 
 const EGRESS: &str = "203.0.113.11,2001:db8:113::11";
 /// Long: no test waits for it.
@@ -21,19 +24,37 @@ impl Stage {
     fn with_runtime(&self, command: &str, more: &[&str]) -> String {
         let socket = self.engine.socket().display().to_string();
         let folder = self.folder().join("state").display().to_string();
-        let fixed = [command, "docker", "--docker", &socket, "--state", &folder];
-        self.ok(&[&fixed, more].concat())
+        let engine: [&str; 3] = match self.engine.kind() {
+            PODMAN => ["podman", "--podman", &socket],
+            _ => ["docker", "--docker", &socket],
+        };
+        let fixed = [command, "--state", &folder];
+        self.ok(&[&fixed, &engine, more].concat())
     }
 
-    /// Lets the engine start containers through Sortie's runtime.
+    /// Lets the engine start containers through Sortie's runtime. A service of Podman that runs
+    /// since before would go on with its former one.
     pub(crate) fn install(&self, limit: &str) -> String {
-        self.with_runtime("install", &["--time-limit", limit])
+        let told = self.with_runtime("install", &["--time-limit", limit]);
+        if told.contains("systemctl restart podman.service") {
+            self.engine.restart().expect("the service starts anew");
+            self.wait_for_engine().expect("the agent finds it");
+        }
+        told
+    }
+
+    /// The link that the engine calls.
+    fn runtime_link(&self) -> PathBuf {
+        let state = self.folder().join("state");
+        match self.engine.kind() {
+            PODMAN => state.join("podman/sortie-runtime/runc"),
+            _ => state.join("docker/sortie-runtime"),
+        }
     }
 
     /// How many processes of the runtime hold a start.
     pub(crate) fn waiting(&self) -> usize {
-        let link = self.folder().join("state/docker/sortie-runtime");
-        let link = link.display().to_string();
+        let link = self.runtime_link().display().to_string();
         let processes = fs::read_dir(self.host.path("/proc")).expect("/proc");
         let lines = processes.filter_map(|it| fs::read(it.ok()?.path().join("cmdline")).ok());
         let lines = lines.filter(|line| {
@@ -77,7 +98,16 @@ fn the_first_packet_has_the_address(engine: EngineKind) -> Result<()> {
 fn first_packets(stage: &Stage, spec: &ContainerSpec, sources: [&str; 2]) -> Result<Container> {
     let to = stage.lab.destination()?;
     let mark = stage.lab.mark()?;
-    let (v4, v6) = (to.v4, to.v6);
+    let container = stage
+        .engine
+        .run(&spec.clone().command(&["sh", "-c", &sends(to)]))?;
+    only_left_with(stage, &mark, to, sources)?;
+    Ok(container)
+}
+
+/// UDP and TCP of both families, from the first instruction on.
+fn sends(to: Destination) -> String {
+    let Destination { v4, v6 } = to;
     let again = |program: String| {
         format!("while :; do {program} </dev/null >/dev/null 2>&1; usleep 20000; done")
     };
@@ -87,33 +117,30 @@ fn first_packets(stage: &Stage, spec: &ContainerSpec, sources: [&str; 2]) -> Res
         again(format!("nc -w 1 {v4} 7")),
         again(format!("nc -w 1 {v6} 7")),
     ];
-    let send = send.join(" & ");
-    let container = stage
-        .engine
-        .run(&spec.clone().command(&["sh", "-c", &send]))?;
-    for (to, source) in [(v4, sources[0]), (v6, sources[1])] {
+    send.join(" & ")
+}
+
+/// Waits until each of these has left, and checks the source of every frame since the mark.
+fn only_left_with(stage: &Stage, mark: &Mark, to: Destination, [v4, v6]: [&str; 2]) -> Result<()> {
+    for (to, source) in [(to.v4, v4), (to.v6, v6)] {
         for udp in [false, true] {
-            eventually(
-                LIMIT,
-                &format!("{to} hears of {}", container.name()),
-                || {
-                    let frames = stage.lab.frames_since(&mark).map_err(|it| it.to_string())?;
-                    let mut packets = frames.iter().filter_map(|(_, frame)| frame.left());
-                    let is_it = |packet: &sortie_lab::frame::Packet| {
-                        packet.destination == to
-                            && matches!(packet.transport, sortie_lab::frame::Transport::Udp { .. })
-                                == udp
-                    };
-                    packets
-                        .any(is_it)
-                        .then_some(())
-                        .ok_or_else(|| "nothing".to_owned())
-                },
-            )?;
+            eventually(LIMIT, &format!("{to} is sent to"), || {
+                let frames = stage.lab.frames_since(mark).map_err(|it| it.to_string())?;
+                let mut packets = frames.iter().filter_map(|(_, frame)| frame.left());
+                let is_it = |packet: &sortie_lab::frame::Packet| {
+                    packet.destination == to
+                        && matches!(packet.transport, sortie_lab::frame::Transport::Udp { .. })
+                            == udp
+                };
+                packets
+                    .any(is_it)
+                    .then_some(())
+                    .ok_or_else(|| "nothing".to_owned())
+            })?;
         }
-        stage.lab.expect_only_sources(&mark, to, &[ip(source)])?;
+        stage.lab.expect_only_sources(mark, to, &[ip(source)])?;
     }
-    Ok(container)
+    Ok(())
 }
 
 /// The engine starts its containers of before while it answers nobody, and the agent comes

@@ -12,7 +12,7 @@ fn kept(config: &str, host: &str) -> Result<Begun, String> {
     fs::create_dir(&container).unwrap();
     fs::write(container.join("config.v2.json"), config).unwrap();
     fs::write(container.join("hostconfig.json"), host).unwrap();
-    Begun::read(folder.path(), ID).map_err(|error| error.to_string())
+    Begun::of_docker(folder.path(), ID).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -41,6 +41,6 @@ fn what_cannot_be_read_is_named() {
     let error = kept("{}", r#"{"NetworkMode": "shop"}"#).unwrap_err();
     assert!(error.contains("config.v2.json"), "{error}");
     let folder = tempfile::tempdir().unwrap();
-    let error = Begun::read(folder.path(), ID).unwrap_err().to_string();
-    assert!(error.contains("data-root"), "{error}");
+    let error = Begun::of_docker(folder.path(), ID).unwrap_err().to_string();
+    assert!(error.contains("has its data elsewhere"), "{error}");
 }

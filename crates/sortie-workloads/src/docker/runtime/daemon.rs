@@ -8,6 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
 
+use sortie_api::workload::Engine;
+
 use crate::Error;
 
 const PROGRAM: &str = "dockerd";
@@ -34,6 +36,7 @@ impl Daemon {
         let noted = noted.and_then(|text| text.trim().parse().ok());
         let found = [peer, noted].into_iter().flatten().find_map(Self::at);
         found.ok_or_else(|| Error::NotInstalled {
+ engine: Engine::Docker,
             why: format!(
                 "no process {PROGRAM} is behind {}, nor is its number in {PID_FILE}; run this where the daemon runs",
                 socket.display()
@@ -61,6 +64,7 @@ impl Daemon {
             return Ok(());
         };
         Err(Error::NotInstalled {
+            engine: Engine::Docker,
             why: format!(
                 "{PROGRAM} was started with --{name}, and does not run with that in its file too; move it from the command line (`systemctl cat docker`) to the file, and restart {PROGRAM}"
             ),
@@ -85,6 +89,7 @@ impl Daemon {
     /// Has it read the file again.
     pub(super) fn reload(&self) -> Result<(), Error> {
         kill(Pid::from_raw(self.pid), Signal::SIGHUP).map_err(|errno| Error::NotInstalled {
+            engine: Engine::Docker,
             why: format!("process {} cannot be signalled: {errno}", self.pid),
         })
     }

@@ -9,6 +9,8 @@ use serde::Serialize as _;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
+use sortie_api::workload::Engine;
+
 use crate::Error;
 
 const DEFAULT: &str = "default-runtime";
@@ -41,6 +43,7 @@ impl DaemonJson {
 
     fn parse(path: &Path, found: Option<String>) -> Result<Self, Error> {
         let refused = |detail: String| Error::NotInstalled {
+            engine: Engine::Docker,
             why: format!("{} is not what {detail}", path.display()),
         };
         let root: Map<String, Value> = match found.as_deref() {
@@ -109,6 +112,7 @@ impl DaemonJson {
             .or_insert_with(|| Map::new().into());
         let Some(runtimes) = runtimes.as_object_mut() else {
             return Err(Error::NotInstalled {
+                engine: Engine::Docker,
                 why: format!("{RUNTIMES:?} in {} is no object", self.path.display()),
             });
         };
