@@ -100,18 +100,9 @@ impl PolicyFolder {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let rest: Vec<&EgressPolicy> = file
-            .policies
-            .iter()
-            .filter(|p| p.name.0 != policy)
-            .collect();
-        if rest.is_empty() {
-            texts.remove(&name);
-        } else {
-            let yaml: Result<Vec<String>, _> = rest.iter().map(|policy| policy.to_yaml()).collect();
-            let yaml =
-                yaml.map_err(|error| Error::Refused(format!("cannot write {name}: {error}")))?;
-            texts.insert(name, yaml.join("---\n"));
+        let text = texts.remove(&name).unwrap_or_default();
+        if let Some(rest) = sortie_api::policy::without(&text, policy) {
+            texts.insert(name, rest);
         }
         let set = load(&self.folder, &texts).map_err(Error::Policies)?;
         Ok((texts, set))
@@ -213,6 +204,7 @@ fn kept_name(file: &str, policies: &[EgressPolicy]) -> String {
             policies
                 .first()
                 .map_or("policy", |policy| policy.name.0.as_str())
+                .replace('/', "-")
         ),
     }
 }

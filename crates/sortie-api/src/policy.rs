@@ -1,6 +1,6 @@
 //! EgressPolicy: which workloads, towards which destinations, leave with which address.
 //!
-//! [`parse`] reads it from YAML; serialising gives the same YAML's structure back, and
+//! [`parse`] reads it from YAML, and Istio's VirtualService as the same; serialising gives the same YAML's structure back, and
 //! [`EgressPolicy::to_yaml`] its text.
 
 mod destinations;
@@ -11,6 +11,7 @@ mod parse;
 mod path_regex;
 mod selector;
 mod set;
+mod virtual_service;
 mod workloads;
 mod write;
 
@@ -26,7 +27,7 @@ pub use host::HostPattern;
 pub use http::{Headers, Http, HttpMatch, Originate, PathPattern, Request, Tls, WhenEncrypted};
 pub use parse::parse;
 pub use path_regex::PathRegex;
-pub use set::{PolicyFile, PolicySet};
+pub use set::{PolicyFile, PolicySet, without};
 pub(crate) use workloads::names;
 
 /// One policy, from a file of the policy folder or from a label.
@@ -58,7 +59,8 @@ pub struct EgressPolicy {
 }
 
 /// A policy's name, as in `metadata.name`; a label's policy is named `label:WORKLOAD` or
-/// `network-label:NETWORK`.
+/// `network-label:NETWORK`, a VirtualService's `virtualservice/NAME`, and `virtualservice/NAME/2` and so
+/// on where its routes have further sources.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicyName(pub String);
@@ -70,6 +72,8 @@ pub enum Owner {
     Workload,
     /// A policy file.
     Policy,
+    /// A VirtualService in a policy file.
+    VirtualService,
     /// A label of the container's network.
     Network,
 }

@@ -43,6 +43,17 @@ pub struct Problem {
     excerpt: Excerpt,
 }
 
+/// Something to know of a file in which it is no mistake. Printed as `FILE:LINE: MESSAGE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// As the caller named it.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// In words.
+    pub message: String,
+}
+
 /// The printable part of the source line, and where the carets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
@@ -208,6 +219,13 @@ fn shortened(text: &str, most: usize) -> String {
         short.push('…');
     }
     short
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file: String = self.file.chars().map(visible).collect();
+        write!(f, "{file}:{}: {}", self.line, self.message)
+    }
 }
 
 impl fmt::Display for Problem {

@@ -1,6 +1,6 @@
 //! Reads typed fields from a YAML tree and gathers everything that is wrong with them.
 
-use crate::problem::{Fault, FileErrors, Problem, Source, Span, quoted};
+use crate::problem::{Fault, FileErrors, Note, Problem, Source, Span, quoted};
 use crate::suggest::nearest;
 use crate::yaml::{Entry, Node, Special, Value, is_null, special};
 
@@ -14,6 +14,7 @@ pub(crate) struct Reader<'s> {
     source: Source<'s>,
     problems: Vec<Problem>,
     omitted: usize,
+    notes: Vec<Note>,
 }
 
 /// The fields that a mapping may have.
@@ -95,6 +96,7 @@ impl<'s> Reader<'s> {
             source: Source { file, text },
             problems: Vec::new(),
             omitted: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -112,6 +114,20 @@ impl<'s> Reader<'s> {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+    }
+
+    /// Keeps something to know.
+    pub(crate) fn note(&mut self, span: Span, message: &str) {
+        self.notes.push(Note {
+            file: self.source.file.to_owned(),
+            line: self.source.line(span.offset),
+            message: message.to_owned(),
+        });
+    }
+
+    /// What there is to know, in the order in which it was noted.
+    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// The value if nothing was reported, else all that was, in the order of the text.

@@ -1,14 +1,18 @@
 //! Why a workload leaves with an address towards a destination: every candidate, and why it lost.
 
 mod answer;
+mod by_name;
 mod candidate;
 
 pub use answer::{
     AuditNote, Considered, Draining, Expected, Explanation, Unusable, Verdict, whole_seconds,
 };
 
+pub use by_name::{ByName, NameExplanation, Plane, Refused};
+
 use std::net::IpAddr;
 
+use sortie_api::policy::Protocol;
 use sortie_api::workload::{IfIndex, WorkloadKind};
 
 use self::candidate::{lost, matches, uncovered};
@@ -18,7 +22,7 @@ use crate::mark::Mark;
 use crate::planner::audit::Now;
 use crate::planner::{Planner, Tracked};
 use crate::precedence::{Candidate, Target};
-use crate::resolve::{Addresses, Decision, Exit, Refusal, resolve};
+use crate::resolve::{Addresses, Decision, Exit, Refusal, among, resolve};
 
 /// Behind every default route that a DHCP client or a router's advertisement makes.
 const SPARE_METRIC: u32 = 20_000;
@@ -98,9 +102,7 @@ impl Planner {
         let mut answer = Explanation {
             workload: tracked.workload.name.clone(),
             destination: target.ip,
-            port: target.port.map(|(protocol, port)| {
-                format!("{port}/{}", format!("{protocol:?}").to_lowercase())
-            }),
+            port: target.port.map(|(protocol, number)| port(protocol, number)),
             verdict: Verdict::AsWithoutSortie,
             plane: "kernel".to_owned(),
             policy: None,
@@ -186,9 +188,8 @@ impl Planner {
     fn considered(&self, tracked: &Tracked, target: Target<'_>) -> Vec<Considered> {
         let enforced = tracked.policies.iter().map(AsRef::as_ref);
         let candidates = Candidate::ordered(enforced.chain(self.auditing(tracked)));
-        let mut covering = candidates.iter().filter(|c| c.covers(target));
-        let decides = covering.clone().find(|candidate| !candidate.audits());
-        let would_decide = covering.next();
+        let decides = among(candidates.iter().filter(|c| !c.audits()), target);
+        let would_decide = among(candidates.iter(), target);
         let is = |candidate: &Candidate<'_>, one: Option<&Candidate<'_>>| {
             one.is_some_and(|one| std::ptr::eq(one, candidate))
         };
@@ -386,4 +387,9 @@ impl Planner {
             } => Expected::Source(address),
         }
     }
+}
+
+/// As `explain` shows it.
+fn port(protocol: Protocol, number: u16) -> String {
+    format!("{number}/{}", format!("{protocol:?}").to_lowercase())
 }

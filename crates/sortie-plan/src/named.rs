@@ -7,7 +7,7 @@ use sortie_api::policy::{Action, OnUnavailable, PolicyName, Tls, Unlearned, When
 use sortie_api::workload::Families;
 
 use crate::precedence::{Candidate, Scope, Target};
-use crate::resolve::{Addresses, Exit, Refusal, deciding};
+use crate::resolve::{Addresses, Exit, Refusal, among};
 
 /// What the resolver does with a look-up of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,20 +112,24 @@ fn may_decide(candidate: &Candidate<'_>, name: &str) -> bool {
 ///    request were seen. Those with the same outcome change nothing.
 /// 3. The first of the others says what to do: inspect, refuse, or, with `UseHostPolicy`, go on.
 pub fn sealed<'c, 'p>(candidates: &'c [Candidate<'p>], target: Target<'_>) -> Sealed<'c, 'p> {
+    sealed_among(candidates.iter(), target)
+}
+
+/// [`sealed`], of some of them, in their order.
+pub fn sealed_among<'c, 'p: 'c>(
+    candidates: impl Iterator<Item = &'c Candidate<'p>> + Clone,
+    target: Target<'_>,
+) -> Sealed<'c, 'p> {
     let target = Target {
         request: None,
         ..target
     };
-    let decides = deciding(candidates, target);
+    let decides = among(candidates.clone(), target);
     if decides.is_some_and(Candidate::denies_prefix) {
         return Sealed::Decided(decides);
     }
-    let first = candidates
-        .iter()
-        .position(|candidate| candidate.covers(target));
-    let before = &candidates[..first.unwrap_or(candidates.len())];
     let name = target.name.unwrap_or_default();
-    for candidate in before {
+    for candidate in candidates.take_while(|candidate| !candidate.covers(target)) {
         let Scope::Request { http, .. } = candidate.scope else {
             continue;
         };

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sortie_api::policy::{
     Destination, EgressPolicy, Enforcement, HostPattern, Http, HttpMatch, PortRange, Protocol,
-    Request, Unlearned,
+    Request, Tls, Unlearned,
 };
 
 /// Where HTTP is looked for when a destination with `http` names no ports (RFC 9110, 4.2).
@@ -178,6 +178,11 @@ impl<'a> Candidate<'a> {
     /// Whether it covers all that there is: nobody behind it is ever asked.
     pub fn covers_all(&self) -> bool {
         matches!(self.scope, Scope::Everything) && self.ports().is_empty()
+    }
+
+    /// Whether the gateway reads what TLS hides, for its sake.
+    pub fn inspects(&self) -> bool {
+        matches!(self.scope, Scope::Request { http, .. } if http.tls == Some(Tls::Inspect))
     }
 
     /// The names that it is about.

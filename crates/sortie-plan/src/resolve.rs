@@ -89,16 +89,22 @@ pub fn deciding<'c, 'p>(
     candidates: &'c [Candidate<'p>],
     target: Target<'_>,
 ) -> Option<&'c Candidate<'p>> {
+    among(candidates.iter(), target)
+}
+
+/// [`deciding`], of some of them, in their order.
+pub fn among<'c, 'p: 'c>(
+    candidates: impl Iterator<Item = &'c Candidate<'p>> + Clone,
+    target: Target<'_>,
+) -> Option<&'c Candidate<'p>> {
     let first = candidates
-        .iter()
+        .clone()
         .find(|candidate| candidate.covers(target))?;
     if first.host().is_none() {
         return Some(first);
     }
     // That it has a name is known: it is not unlearned.
-    let mut by_address = candidates
-        .iter()
-        .filter(|candidate| candidate.host().is_none());
+    let mut by_address = candidates.filter(|candidate| candidate.host().is_none());
     let address = by_address.find(|candidate| candidate.covers(target));
     Some(
         address

@@ -43,11 +43,19 @@ pub(crate) fn checked(paths: &[PathBuf]) -> Result<(Files, PolicySet), CliError>
     for (file, parsed) in files.iter_mut().zip(&set.files) {
         // The agent keeps it by a name; the first policy's is as good as any.
         if let (STDIN, Some(policy)) = (file.name.as_str(), parsed.policies.first()) {
-            file.name = format!("{}.yaml", policy.name.0);
+            file.name = format!("{}.yaml", policy.name.0.replace('/', "-"));
         }
     }
     unique(&files)?;
+    tell_notes(&set);
     Ok((Files { files }, set))
+}
+
+/// What whoever wrote a file should know, on standard error: it is no part of any answer.
+pub(crate) fn tell_notes(set: &PolicySet) {
+    for note in set.files.iter().flat_map(|file| &file.notes) {
+        eprintln!("note: {note}");
+    }
 }
 
 /// The last part of a name is what the agent keeps the file by.

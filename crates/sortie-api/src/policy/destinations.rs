@@ -90,7 +90,7 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
         (Some(cidrs), _) => check_except(reader, cidrs, &read_cidrs, &read_except),
         (None, None) => {}
     }
-    let read_hosts = hosts.map(|entry| host_patterns(reader, entry));
+    let read_hosts = hosts.map(|entry| self::hosts(reader, entry));
     let read_ports = ports.map(|entry| port_ranges(reader, entry));
     if let (Some(_), Some(entry), Some(read)) = (http_field, ports, &read_ports)
         && read.iter().any(|range| range.protocol == Protocol::Udp)
@@ -129,7 +129,8 @@ fn by_name_or_address(
     }
 }
 
-fn host_patterns(reader: &mut Reader<'_>, entry: &Entry) -> Vec<HostPattern> {
+/// A list of names that differ.
+pub(super) fn hosts(reader: &mut Reader<'_>, entry: &Entry) -> Vec<HostPattern> {
     let mut patterns = Vec::new();
     let mut seen = BTreeSet::new();
     for node in reader.list(entry, ANY) {

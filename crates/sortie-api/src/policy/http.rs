@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use read::http;
+pub(super) use read::{header_name, header_value, http, method, path_pattern};
 
 use super::path_regex::PathRegex;
 

@@ -3,13 +3,25 @@
 //! The resolver and the gateway are not wired in. Once they are, this file goes, with its call in
 //! `parse.rs`, the sentences in docs/policy.md that say "not in this version yet", and the test.
 
-use crate::problem::Fault;
+use super::virtual_service;
+use crate::problem::{Fault, Span};
 use crate::reader::Reader;
 use crate::yaml::{Entry, Node, Value};
 
 /// Reports every field that needs the resolver or the gateway.
 pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
     for document in documents {
+        if let Some(kind) = field(document, "kind")
+            && matches!(&kind.value.value, Value::Scalar { text, .. } if text == virtual_service::KIND)
+        {
+            refuse(
+                reader,
+                kind.value.span,
+                "`kind: VirtualService`",
+                "the gateway",
+            );
+            continue;
+        }
         let Some(spec) = field(document, "spec").map(|entry| &entry.value) else {
             continue;
         };
@@ -28,11 +40,14 @@ pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
 
 fn refuse_field(reader: &mut Reader<'_>, node: &Node, name: &str, needs: &str) {
     if let Some(entry) = field(node, name) {
-        let message =
-            format!("`{name}` needs {needs}, which this version of Sortie does not have yet");
-        let help = "remove it: until then policies decide by address, with `cidrs` and `ports`";
-        reader.report(entry.key_span, Fault::new(message, help));
+        refuse(reader, entry.key_span, &format!("`{name}`"), needs);
     }
+}
+
+fn refuse(reader: &mut Reader<'_>, place: Span, what: &str, needs: &str) {
+    let message = format!("{what} needs {needs}, which this version of Sortie does not have yet");
+    let help = "remove it: until then policies decide by address, with `cidrs` and `ports`";
+    reader.report(place, Fault::new(message, help));
 }
 
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Entry> {

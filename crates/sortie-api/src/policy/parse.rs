@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::destinations::destinations;
 use super::not_yet::not_yet;
+use super::virtual_service::{self, virtual_service};
 use super::workloads::selector;
 use super::{
     Action, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner, PolicyName,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::address::{add_egress, egress_address};
 use crate::name;
-use crate::problem::{Fault, FileErrors, Span, quoted};
+use crate::problem::{Fault, FileErrors, Note, Span, quoted};
 use crate::reader::{Fields, Names, Reader, not_in_this_version};
 use crate::suggest::nearest;
 use crate::yaml::{self, Entry, Node};
@@ -55,6 +56,13 @@ const ON_CHANGE: Names = Names {
 /// How long connections drain where nothing else is said, and at most.
 const DRAIN_SECONDS: (u16, u16) = (30, 3600);
 
+/// What a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    EgressPolicy,
+    VirtualService,
+}
+
 /// What `action` says, before `egress` is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -69,15 +77,20 @@ enum Verb {
 ///
 /// `file` is only for messages.
 pub fn parse(file: &str, text: &str) -> Result<Vec<EgressPolicy>, FileErrors> {
-    let policies = parse_with_places(file, text)?;
+    let policies = parse_with_places(file, text)?.policies;
     Ok(policies.into_iter().map(|(policy, _)| policy).collect())
 }
 
-/// As [`parse`], each policy with its name's place.
-pub(super) fn parse_with_places(
-    file: &str,
-    text: &str,
-) -> Result<Vec<(EgressPolicy, Span)>, FileErrors> {
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// Each policy with its name's place.
+    pub(super) policies: Vec<(EgressPolicy, Span)>,
+    pub(super) notes: Vec<Note>,
+}
+
+/// As [`parse`], with all that there is to know.
+pub(super) fn parse_with_places(file: &str, text: &str) -> Result<Parsed, FileErrors> {
     read(file, text, not_yet)
 }
 
@@ -86,12 +99,13 @@ pub(super) fn read(
     file: &str,
     text: &str,
     besides: fn(&mut Reader<'_>, &[Node]),
-) -> Result<Vec<(EgressPolicy, Span)>, FileErrors> {
+) -> Result<Parsed, FileErrors> {
     let mut reader = Reader::new(file, text);
     let documents = yaml::documents(&mut reader);
     let policies = policies(&mut reader, &documents);
     besides(&mut reader, &documents);
-    reader.finish(policies)
+    let notes = reader.take_notes();
+    reader.finish(Parsed { policies, notes })
 }
 
 fn policies(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<(EgressPolicy, Span)> {
@@ -103,10 +117,8 @@ fn policies(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<(EgressPolicy, S
     }
     let mut policies = Vec::new();
     let mut places: BTreeMap<PolicyName, Span> = BTreeMap::new();
-    for node in documents {
-        let Some((policy, place)) = document(reader, node) else {
-            continue;
-        };
+    let read = documents.iter().flat_map(|node| document(reader, node));
+    for (policy, place) in read.collect::<Vec<_>>() {
         if let Some(first) = places.get(&policy.name) {
             let line = reader.source().line(first.offset);
             let message = format!("a second policy is named {}", quoted(&policy.name.0));
@@ -122,11 +134,16 @@ fn policies(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<(EgressPolicy, S
 
 /// One document. Without a name there is no policy, and the mistake is reported; with other
 /// mistakes the policy is only good for comparing names.
-fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)> {
+fn document(reader: &mut Reader<'_>, node: &Node) -> Vec<(EgressPolicy, Span)> {
     // Of another kind, every field would be reported as unknown.
-    if !is_egress_policy(reader, node) {
-        return None;
+    match kind(reader, node) {
+        Some(Kind::EgressPolicy) => egress_policy(reader, node).into_iter().collect(),
+        Some(Kind::VirtualService) => virtual_service(reader, node),
+        None => Vec::new(),
     }
+}
+
+fn egress_policy(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)> {
     let fields = reader.fields(node, None, DOCUMENT)?;
     let help = format!("add `apiVersion: {API_VERSION}`");
     if let Some(entry) = fields.require(reader, "apiVersion", &help)
@@ -167,32 +184,34 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<(EgressPolicy, Span)
     Some((policy, place))
 }
 
-/// False where `kind` says something else, which is reported.
-fn is_egress_policy(reader: &mut Reader<'_>, node: &Node) -> bool {
+/// None where `kind` says something else, which is reported. Without it a document is taken for an
+/// EgressPolicy.
+fn kind(reader: &mut Reader<'_>, node: &Node) -> Option<Kind> {
     let yaml::Value::Map(entries) = &node.value else {
-        return true;
+        return Some(Kind::EgressPolicy);
     };
     let Some(entry) = entries.iter().find(|e| e.key == "kind") else {
-        return true;
+        return Some(Kind::EgressPolicy);
     };
-    let Some(kind) = reader.text(&entry.value) else {
-        return false;
-    };
-    if kind.text == KIND {
-        return true;
+    let kind = reader.text(&entry.value)?;
+    match kind.text {
+        KIND => return Some(Kind::EgressPolicy),
+        virtual_service::KIND => return Some(Kind::VirtualService),
+        _ => {}
     }
     let help = format!("this version reads `kind: {KIND}`");
     let fault = if LATER_KINDS.contains(&kind.text) {
         not_in_this_version(&format!("`kind: {}`", kind.text), &help)
     } else {
-        let help = match nearest(kind.text, LATER_KINDS.into_iter().chain([KIND])) {
+        let known = LATER_KINDS.into_iter().chain([KIND, virtual_service::KIND]);
+        let help = match nearest(kind.text, known) {
             Some(word) => format!("did you mean `{word}`?"),
             None => help,
         };
         Fault::new(format!("unknown kind {}", quoted(kind.text)), help)
     };
     reader.report(kind.span, fault);
-    false
+    None
 }
 
 fn metadata(reader: &mut Reader<'_>, entry: &Entry) -> Option<(PolicyName, Span)> {

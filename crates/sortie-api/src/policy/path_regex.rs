@@ -32,11 +32,11 @@ pub struct PathRegex {
 }
 
 impl PathRegex {
-    /// Refuses what RE2 does not read, or reads as something else.
-    pub(crate) fn read(text: &str) -> Result<Self, Fault> {
+    /// Refuses what RE2 does not read, or reads as something else; `field` is for messages.
+    pub(crate) fn read(field: &str, text: &str) -> Result<Self, Fault> {
         let fault = |why: &str, help: &str| {
             Err(Fault::new(
-                format!("`pathRegex` {} {why}", quoted(text)),
+                format!("`{field}` {} {why}", quoted(text)),
                 help,
             ))
         };
@@ -277,7 +277,7 @@ impl TryFrom<String> for PathRegex {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::read(&text).map_err(|fault| fault.message)
+        Self::read("pathRegex", &text).map_err(|fault| fault.message)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::parse::parse_with_places;
-use super::{EgressPolicy, PolicyName};
-use crate::problem::{Fault, FileErrors, Problem, Source, Span, quoted};
+use super::parse::{Parsed, parse_with_places};
+use super::{EgressPolicy, PolicyName, parse};
+use crate::problem::{Fault, FileErrors, Note, Problem, Source, Span, quoted};
 
 /// The policies of several files; every name is there once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct PolicyFile {
     pub name: String,
     /// In the order of the file, at least one.
     pub policies: Vec<EgressPolicy>,
+    /// What whoever wrote it should know.
+    pub notes: Vec<Note>,
 }
 
 impl PolicySet {
@@ -40,8 +42,8 @@ impl PolicySet {
                 file: name.as_ref(),
                 text: text.as_ref(),
             };
-            let policies = match parse_with_places(source.file, source.text) {
-                Ok(policies) => policies,
+            let Parsed { policies, notes } = match parse_with_places(source.file, source.text) {
+                Ok(parsed) => parsed,
                 Err(errors) => {
                     problems.extend_from_slice(errors.problems());
                     continue;
@@ -60,6 +62,7 @@ impl PolicySet {
             set.files.push(PolicyFile {
                 name: source.file.to_owned(),
                 policies: policies.into_iter().map(|(policy, _)| policy).collect(),
+                notes,
             });
         }
         if problems.is_empty() {
@@ -73,6 +76,38 @@ impl PolicySet {
     pub fn policies(&self) -> impl Iterator<Item = &EgressPolicy> {
         self.files.iter().flat_map(|file| &file.policies)
     }
+}
+
+/// A file's text without the document that this policy is from; the others stay as they were
+/// written. None where none is left, or where the file does not hold the policy.
+///
+/// A line that begins with `---` begins a document, wherever it is (YAML 1.2.2, 9.1.2).
+pub fn without(text: &str, policy: &str) -> Option<String> {
+    let mut documents: Vec<String> = Vec::new();
+    for line in text.split_inclusive('\n') {
+        match documents.last_mut() {
+            Some(document) if !begins_document(line) => document.push_str(line),
+            _ => documents.push(line.to_owned()),
+        }
+    }
+    let (gone, rest): (Vec<String>, Vec<String>) = documents
+        .into_iter()
+        .partition(|document| holds(document, Some(policy)));
+    let left = rest.iter().any(|document| holds(document, None));
+    (left && !gone.is_empty()).then(|| rest.concat())
+}
+
+fn begins_document(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Whether a document is one of a policy: of this one, or of any.
+fn holds(document: &str, policy: Option<&str>) -> bool {
+    let policies = parse("", document).unwrap_or_default();
+    policies
+        .iter()
+        .any(|found| policy.is_none_or(|policy| found.name.0 == policy))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::problem::FileErrors;
 
 /// Reads a file as [`parse`](super::parse) does, what is not enforced yet included.
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<EgressPolicy>, FileErrors> {
-    let policies = super::parse::read(file, text, |_, _| {})?;
+    let policies = super::parse::read(file, text, |_, _| {})?.policies;
     Ok(policies.into_iter().map(|(policy, _)| policy).collect())
 }
 
@@ -134,7 +134,9 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
             }
         });
     let regex = "/[a-z]{0,3}(\\\\.|\\[0-9a-f\\]|\\(x\\|y\\)|\\*|\\+|\\{2,3\\})?[ab]?"
-        .prop_filter_map("RE2 reads it", |text| PathRegex::read(&text).ok());
+        .prop_filter_map("RE2 reads it", |text| {
+            PathRegex::read("pathRegex", &text).ok()
+        });
     let path = prop_oneof![
         written.clone().prop_map(PathPattern::Exact),
         written.prop_map(PathPattern::Prefix),

@@ -84,8 +84,9 @@ impl Serialize for EgressPolicy {
 }
 
 impl EgressPolicy {
-    /// The policy as one YAML document, which [`parse`](super::parse) reads back to an equal
-    /// one if it came from a file. The error is the YAML writer's; no known policy has one.
+    /// The policy as one YAML document, which [`parse`](super::parse) reads back to an equal one if
+    /// it came from an EgressPolicy in a file. What a label or a VirtualService says is only for
+    /// people to read in this form. The error is the YAML writer's; no known policy has one.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
         serde_saphyr::to_string_with_options(self, options)

@@ -89,7 +89,9 @@ pub(super) fn uncovered(candidate: &Candidate<'_>, target: Target<'_>) -> String
 /// Why a candidate that covers the target lost: the first step of the order at which they differ.
 pub(super) fn lost(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target<'_>) -> String {
     let by = winner.policy.name.0.as_str();
-    if winner.policy.priority != loser.policy.priority {
+    if winner.denies_prefix() && loser.host().is_some() {
+        format!("lost to {by}: it denies the address, and no name undoes that")
+    } else if winner.policy.priority != loser.policy.priority {
         format!(
             "lost to {by}: priority {} over {}",
             winner.policy.priority, loser.policy.priority

@@ -19,6 +19,7 @@ use crate::nft::{Family, Name, text};
 use crate::op::{NftOp, Op};
 use crate::state::Observed;
 
+mod by_name;
 mod facts;
 mod uplinks;
 

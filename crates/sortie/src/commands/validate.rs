@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let loaded = PolicySet::load(files.iter().map(|file| (&file.name, &file.text)));
     match loaded {
         Ok(set) => {
+            files::tell_notes(&set);
             args.output.print(&[(); 0], |_| as_text(&set))?;
             Ok(ExitCode::SUCCESS)
         }

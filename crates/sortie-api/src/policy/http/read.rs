@@ -98,11 +98,11 @@ fn path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<PathPattern> {
     }
 }
 
-/// A path's pattern, by the name of its field.
-pub(crate) fn path_pattern(field: &str, text: &str) -> Result<PathPattern, Fault> {
+/// A path's pattern, by the name of its field, here or in a VirtualService.
+pub(in crate::policy) fn path_pattern(field: &str, text: &str) -> Result<PathPattern, Fault> {
     match field {
-        "pathRegex" => PathRegex::read(text).map(PathPattern::Regex),
-        "pathPrefix" => normalised(field, text).map(PathPattern::Prefix),
+        "pathRegex" | "regex" => PathRegex::read(field, text).map(PathPattern::Regex),
+        "pathPrefix" | "prefix" => normalised(field, text).map(PathPattern::Prefix),
         _ => normalised(field, text).map(PathPattern::Exact),
     }
 }
@@ -146,7 +146,7 @@ fn normalised(field: &str, text: &str) -> Result<String, Fault> {
     }
     if text.contains(['\\', ';', '*']) {
         let help = if text.contains('*') {
-            "there are no wildcards in a path: write `pathPrefix`, or `pathRegex`"
+            "there are no wildcards in a path: write a prefix, or a regular expression"
         } else {
             "remove it: the gateway refuses requests with `\\` or `;` where a path decides"
         };
@@ -187,7 +187,7 @@ fn escapes(text: &str) -> Result<String, String> {
 }
 
 /// A method (RFC 9110, 9.1: a token, and case-sensitive).
-pub(crate) fn method(text: &str) -> Result<(), Fault> {
+pub(in crate::policy) fn method(text: &str) -> Result<(), Fault> {
     let fault = |message: String, help: &str| Err(Fault::new(message, help));
     if text == "CONNECT" {
         let help = "write a destination with `hosts` and `ports`, without `http`";
@@ -245,7 +245,7 @@ fn twice(reader: &mut Reader<'_>, place: Span, name: &str) {
 }
 
 /// A header's name, in small letters.
-pub(crate) fn header_name(text: &str) -> Result<String, Fault> {
+pub(in crate::policy) fn header_name(text: &str) -> Result<String, Fault> {
     if text.is_empty() || !text.bytes().all(is_token) {
         let message = format!("{} is no header's name", quoted(text));
         let help = "write a name such as `x-tenant`, and one header a line";
@@ -260,7 +260,7 @@ pub(crate) fn header_name(text: &str) -> Result<String, Fault> {
 }
 
 /// A header's value, as it can arrive (RFC 9110, 5.5).
-pub(crate) fn header_value(text: &str) -> Result<(), Fault> {
+pub(in crate::policy) fn header_value(text: &str) -> Result<(), Fault> {
     let help = "write it as it is sent, without white space around it, in ASCII";
     let printable = text
         .bytes()

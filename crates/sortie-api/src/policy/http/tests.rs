@@ -93,7 +93,7 @@ fn what_says_more_of_a_request_is_more_specific() {
         path: Some(path),
         ..HttpMatch::default()
     };
-    let regex = |text: &str| PathPattern::Regex(PathRegex::read(text).unwrap());
+    let regex = |text: &str| PathPattern::Regex(PathRegex::read("pathRegex", text).unwrap());
     let order = [
         HttpMatch::default(),
         HttpMatch {

@@ -1,7 +1,7 @@
 use super::PathRegex;
 
 fn matches(regex: &str, path: &str) -> bool {
-    PathRegex::read(regex).unwrap().matches(path)
+    PathRegex::read("pathRegex", regex).unwrap().matches(path)
 }
 
 /// Go's `regexp`, which has RE2's syntax, answers the same.
@@ -77,7 +77,7 @@ fn what_differs_from_re2_is_refused() {
         "/a{2 }",
         "/a{ 2}",
     ] {
-        assert!(PathRegex::read(regex).is_err(), "{regex}");
+        assert!(PathRegex::read("pathRegex", regex).is_err(), "{regex}");
     }
 }
 
@@ -95,6 +95,10 @@ fn what_is_fixed_at_the_beginning_counts() {
         ("(?i)/a", 0),
         ("(/a)b", 0),
     ] {
-        assert_eq!(PathRegex::read(regex).unwrap().fixed(), fixed, "{regex}");
+        assert_eq!(
+            PathRegex::read("pathRegex", regex).unwrap().fixed(),
+            fixed,
+            "{regex}"
+        );
     }
 }

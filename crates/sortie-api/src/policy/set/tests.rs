@@ -1,4 +1,4 @@
-use super::PolicySet;
+use super::{PolicySet, without};
 
 fn policy(name: &str) -> String {
     format!(
@@ -37,4 +37,21 @@ fn names_the_files_that_are_bad() {
           |                  ^
       help: the first is in 1.yaml:3: rename one of them
     ");
+}
+
+#[test]
+fn a_policy_goes_and_the_others_stay_as_they_were_written() {
+    let two = format!("# one\n{}--- # two\n{}# end\n", policy("a"), policy("b"));
+    assert_eq!(
+        without(&two, "a").unwrap(),
+        format!("--- # two\n{}# end\n", policy("b"))
+    );
+    assert_eq!(
+        without(&two, "b").unwrap(),
+        format!("# one\n{}", policy("a"))
+    );
+    assert_eq!(without(&two, "c"), None);
+    assert_eq!(without(&policy("a"), "a"), None);
+    let commented = format!("# all\n---\n{}", policy("a"));
+    assert_eq!(without(&commented, "a"), None);
 }

@@ -204,7 +204,12 @@ pub(crate) fn policies() -> impl Strategy<Value = Vec<EgressPolicy>> {
     let one = (
         prop::collection::vec(any_destination(), 0..3),
         0_u16..2,
-        prop::sample::select(vec![Owner::Workload, Owner::Policy, Owner::Network]),
+        prop::sample::select(vec![
+            Owner::Workload,
+            Owner::Policy,
+            Owner::VirtualService,
+            Owner::Network,
+        ]),
         0_u8..6,
         any::<bool>(),
     )

@@ -59,8 +59,9 @@ fn all<'p>(policy: &'p EgressPolicy, target: Target<'_>) -> Vec<Found<'p>> {
         }
     }
     let owner = match policy.owner {
-        Owner::Workload => 3,
-        Owner::Policy => 2,
+        Owner::Workload => 4,
+        Owner::Policy => 3,
+        Owner::VirtualService => 2,
         Owner::Network => 1,
     };
     let whole = found.into_iter().map(|(mut key, ports)| {
