@@ -1,70 +1,31 @@
-//! One connection of a workload: where it was meant to go, what it speaks, and who goes on.
+//! One connection: where it was meant to go, what it speaks, and who goes on.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 
+use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
-use crate::decide::Target;
-use crate::serve::{Connection, Core};
+use crate::decide::{Target, Verdict, Way};
+use crate::refusal::Refusal;
+use crate::serve::{Connection, Core, Entrance};
 use crate::tls;
 
 mod answer;
 mod dial;
 mod http;
+mod proxy;
 mod report;
 mod sniff;
 mod tunnel;
 
+use dial::Dial;
 use report::Report;
 use sniff::Protocol;
-
-/// Serves a connection to its end.
-///
-/// 1. Nobody redirected it here: it is closed.
-/// 2. By its first bytes it is HTTP, TLS or something else; something else too is one on which the
-///    client waits for the server.
-/// 3. HTTP is served request by request. TLS is decided by the name in the client's hello, all else
-///    by its address, and becomes a tunnel.
-pub(crate) async fn serve(core: &Core, connection: &Connection, mut stream: TcpStream) {
-    let Some(destination) = crate::socket::original_destination(&stream) else {
-        return;
-    };
-    // A response's last bytes shall not wait for an acknowledgement.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let mut buffer = core.buffers.take();
-    let mut deadline = Deadline::after(core.config.sniff);
-    match first(&mut stream, &mut buffer, &mut deadline).await {
-        Some(Protocol::Http) => {
-            let client = (stream, buffer);
-            let http = http::Http::new(core, connection, client, deadline, destination);
-            http.serve().await;
-        }
-        Some(Protocol::Tls(hello)) => {
-            let name = hello.name.as_deref();
-            let client = Client {
-                stream,
-                buffer,
-                deadline,
-            };
-            by_connection(core, connection, client, destination, name, true).await;
-        }
-        Some(Protocol::Other) => {
-            let client = Client {
-                stream,
-                buffer,
-                deadline,
-            };
-            by_connection(core, connection, client, destination, None, false).await;
-        }
-        None => {}
-    }
-}
 
 /// A client's side.
 struct Client {
@@ -73,60 +34,193 @@ struct Client {
     deadline: Deadline,
 }
 
-/// What is spoken; `None` when the client has gone, or when nobody could say.
-async fn first(
-    stream: &mut TcpStream,
-    buffer: &mut Buffer,
-    deadline: &mut Deadline,
-) -> Option<Protocol> {
-    loop {
-        if let Some(protocol) = sniff::protocol(buffer.filled()) {
-            return protocol;
-        }
-        match deadline
-            .within(poll_fn(|cx| buffer.poll_fill(cx, stream)))
-            .await
-        {
-            Ok(Ok(0) | Err(_)) => return None,
-            Ok(Ok(_)) => {}
-            // Silent so far: perhaps the server speaks first. Who has begun to speak TLS or HTTP
-            // and stops is not decided by address: a policy for the name would be passed by.
-            Err(_) => return buffer.is_empty().then_some(Protocol::Other),
+/// Whom a client called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Called {
+    /// The name that a proxy's client told before it spoke with the origin.
+    name: Option<String>,
+    /// The address that was called, or written in place of a name.
+    address: Option<IpAddr>,
+    port: u16,
+    /// Whether a proxy was asked: its client could else reach what only the host reaches.
+    proxied: bool,
+}
+
+impl From<SocketAddr> for Called {
+    fn from(redirected: SocketAddr) -> Self {
+        Self {
+            name: None,
+            address: Some(redirected.ip()),
+            port: redirected.port(),
+            proxied: false,
         }
     }
 }
 
-/// A connection that is decided as a whole.
-async fn by_connection(
+/// Serves a connection to its end. Who connects to a listener that others are redirected to is
+/// closed.
+pub(crate) async fn serve(
     core: &Core,
     connection: &Connection,
-    mut client: Client,
-    destination: SocketAddr,
-    name: Option<&str>,
-    encrypted: bool,
+    entrance: &Entrance,
+    stream: TcpStream,
 ) {
-    let mut report = Report::begin(&connection.workload, destination.port());
-    if let Some(name) = name {
-        report.host(name);
+    // A response's last bytes shall not wait for an acknowledgement.
+    if stream.set_nodelay(true).is_err() {
+        return;
     }
+    let original = crate::socket::original_destination(&stream);
+    let client = Client {
+        stream,
+        buffer: core.buffers.take(),
+        deadline: Deadline::after(core.config.sniff),
+    };
+    match (entrance, original) {
+        (Entrance::Redirected(workload), Some(original)) => {
+            speak(core, connection, workload, client, original.into()).await;
+        }
+        (Entrance::Redirected(_), None) => {}
+        (Entrance::Proxy(clients), _) => {
+            proxy::serve(core, connection, &**clients, client).await;
+        }
+    }
+}
+
+/// Serves what a client says to the one it called.
+///
+/// 1. By its first bytes it is HTTP, TLS or something else; something else too is one on which the
+///    client waits for the server.
+/// 2. HTTP is served request by request. TLS is decided by the name in the client's hello, all else
+///    by whom was called, and becomes a tunnel.
+/// 3. A hello with another name than the one that a proxy was told is refused.
+async fn speak(
+    core: &Core,
+    connection: &Connection,
+    workload: &WorkloadId,
+    mut client: Client,
+    called: Called,
+) {
+    client.deadline.set(core.config.sniff);
+    match first(&mut client).await {
+        // Without a told address the requests' own names say where to.
+        Some(Protocol::Http) => {
+            let workload = workload.clone();
+            http::Http::new(core, connection, workload, client, Some(called))
+                .serve()
+                .await;
+        }
+        Some(Protocol::Tls(hello)) => {
+            let told = called.name.clone();
+            let is_other = told.is_some() && hello.name.is_some() && told != hello.name;
+            let name = hello.name.or(told);
+            by_connection(core, workload, client, called, (name, true), is_other).await;
+        }
+        Some(Protocol::Other) => {
+            let name = called.name.clone();
+            by_connection(core, workload, client, called, (name, false), false).await;
+        }
+        None => {}
+    }
+}
+
+/// What is spoken; `None` when the client has gone, or when nobody could say.
+async fn first(client: &mut Client) -> Option<Protocol> {
+    loop {
+        if let Some(protocol) = sniff::protocol(client.buffer.filled()) {
+            return protocol;
+        }
+        let (stream, buffer) = (&mut client.stream, &mut client.buffer);
+        let more = poll_fn(|cx| buffer.poll_fill(cx, stream));
+        match client.deadline.within(more).await {
+            Ok(Ok(0) | Err(_)) => return None,
+            Ok(Ok(_)) => {}
+            // Silent so far: perhaps the server speaks first. Who has begun to speak TLS or HTTP
+            // and stops is not decided by address: a policy for the name would be passed by.
+            Err(_) => return client.buffer.is_empty().then_some(Protocol::Other),
+        }
+    }
+}
+
+/// The decision, once an address is known. A proxy's client may tell a name that no policy decides
+/// by: then its first address decides, and is the one that is called.
+async fn settled(
+    core: &Core,
+    workload: &WorkloadId,
+    deadline: &mut Deadline,
+    verdict: Verdict,
+    name: Option<&str>,
+    called: &mut Called,
+) -> Result<Verdict, Refusal> {
+    let is_settled =
+        verdict.by_name || called.address.is_some() || matches!(verdict.way, Way::Refused(_));
+    let Some(name) = name.filter(|_| !is_settled) else {
+        return Ok(verdict);
+    };
+    let dial = Dial {
+        core,
+        workload,
+        verdict: &verdict,
+        name: Some(name),
+        called,
+    };
+    let Some(address) = dial.addresses(deadline).await?.first().copied() else {
+        let empty = io::Error::new(io::ErrorKind::NotFound, "it has no addresses");
+        return Err(Refusal::name(name, &empty));
+    };
+    called.address = Some(address);
+    let target = Target {
+        name: Some(name),
+        address: Some(address),
+        port: called.port,
+        request: None,
+        encrypted: false,
+    };
+    Ok(core.outside.decide.decide(workload, &target))
+}
+
+/// A connection that is decided as a whole, by its name if it has one.
+async fn by_connection(
+    core: &Core,
+    workload: &WorkloadId,
+    mut client: Client,
+    mut called: Called,
+    (name, encrypted): (Option<String>, bool),
+    is_other: bool,
+) {
+    let mut report = Report::begin(workload, called.port);
+    report.host(name.as_deref().unwrap_or_default());
+    let name = name.as_deref();
     let target = Target {
         name,
-        address: Some(destination.ip()),
-        port: destination.port(),
+        address: called.address,
+        port: called.port,
         request: None,
         encrypted,
     };
-    let verdict = core.outside.decide.decide(&connection.workload, &target);
-    let dial = dial::Dial {
-        core,
-        workload: &connection.workload,
-        verdict: &verdict,
-        name,
-        destination,
-    };
+    let verdict = core.outside.decide.decide(workload, &target);
     report.verdict(&verdict);
-    match dial.connect(&mut client.deadline).await {
-        Ok(mut upstream) => {
+    let deadline = &mut client.deadline;
+    let reached = if is_other {
+        Err(Refusal::other_name())
+    } else {
+        match settled(core, workload, deadline, verdict, name, &mut called).await {
+            Ok(verdict) => {
+                let dial = Dial {
+                    core,
+                    workload,
+                    verdict: &verdict,
+                    name,
+                    called: &called,
+                };
+                report.verdict(&verdict);
+                let reached = dial.connect(deadline).await;
+                reached.map(|upstream| (upstream, verdict))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    };
+    match reached {
+        Ok((mut upstream, verdict)) => {
             report.upstream(&verdict, &upstream, false);
             let mut answer = core.buffers.take();
             let (sent, received) = tunnel::run(

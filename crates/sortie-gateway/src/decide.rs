@@ -166,6 +166,26 @@ pub struct Denied {
     pub policy: Arc<str>,
 }
 
+/// Answers which workload a client of the proxy is.
+pub trait Clients: Send + Sync {
+    /// The workload at this address, or the one that the proof is of. `None` is served nothing.
+    fn known(&self, peer: SocketAddr, proof: Option<Proof<'_>>) -> Option<WorkloadId>;
+}
+
+/// What a client shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Proof<'a> {
+    /// The value of `Proxy-Authorization`, such as `Basic dXNlcjpwYXNz`.
+    Authorization(&'a [u8]),
+    /// Of SOCKS5 (RFC 1929).
+    Password {
+        /// The name.
+        user: &'a [u8],
+        /// The password.
+        password: &'a [u8],
+    },
+}
+
 /// Addresses that [`Resolve`] answers with.
 pub type Addresses = Arc<[IpAddr]>;
 

@@ -7,6 +7,9 @@
 //! origin ◄─ bound to the source, with the mark ◄─ addresses that may be called ◄─ resolve ◄────────────┘
 //! ```
 //!
+//! A client may also ask the gateway as a proxy (whole URLs, CONNECT, SOCKS5): the decisions are the
+//! same, but it must prove who it is.
+//!
 //! - [`Gateway`]: starts the threads, takes listeners, drains. [`Config`]: its limits.
 //! - [`decide`]: what it asks: how a request leaves, which addresses a name has.
 //! - [`refusal`]: what a client is told when its request does not go on.

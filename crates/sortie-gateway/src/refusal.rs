@@ -41,6 +41,30 @@ impl Refusal {
         Self::new(refused.status, "http_request_error", refused.reason)
     }
 
+    /// Nobody knows who asks the proxy.
+    pub fn unknown_client() -> Self {
+        Self::new(
+            407,
+            "http_request_denied",
+            "the proxy does not know this client: it has no managed address and proved nothing",
+        )
+    }
+
+    /// CONNECT to a port that no policy names.
+    pub fn port(port: u16) -> Self {
+        let details = format!("CONNECT reaches port 443 only where no policy names port {port}");
+        Self::new(403, "http_request_denied", details)
+    }
+
+    /// TLS inside a tunnel asks for another name than the tunnel did.
+    pub fn other_name() -> Self {
+        Self::new(
+            403,
+            "http_request_denied",
+            "TLS asks for another name than CONNECT or SOCKS5 did",
+        )
+    }
+
     /// A policy is against it.
     pub fn policy(policy: Option<Arc<str>>, reason: Reason) -> Self {
         let (status, error, details) = match reason {
@@ -172,6 +196,7 @@ impl Refusal {
         let reason = match self.status {
             400 => "Bad Request",
             403 => "Forbidden",
+            407 => "Proxy Authentication Required",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             431 => "Request Header Fields Too Large",
@@ -185,10 +210,15 @@ impl Refusal {
         let body = format!("sortie: {}\n", self.details);
         let text = format!(
             "HTTP/1.1 {} {reason}\r\nProxy-Status: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n{}\r\n{}",
+             Content-Length: {}\r\n{}{}\r\n{}",
             self.status,
             self.proxy_status(),
             body.len(),
+            if self.status == 407 {
+                "Proxy-Authenticate: Basic realm=\"sortie\"\r\n"
+            } else {
+                ""
+            },
             if closes { "Connection: close\r\n" } else { "" },
             if is_head { "" } else { &body },
         );

@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, LocalSet};
 
 use crate::buffer::Buffers;
 use crate::connection;
-use crate::decide::{Decide, Resolve};
+use crate::decide::{Clients, Decide, Resolve};
 use crate::http1;
 use crate::log::{AccessLog, Lines};
 use crate::pool::Pool;
@@ -89,9 +89,18 @@ pub struct Outside {
 
 /// What a core is told.
 enum Order {
-    Listen(WorkloadId, std::net::TcpListener),
+    Listen(Entrance, std::net::TcpListener),
     Forget(WorkloadId),
     Drain,
+}
+
+/// How clients come to a listener.
+#[derive(Clone)]
+pub(crate) enum Entrance {
+    /// The kernel leads a workload's connections to it.
+    Redirected(WorkloadId),
+    /// They ask it, as a proxy.
+    Proxy(Arc<dyn Clients>),
 }
 
 /// The running data path. Dropping it ends every connection at once.
@@ -137,11 +146,28 @@ impl Gateway {
         workload: &WorkloadId,
         listeners: Vec<std::net::TcpListener>,
     ) -> io::Result<()> {
+        self.add(&Entrance::Redirected(workload.clone()), listeners)
+    }
+
+    /// Serves who asks these listeners as a proxy: HTTP with whole URLs, CONNECT, SOCKS5. Like
+    /// [`Gateway::listen`]'s they are shared among cores.
+    ///
+    /// # Errors
+    /// When a listener cannot be made non-blocking.
+    pub fn proxy(
+        &self,
+        clients: &Arc<dyn Clients>,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> io::Result<()> {
+        self.add(&Entrance::Proxy(Arc::clone(clients)), listeners)
+    }
+
+    fn add(&self, entrance: &Entrance, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
         for (number, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
             let (orders, _) = &self.cores[number % self.cores.len()];
             // A core whose thread has panicked takes no orders; `drain` tells of the panic.
-            let _ = orders.send(Order::Listen(workload.clone(), listener));
+            let _ = orders.send(Order::Listen(entrance.clone(), listener));
         }
         Ok(())
     }
@@ -174,7 +200,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) buffers: Buffers,
     pub(crate) lines: Lines,
-    listeners: RefCell<HashMap<WorkloadId, Vec<AbortHandle>>>,
+    listeners: RefCell<Vec<(Entrance, AbortHandle)>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
     drains: Cell<bool>,
@@ -182,10 +208,17 @@ pub(crate) struct Core {
 
 /// What others may know of a connection.
 pub(crate) struct Connection {
-    pub(crate) workload: WorkloadId,
+    workload: RefCell<Option<WorkloadId>>,
     /// Whether it waits for its next request, and can end without disturbing anybody.
     pub(crate) is_idle: Cell<bool>,
     task: RefCell<Option<AbortHandle>>,
+}
+
+impl Connection {
+    /// A proxy's client is known now.
+    pub(crate) fn is_of(&self, workload: &WorkloadId) {
+        *self.workload.borrow_mut() = Some(workload.clone());
+    }
 }
 
 impl Core {
@@ -218,8 +251,8 @@ impl Core {
                 _ = sweep.tick() => None,
             };
             match order {
-                Some(Some(Order::Listen(workload, listener))) => {
-                    Self::listen(&core, workload, listener);
+                Some(Some(Order::Listen(entrance, listener))) => {
+                    Self::listen(&core, entrance, listener);
                 }
                 Some(Some(Order::Forget(workload))) => core.forget(&workload),
                 Some(Some(Order::Drain)) => core.drain(),
@@ -237,26 +270,22 @@ impl Core {
         }
     }
 
-    fn listen(core: &Rc<Self>, workload: WorkloadId, listener: std::net::TcpListener) {
+    fn listen(core: &Rc<Self>, entrance: Entrance, listener: std::net::TcpListener) {
         // It was made non-blocking, and this is inside a runtime.
         let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
             return;
         };
-        let task =
-            tokio::task::spawn_local(Self::accept(Rc::clone(core), workload.clone(), listener));
-        let mut listeners = core.listeners.borrow_mut();
-        listeners
-            .entry(workload)
-            .or_default()
-            .push(task.abort_handle());
+        let accepts = Self::accept(Rc::clone(core), entrance.clone(), listener);
+        let task = tokio::task::spawn_local(accepts).abort_handle();
+        core.listeners.borrow_mut().push((entrance, task));
     }
 
-    async fn accept(core: Rc<Self>, workload: WorkloadId, listener: tokio::net::TcpListener) {
+    async fn accept(core: Rc<Self>, entrance: Entrance, listener: tokio::net::TcpListener) {
         let open = Rc::new(Cell::new(0));
         loop {
             match listener.accept().await {
                 Ok((stream, _)) if open.get() < core.config.connections => {
-                    Self::serve(&core, &workload, &open, stream);
+                    Self::serve(&core, &entrance, &open, stream);
                 }
                 Ok(_) => {}
                 // One client's reset, or no descriptors left: then others must end first.
@@ -268,14 +297,17 @@ impl Core {
     /// Serves one connection in a task of its own.
     fn serve(
         core: &Rc<Self>,
-        workload: &WorkloadId,
+        entrance: &Entrance,
         open: &Rc<Cell<usize>>,
         stream: tokio::net::TcpStream,
     ) {
         let number = core.next.get();
         core.next.set(number + 1);
         let connection = Rc::new(Connection {
-            workload: workload.clone(),
+            workload: RefCell::new(match entrance {
+                Entrance::Redirected(workload) => Some(workload.clone()),
+                Entrance::Proxy(_) => None,
+            }),
             is_idle: Cell::new(false),
             task: RefCell::new(None),
         });
@@ -285,35 +317,31 @@ impl Core {
             open: Rc::clone(open),
         };
         open.set(open.get() + 1);
-        let shared = Rc::clone(&connection);
+        let (shared, entrance) = (Rc::clone(&connection), entrance.clone());
         let task = tokio::task::spawn_local(async move {
             let counted = counted;
-            connection::serve(&counted.core, &shared, stream).await;
+            connection::serve(&counted.core, &shared, &entrance, stream).await;
         });
         *connection.task.borrow_mut() = Some(task.abort_handle());
         core.connections.borrow_mut().insert(number, connection);
     }
 
     fn forget(&self, workload: &WorkloadId) {
-        for accepts in self
-            .listeners
-            .borrow_mut()
-            .remove(workload)
-            .into_iter()
-            .flatten()
-        {
-            accepts.abort();
-        }
-        self.end(|connection| connection.workload == *workload);
+        self.listeners.borrow_mut().retain(|(entrance, accepts)| {
+            let is_its = matches!(entrance, Entrance::Redirected(owner) if owner == workload);
+            if is_its {
+                accepts.abort();
+            }
+            !is_its
+        });
+        self.end(|connection| connection.workload.borrow().as_ref() == Some(workload));
         self.pool.forget(workload);
     }
 
     fn drain(&self) {
         self.drains.set(true);
-        for (_, listeners) in self.listeners.borrow_mut().drain() {
-            for accepts in listeners {
-                accepts.abort();
-            }
+        for (_, accepts) in self.listeners.borrow_mut().drain(..) {
+            accepts.abort();
         }
         self.end(|connection| connection.is_idle.get());
     }

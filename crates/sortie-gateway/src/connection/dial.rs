@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use sortie_api::workload::WorkloadId;
 
+use super::Called;
 use crate::deadline::Deadline;
 use crate::decide::{Addresses, Reason, Verdict, Way};
 use crate::pool::Key;
@@ -18,13 +19,14 @@ use crate::socket::{self, Unbound};
 use crate::upstream::Upstream;
 
 /// One question of a way.
+#[derive(Clone, Copy)]
 pub(super) struct Dial<'a> {
     pub(super) core: &'a Core,
     pub(super) workload: &'a WorkloadId,
     pub(super) verdict: &'a Verdict,
     pub(super) name: Option<&'a str>,
     /// Whom the client called.
-    pub(super) destination: SocketAddr,
+    pub(super) called: &'a Called,
 }
 
 /// Addresses that may be called, each with the source to leave with.
@@ -48,8 +50,7 @@ impl Dial<'_> {
         let mut refused = None;
         let decide = &*self.core.outside.decide;
         for address in self.addresses(deadline).await?.iter() {
-            let by_name = self.verdict.by_name && !self.verdict.allows_private;
-            if by_name && (is_private(*address) || decide.is_of_host(*address)) {
+            if self.is_inside(*address) {
                 refused = Some(Refusal::policy(policy(), Reason::PrivateAnswer));
                 continue;
             }
@@ -76,9 +77,27 @@ impl Dial<'_> {
         }
     }
 
-    async fn addresses(&self, deadline: &mut Deadline) -> Result<Addresses, Refusal> {
-        let Some(name) = self.name.filter(|_| self.verdict.by_name) else {
-            return Ok(Arc::from([self.destination.ip()]));
+    /// Whether an address is one that only the host should reach, and no policy says otherwise. Who
+    /// was redirected to an address could have reached it without the gateway too; names that a
+    /// policy decides by, and what a proxy's client tells, need more care. An address that such a
+    /// client writes out may be private where a policy is about it.
+    fn is_inside(&self, address: IpAddr) -> bool {
+        let (verdict, decide) = (self.verdict, &*self.core.outside.decide);
+        let is_told = verdict.by_name || self.called.proxied;
+        let is_named = verdict.by_name || self.name.is_some() || verdict.policy.is_none();
+        is_told
+            && !verdict.allows_private
+            && (address.is_loopback()
+                || decide.is_of_host(address)
+                || (is_named && is_private(address)))
+    }
+
+    pub(super) async fn addresses(&self, deadline: &mut Deadline) -> Result<Addresses, Refusal> {
+        let name = match (self.name, self.called.address) {
+            (Some(name), _) if self.verdict.by_name => name,
+            (_, Some(address)) => return Ok(Arc::from([address])),
+            (Some(name), None) => name,
+            (None, None) => return Ok(Arc::from([])),
         };
         let resolve = &*self.core.outside.resolve;
         if let Some(known) = resolve.known(self.workload, name) {
@@ -110,7 +129,7 @@ impl Dial<'_> {
     /// The origin's port: another one than the workload called, where TLS is begun for it.
     fn port(&self) -> u16 {
         let originate = self.verdict.originate.as_ref();
-        originate.map_or(self.destination.port(), |originate| originate.port)
+        originate.map_or(self.called.port, |originate| originate.port)
     }
 
     fn mark(&self) -> u32 {

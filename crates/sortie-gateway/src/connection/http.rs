@@ -1,14 +1,15 @@
 //! HTTP/1 from a workload: request by request, each decided by itself, each from its own source.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use sortie_api::workload::WorkloadId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::dial::{Dial, Ways};
 use super::report::Report;
+use super::{Called, Client, settled};
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
 use crate::decide::{self, Fields, Verdict};
@@ -33,7 +34,9 @@ pub(super) struct Http<'c> {
     pub(super) stream: TcpStream,
     pub(super) buffer: Buffer,
     pub(super) deadline: Deadline,
-    destination: SocketAddr,
+    workload: WorkloadId,
+    /// Whom the client called; `None` of a proxy's client, whose every request says it.
+    called: Option<Called>,
     /// The request's head and the first bytes of its body, as they go to the origin. Kept until the
     /// origin answers: they may have to be sent again.
     pub(super) out: Vec<u8>,
@@ -47,6 +50,7 @@ pub(super) struct Http<'c> {
 /// A request that was read and decided.
 pub(super) struct Decided {
     pub(super) verdict: Verdict,
+    called: Called,
     /// What of its body is not in [`Http::out`].
     pub(super) pump: Pump,
     pub(super) asked: Asked,
@@ -79,18 +83,24 @@ impl<'c> Http<'c> {
     pub(super) fn new(
         core: &'c Core,
         connection: &'c Connection,
-        (stream, buffer): (TcpStream, Buffer),
-        deadline: Deadline,
-        destination: SocketAddr,
+        workload: WorkloadId,
+        client: Client,
+        called: Option<Called>,
     ) -> Self {
+        let Client {
+            stream,
+            buffer,
+            deadline,
+        } = client;
         Self {
-            report: Report::begin(&connection.workload, destination.port()),
+            report: Report::begin(&workload, called.as_ref().map_or(0, |called| called.port)),
+            workload,
             core,
             connection,
             stream,
             buffer,
             deadline,
-            destination,
+            called,
             out: Vec::new(),
             reply: Vec::new(),
             pinned: None,
@@ -163,20 +173,20 @@ impl<'c> Http<'c> {
             }
         };
         self.report.again();
-        let verdict = match decide(
-            self.core,
-            self.connection,
-            self.destination,
-            &mut request,
-            &mut self.report,
-        ) {
-            Ok(verdict) => verdict,
+        let called = called(self.called.as_ref(), &request).and_then(|called| {
+            let (core, report) = (self.core, &mut self.report);
+            let verdict = decide(core, &self.workload, &called, &mut request, report)?;
+            Ok((called, verdict))
+        });
+        let (called, verdict) = match called {
+            Ok(decided) => decided,
             Err(refused) => return Some(Err(Refusal::request(refused))),
         };
         self.out.clear();
         request.write_head(&mut self.out);
         let mut decided = Decided {
             verdict,
+            called,
             pump: Pump::new(Body::new(request.body)),
             asked: Asked {
                 head: request.method == "HEAD",
@@ -222,18 +232,24 @@ impl<'c> Http<'c> {
     ///    meanwhile: once, and with a new connection, the request is sent again, if sending it
     ///    twice is sending it once (RFC 9110 §9.2.2).
     async fn try_exchange(&mut self, decided: &mut Decided) -> Result<bool, Failure> {
+        let (deadline, called) = (&mut self.deadline, &mut decided.called);
+        let verdict = decided.verdict.clone();
+        let name = self.report.name();
+        let verdict = settled(self.core, &self.workload, deadline, verdict, name, called).await;
+        decided.verdict = verdict.map_err(Failure::Refused)?;
+        self.report.verdict(&decided.verdict);
         let dial = Dial {
             core: self.core,
-            workload: &self.connection.workload,
+            workload: &self.workload,
             verdict: &decided.verdict,
             name: self.report.name(),
-            destination: self.destination,
+            called: &decided.called,
         };
         let ways = dial.ways(&mut self.deadline).await;
         let ways = ways.map_err(Failure::Refused)?;
         let mut is_fresh = false;
         loop {
-            let mut origin = self.origin(&decided.verdict, &ways, is_fresh).await?;
+            let mut origin = self.origin(decided, &ways, is_fresh).await?;
             let reused = origin.reused;
             self.report
                 .upstream(&decided.verdict, &origin.upstream, reused);
@@ -258,16 +274,16 @@ impl<'c> Http<'c> {
     /// A connection to one of these addresses: this client's own, an idle one, or a new one.
     async fn origin(
         &mut self,
-        verdict: &Verdict,
+        decided: &Decided,
         ways: &Ways,
         is_fresh: bool,
     ) -> Result<Origin, Failure> {
         let dial = Dial {
             core: self.core,
-            workload: &self.connection.workload,
-            verdict,
+            workload: &self.workload,
+            verdict: &decided.verdict,
             name: self.report.name(),
-            destination: self.destination,
+            called: &decided.called,
         };
         for (to, source) in ways.iter().filter(|_| !is_fresh) {
             let key = dial.key(*to, *source);
@@ -303,18 +319,53 @@ impl<'c> Http<'c> {
         self.report.refused(refusal);
         self.reply.clear();
         refusal.write(&mut self.reply, closes, is_head);
+        if closes {
+            say_last(&mut self.stream, &mut self.deadline, &self.reply).await;
+            return false;
+        }
         self.deadline.set(LINGER.0);
         let written = self.stream.write_all(&self.reply);
-        let is_written = matches!(self.deadline.within(written).await, Ok(Ok(())));
-        if is_written && closes {
-            let rest = async {
-                self.stream.shutdown().await?;
-                let mut rest = (&mut self.stream).take(LINGER.1);
-                tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
-            };
-            let _ = self.deadline.within(rest).await;
+        matches!(self.deadline.within(written).await, Ok(Ok(())))
+    }
+}
+
+/// Says the last thing on a connection, and listens until the client has it.
+pub(super) async fn say_last(stream: &mut TcpStream, deadline: &mut Deadline, bytes: &[u8]) {
+    deadline.set(LINGER.0);
+    let rest = async {
+        stream.write_all(bytes).await?;
+        stream.shutdown().await?;
+        let mut rest = stream.take(LINGER.1);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // It goes anyway.
+    let _ = deadline.within(rest).await;
+}
+
+/// Whom a request is for. A proxy is asked with a whole URL; nobody else's requests say more than
+/// the called address and port do.
+fn called(told: Option<&Called>, request: &Request<'_, '_>) -> Result<Called, Refused> {
+    const HTTP: u16 = 80;
+    let asked = request.authority.as_ref();
+    let address = match asked.map(|asked| &asked.host) {
+        Some(Host::Ip(address)) => Some(*address),
+        Some(Host::Name(_)) | None => None,
+    };
+    match (told, asked) {
+        (Some(told), None) if told.address.is_none() => {
+            Err(Refused::bad("nobody says which host is asked"))
         }
-        is_written
+        (Some(told), _) => Ok(Called {
+            address: told.address.or(address),
+            ..told.clone()
+        }),
+        (None, Some(asked)) if request.is_absolute => Ok(Called {
+            name: None,
+            address,
+            port: asked.port.unwrap_or(HTTP),
+            proxied: true,
+        }),
+        (None, _) => Err(Refused::bad("a proxy is asked with a whole URL")),
     }
 }
 
@@ -336,8 +387,8 @@ struct Origin {
 ///    called address does not say better.
 fn decide(
     core: &Core,
-    connection: &Connection,
-    destination: SocketAddr,
+    workload: &WorkloadId,
+    called: &Called,
     request: &mut Request<'_, '_>,
     report: &mut Report,
 ) -> Result<Verdict, Refused> {
@@ -350,15 +401,16 @@ fn decide(
     let policies = &*core.outside.decide;
     if let Some(Host::Name(name)) = request.authority.as_ref().map(|asked| &asked.host) {
         report.host(name);
-        if policies.sees_requests(&connection.workload, name, destination.port()) {
+        if policies.sees_requests(workload, name, called.port) {
             request.settle_path()?;
         }
     }
+    report.port(called.port);
     report.request(request.method, request.target.path());
     let target = decide::Target {
         name: report.name(),
-        address: Some(destination.ip()),
-        port: destination.port(),
+        address: called.address,
+        port: called.port,
         request: Some(decide::Asked {
             method: request.method,
             path: request.target.path(),
@@ -366,7 +418,7 @@ fn decide(
         }),
         encrypted: false,
     };
-    let verdict = policies.decide(&connection.workload, &target);
+    let verdict = policies.decide(workload, &target);
     report.verdict(&verdict);
     Ok(verdict)
 }

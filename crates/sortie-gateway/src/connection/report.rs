@@ -69,6 +69,10 @@ impl Report {
         (self.sent, self.received) = (0, 0);
     }
 
+    pub(super) fn port(&mut self, port: u16) {
+        self.port = port;
+    }
+
     pub(super) fn host(&mut self, host: &str) {
         self.host.clear();
         self.host.push_str(host);

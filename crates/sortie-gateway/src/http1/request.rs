@@ -30,7 +30,8 @@ pub struct Request<'h, 'a> {
     /// Bytes of the head, empty lines before it included.
     pub length: usize,
     /// Whether the target was absolute: its authority replaces `Host`.
-    is_absolute: bool,
+    pub is_absolute: bool,
+    credentials: Option<&'a [u8]>,
     /// Whether `TE: trailers` goes on.
     takes_trailers: bool,
     /// Where the `Host` field is.
@@ -146,6 +147,7 @@ impl<'h, 'a> Request<'h, 'a> {
             upgrades,
             length: head.len(),
             is_absolute,
+            credentials: found.credentials,
             takes_trailers: found.trailers,
             host_field: found.host.map(|(index, _)| index),
             fields,
@@ -211,6 +213,11 @@ impl<'h, 'a> Request<'h, 'a> {
             *path = settled;
         }
         Ok(())
+    }
+
+    /// What the client proves to a proxy (`Proxy-Authorization`). It does not go on.
+    pub fn credentials(&self) -> Option<&'a [u8]> {
+        self.credentials
     }
 
     /// Values of the fields of a name that the origin will get, in their order.
@@ -290,6 +297,7 @@ struct Found<'a> {
     length: Option<u64>,
     codings: bool,
     hop: Hop,
+    credentials: Option<&'a [u8]>,
     /// The number of a field `Upgrade: websocket`.
     websocket: Option<usize>,
     trailers: bool,
@@ -336,6 +344,9 @@ impl<'a> Found<'a> {
                 fields.remove(index);
             }
         } else if is_hop_by_hop(name) {
+            if is("proxy-authorization") {
+                self.credentials = Some(value);
+            }
             fields.remove(index);
         }
         Ok(())

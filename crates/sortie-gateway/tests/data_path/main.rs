@@ -7,6 +7,7 @@ mod http;
 mod origin;
 mod originate;
 mod pki;
+mod proxy;
 mod refused;
 mod tls;
 mod world;

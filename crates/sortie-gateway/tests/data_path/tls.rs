@@ -80,7 +80,10 @@ impl TlsOrigin {
             connection,
         };
         let mut first = [0];
-        stream.peek(&mut first)?;
+        if stream.peek(&mut first)? == 0 {
+            // Nothing was said.
+            return Ok(());
+        }
         if first[0] != HANDSHAKE {
             self.0.lock().unwrap().push(caller);
             std::io::copy(&mut stream.try_clone()?, &mut stream)?;

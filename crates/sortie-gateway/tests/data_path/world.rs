@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{
-    Addresses, Decide, Denied, Reason, Resolve, Resolving, Sources, Target, Verdict, Way,
+    Addresses, Clients, Decide, Denied, Proof, Reason, Resolve, Resolving, Sources, Target,
+    Verdict, Way,
 };
 use sortie_gateway::tls::{ClientCertificate, Origination};
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
@@ -35,6 +36,7 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const TLS_PORT: u16 = 8443;
 /// Nobody listens there.
 pub(crate) const CLOSED_PORT: u16 = 8081;
+const PROXY_PORT: u16 = 3128;
 const LISTENER: u16 = 15001;
 
 /// The policies of these tests: by name, and by path for one name.
@@ -140,6 +142,23 @@ impl Decide for Policies {
     }
 }
 
+/// A client of the proxy is the workload if it calls from the router's own address, or shows this.
+struct ProxyClients;
+
+pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub(crate) const USER: &str = "ci:token";
+
+impl Clients for ProxyClients {
+    fn known(&self, peer: SocketAddr, proof: Option<Proof<'_>>) -> Option<WorkloadId> {
+        let is_proved = match proof {
+            Some(Proof::Authorization(value)) => value == b"Basic Y2k6dG9rZW4=",
+            Some(Proof::Password { user, password }) => (user, password) == (b"ci", b"token"),
+            None => false,
+        };
+        (peer.ip() == ROUTER || is_proved).then(id)
+    }
+}
+
 /// Names and their addresses.
 struct Names(BTreeMap<&'static str, Vec<Ipv4Addr>>);
 
@@ -149,6 +168,7 @@ impl Names {
         Self(BTreeMap::from([
             ("api.external.com", vec![ORIGIN]),
             ("gone.example", vec![ORIGIN]),
+            ("unnamed.example", vec![ORIGIN]),
             ("a.partner.example", vec![private, DENIED, ORIGIN]),
             ("inside.partner.example", vec![private, HOST, FIRST]),
             ("cidr.partner.example", vec![DENIED]),
@@ -208,7 +228,7 @@ pub(crate) struct World {
     pub(crate) log: Arc<Log>,
     gateway: Gateway,
     workload: Host,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl World {
@@ -262,13 +282,17 @@ impl World {
         let start = || Gateway::start(&config, &outside).unwrap();
         let gateway = host.netns().run(start).unwrap();
         gateway.listen(&id(), vec![listener]).unwrap();
+        let listen = || TcpListener::bind((HOST, PROXY_PORT)).unwrap();
+        let listener = host.netns().run(listen).unwrap();
+        let clients: Arc<dyn Clients> = Arc::new(ProxyClients);
+        gateway.proxy(&clients, vec![listener]).unwrap();
         Self {
             origin,
             tls,
             log,
             gateway,
             workload,
-            _lab: lab,
+            lab,
         }
     }
 
@@ -291,6 +315,23 @@ impl World {
         command.args(arguments);
         let output = self.workload.netns().output(command);
         output.map_err(|error| error.to_string())
+    }
+
+    /// What curl prints, run outside, with the gateway as its proxy.
+    pub(crate) fn proxied(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60", "--insecure"]);
+        command.args(arguments);
+        let output = self.lab.internet().netns().output(command);
+        output.map_err(|error| error.to_string())
+    }
+
+    /// A connection from outside to the proxy.
+    pub(crate) fn connect_to_proxy(&self) -> TcpStream {
+        let connect = || TcpStream::connect((HOST, PROXY_PORT)).unwrap();
+        let stream = self.lab.internet().netns().run(connect).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream
     }
 
     /// A connection of the workload.

@@ -1,0 +1,238 @@
+//! Clients that ask for a proxy: HTTP with whole URLs, CONNECT, and SOCKS5. Who they are is known
+//! by their address, or by what they prove.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use sortie_api::workload::WorkloadId;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::dial::Dial;
+use super::http::Http;
+use super::report::Report;
+use super::sniff::Protocol;
+use super::{Called, Client, first, settled, speak, tunnel};
+use crate::decide::{Clients, Proof, Target, Way};
+use crate::http1::authority::Host;
+use crate::http1::request::{self, Request};
+use crate::http1::{FieldSpace, Parsed, Refused};
+use crate::refusal::Refusal;
+use crate::serve::{Connection, Core};
+use crate::tls;
+
+mod socks;
+
+/// CONNECT leads there where no policy says otherwise.
+const HTTPS: u16 = 443;
+
+/// What a client has asked for first.
+enum Asked {
+    /// A request with a URL; it is still in the buffer.
+    Request,
+    /// A tunnel. The head is out of the buffer.
+    Tunnel(Called),
+}
+
+/// Serves a client of the proxy to its end.
+///
+/// 1. A first byte 5 is SOCKS5, all else HTTP.
+/// 2. Who asks must be known: by address, or by what the first message proves.
+/// 3. HTTP is served request by request, as for a workload that knows of no proxy. CONNECT is
+///    decided before it is answered; what SOCKS5 leads to is looked at as if it had been redirected.
+pub(super) async fn serve(
+    core: &Core,
+    connection: &Connection,
+    clients: &dyn Clients,
+    mut client: Client,
+) {
+    let Ok(peer) = client.stream.peer_addr() else {
+        return;
+    };
+    let peer = crate::socket::canonical(peer);
+    client.deadline.set(core.config.head);
+    if client.fill().await.is_none() {
+        return;
+    }
+    if client.buffer.filled().first() == Some(&socks::VERSION) {
+        if let Some((workload, called)) = socks::greet(&mut client, clients, peer).await {
+            connection.is_of(&workload);
+            speak(core, connection, &workload, client, called).await;
+        }
+        return;
+    }
+    match ask(core, clients, peer, &mut client).await {
+        None => {}
+        Some(Err(refusal)) => refuse(core, client, &refusal).await,
+        Some(Ok((workload, Asked::Request))) => {
+            connection.is_of(&workload);
+            Http::new(core, connection, workload, client, None)
+                .serve()
+                .await;
+        }
+        Some(Ok((workload, Asked::Tunnel(called)))) => {
+            connection.is_of(&workload);
+            connect(core, &workload, client, called).await;
+        }
+    }
+}
+
+/// Reads the first head: who asks, and whether for a tunnel.
+async fn ask(
+    core: &Core,
+    clients: &dyn Clients,
+    peer: SocketAddr,
+    client: &mut Client,
+) -> Option<Result<(WorkloadId, Asked), Refusal>> {
+    loop {
+        let mut space = FieldSpace::new();
+        match Request::parse(client.buffer.filled(), &mut space, core.config.heads) {
+            Parsed::Incomplete => {}
+            Parsed::Refused(refused) => return Some(Err(Refusal::request(refused))),
+            Parsed::Head(request) => {
+                let proof = request.credentials().map(Proof::Authorization);
+                let Some(workload) = clients.known(peer, proof) else {
+                    return Some(Err(Refusal::unknown_client()));
+                };
+                if request.target != request::Target::Authority {
+                    return Some(Ok((workload, Asked::Request)));
+                }
+                let called = tunnel_to(&request);
+                let length = request.length;
+                client.buffer.consume(length);
+                return Some(called.map(|called| (workload, Asked::Tunnel(called))));
+            }
+        }
+        client.fill().await?;
+    }
+}
+
+/// Where a CONNECT leads.
+fn tunnel_to(request: &Request<'_, '_>) -> Result<Called, Refusal> {
+    let asked = request.authority.as_ref();
+    match asked.map(|asked| (&asked.host, asked.port)) {
+        Some((Host::Name(name), Some(port))) => Ok(Called {
+            name: Some(name.clone().into_owned()),
+            address: None,
+            port,
+            proxied: true,
+        }),
+        Some((Host::Ip(address), Some(port))) => Ok(Called {
+            name: None,
+            address: Some(*address),
+            port,
+            proxied: true,
+        }),
+        _ => Err(Refusal::request(Refused::bad("CONNECT without a port"))),
+    }
+}
+
+/// Serves a CONNECT.
+///
+/// 1. It is decided as a connection whose requests nobody sees.
+/// 2. Where no policy has a word, only the port of HTTPS is reached.
+/// 3. It is answered once the origin is reached. TLS inside must ask for the same name: else its
+///    certificate and policy would be another's.
+async fn connect(core: &Core, workload: &WorkloadId, mut client: Client, mut called: Called) {
+    let mut report = Report::begin(workload, called.port);
+    report.request("CONNECT", "");
+    report.host(called.name.as_deref().unwrap_or_default());
+    let target = Target {
+        name: called.name.as_deref(),
+        address: called.address,
+        port: called.port,
+        request: None,
+        encrypted: true,
+    };
+    let verdict = core.outside.decide.decide(workload, &target);
+    let name = called.name.clone();
+    let deadline = &mut client.deadline;
+    let name = name.as_deref();
+    let settled = settled(core, workload, deadline, verdict, name, &mut called).await;
+    let reached = match settled {
+        Ok(verdict) => {
+            report.verdict(&verdict);
+            let dial = Dial {
+                core,
+                workload,
+                verdict: &verdict,
+                name,
+                called: &called,
+            };
+            let is_open = called.port == HTTPS
+                || verdict.policy.is_some()
+                || matches!(verdict.way, Way::Refused(_));
+            if is_open {
+                let reached = dial.connect(&mut client.deadline).await;
+                reached.map(|upstream| (upstream, verdict))
+            } else {
+                Err(Refusal::port(called.port))
+            }
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match reached {
+        Err(refusal) => {
+            report.status(refusal.status);
+            report.refused(&refusal);
+            report.end(core);
+            write_refusal(&mut client, &refusal).await;
+        }
+        Ok((mut upstream, verdict)) => {
+            report.upstream(&verdict, &upstream, false);
+            report.status(200);
+            let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
+            let is_told = client.stream.write_all(answer).await.is_ok();
+            client.deadline.set(core.config.sniff);
+            let inside = first(&mut client).await;
+            let is_other = match (&inside, &called.name) {
+                (Some(Protocol::Tls(hello)), Some(name)) => {
+                    hello.name.as_ref().is_some_and(|inside| inside != name)
+                }
+                _ => false,
+            };
+            if is_told && inside.is_some() && !is_other {
+                let mut answer = core.buffers.take();
+                let (sent, received) = tunnel::run(
+                    core,
+                    (&mut client.stream, &mut client.buffer),
+                    (&mut upstream, &mut answer),
+                    &mut client.deadline,
+                )
+                .await;
+                report.bytes(sent, received);
+            } else if is_other {
+                report.refused(&Refusal::other_name());
+                let _ = client.stream.write_all(&tls::ACCESS_DENIED).await;
+            }
+            report.end(core);
+        }
+    }
+}
+
+/// Answers who is not served, and logs it.
+async fn refuse(core: &Core, mut client: Client, refusal: &Refusal) {
+    let mut report = Report::begin(&WorkloadId::from(""), 0);
+    report.status(refusal.status);
+    report.refused(refusal);
+    report.end(core);
+    write_refusal(&mut client, refusal).await;
+}
+
+async fn write_refusal(client: &mut Client, refusal: &Refusal) {
+    let mut answer = Vec::new();
+    refusal.write(&mut answer, true, false);
+    super::http::say_last(&mut client.stream, &mut client.deadline, &answer).await;
+}
+
+impl Client {
+    /// Reads more; `None` at the end, in time.
+    pub(super) async fn fill(&mut self) -> Option<()> {
+        let (stream, buffer): (&mut TcpStream, _) = (&mut self.stream, &mut self.buffer);
+        let more = poll_fn(|cx| buffer.poll_fill(cx, stream));
+        match self.deadline.within(more).await {
+            Ok(Ok(length)) if length > 0 => Some(()),
+            _ => None,
+        }
+    }
+}
