@@ -181,7 +181,11 @@ impl Core {
         let mut drains = self.planner().draining(entry.original.src);
         let wrong = if drains.any(|(address, _)| address == actual) {
             "drain"
-        } else if event == "end" || self.planner().gave_lately(&tracked.workload.id, actual) {
+        } else if event == "end"
+            || self
+                .planner()
+                .gave_lately(&tracked.workload.id, target, actual)
+        {
             "changed"
         } else if self.was_bypassed(&tracked.workload.id) {
             "bypass"

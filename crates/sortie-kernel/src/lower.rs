@@ -140,7 +140,6 @@ fn key_type(part: KeyType) -> DataType {
         KeyType::EtherAddr => DataType::ETHER_ADDR,
         KeyType::Ipv4Addr => DataType::IPV4_ADDR,
         KeyType::Cgroup => DataType::CGROUPV2,
-        // Half a label too is 16 bytes: nft 1.0.6 lists no table that has a set of `ct_label`.
-        KeyType::Ipv6Addr | KeyType::FlowCgroup => DataType::IPV6_ADDR,
+        KeyType::Ipv6Addr => DataType::IPV6_ADDR,
     }
 }

@@ -4,15 +4,19 @@
 //! whatever hooks the host has at its own end.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, SystemTime};
 
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType, recvmsg,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeSpec;
 
 use crate::error::{Doing, LabError, Result};
 use crate::frame::{Headers, Packet};
@@ -30,8 +34,8 @@ pub enum Direction {
 /// A frame that crossed an uplink.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// When it was read.
-    pub at: Instant,
+    /// When it crossed, by the kernel's clock; however late it is read.
+    pub at: SystemTime,
     /// Which way it went.
     pub direction: Direction,
     /// Its length on the wire in bytes; a segment that the sender left to offloading counts whole.
@@ -155,6 +159,7 @@ impl Capture {
 impl State {
     fn drain(&mut self) -> io::Result<()> {
         while let Some(Received {
+            at,
             direction,
             length,
             headers,
@@ -162,7 +167,7 @@ impl State {
         {
             // What is shorter than an Ethernet header has no source to be wrong.
             self.frames.extend(headers.map(|headers| Frame {
-                at: Instant::now(),
+                at,
                 direction,
                 length,
                 headers,
@@ -220,6 +225,7 @@ fn bound(device: &str, protocol: u16) -> io::Result<OwnedFd> {
 fn open(device: &str) -> io::Result<OwnedFd> {
     let socket = bound(device, EVERY_PROTOCOL)?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     Ok(socket)
 }
 
@@ -232,6 +238,7 @@ pub(crate) fn sending(device: &str) -> io::Result<OwnedFd> {
 
 /// One frame as the socket gave it.
 struct Received {
+    at: SystemTime,
     direction: Direction,
     length: usize,
     headers: Option<Headers>,
@@ -240,37 +247,39 @@ struct Received {
 /// Reads one frame: `None` when there is none now.
 fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     let mut buffer = [0_u8; SNAPSHOT_LENGTH];
-    // SAFETY: sockaddr_ll is plain data, for which all zeros are valid.
-    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    let mut from_length = length_of(&from);
-    // SAFETY: buffer and address are valid for writing, with their true lengths, during the call.
-    let length = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            libc::MSG_TRUNC,
-            (&raw mut from).cast(),
-            &raw mut from_length,
-        )
+    let mut control = nix::cmsg_space!(TimeSpec);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let received = recvmsg::<LinkAddr>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_TRUNC,
+    );
+    let message = match received {
+        Ok(message) => message,
+        // A link that goes down is not an error of the reader: it will come up again.
+        Err(nix::Error::EAGAIN | nix::Error::ENETDOWN) => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
-    let Ok(length) = usize::try_from(length) else {
-        let error = io::Error::last_os_error();
-        return match error.raw_os_error() {
-            // A link that goes down is not an error of the reader: it will come up again.
-            Some(libc::EAGAIN | libc::ENETDOWN) => Ok(None),
-            _ => Err(error),
-        };
-    };
-    let seen = &buffer[..length.min(buffer.len())];
-    let direction = match from.sll_pkttype {
-        libc::PACKET_OUTGOING => Direction::In,
-        _ => Direction::Out,
-    };
+    let stamp = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(at) => {
+            Some(SystemTime::UNIX_EPOCH + Duration::from(at))
+        }
+        _ => None,
+    });
+    let outgoing = message
+        .address
+        .is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING);
+    let length = message.bytes;
     Ok(Some(Received {
-        direction,
+        at: stamp.unwrap_or_else(SystemTime::now),
+        direction: if outgoing {
+            Direction::In
+        } else {
+            Direction::Out
+        },
         length,
-        headers: Headers::parse(seen),
+        headers: Headers::parse(&buffer[..length.min(SNAPSHOT_LENGTH)]),
     }))
 }
 

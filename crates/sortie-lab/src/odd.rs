@@ -82,15 +82,22 @@ impl OddPackets {
     /// Sends them from a place through its routes, with its own MAC.
     ///
     /// # Errors
-    /// When the place's kernel refuses one of them, or it has no namespace.
+    /// When the place's kernel refuses one of them, which keeps no other back, or it has no namespace.
     pub fn send(&self, place: &dyn Place) -> Result<()> {
-        let netns = place.place()?;
-        netns.run(|| {
-            for (name, packet) in &self.packets {
-                send_packet(packet, self.destination).doing("send odd packet", name)?;
-            }
-            Ok(())
-        })?
+        place.place()?.run(|| self.send_here())?
+    }
+
+    /// The same from the calling process, whatever its namespace and cgroup.
+    ///
+    /// # Errors
+    /// The first one's, when the kernel refuses some of them.
+    pub fn send_here(&self) -> Result<()> {
+        let mut sent = Ok(());
+        for (name, packet) in &self.packets {
+            let result = send_packet(packet, self.destination).doing("send odd packet", name);
+            sent = sent.and(result);
+        }
+        sent
     }
 
     /// Sends them from a place as frames with a MAC of the caller's choice, to the place's router.

@@ -9,6 +9,7 @@ pub mod audit;
 mod bypass;
 mod claims;
 mod drains;
+mod ended;
 mod facts;
 mod lately;
 mod meanwhile;
@@ -41,6 +42,7 @@ use crate::state::{HostState, Observed};
 use crate::steps::Steps;
 use bypass::Bypass;
 use drains::{Drain, Former};
+use ended::Ended;
 use lately::Lately;
 
 /// All facts about one host, and what follows from them.
@@ -64,6 +66,8 @@ pub struct Planner {
     own_claims: BTreeMap<WorkloadId, Vec<IpAddr>>,
     /// Those in the host's network namespace.
     cgroups: BTreeMap<CgroupId, WorkloadId>,
+    /// Cgroups of those that were.
+    ended: BTreeMap<CgroupId, Ended>,
     /// Bridges that workloads are on, known networks or not.
     bridges: Counted<IfIndex>,
     /// Egress addresses that policies name.

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use sortie_lab::{
     ContainerSpec, Engine, EngineKind, EngineSpec, Firewall, Host, HostSpec, Lab, Process,
@@ -137,7 +137,7 @@ impl Stage {
         let source: IpAddr = source.parse()?;
         let container = self.engine.create(&spec)?;
         let mark = self.lab.mark()?;
-        let begin = Instant::now();
+        let begin = SystemTime::now();
         container.start()?;
         let first = eventually(LIMIT, "a frame with the right source", || {
             let frames = self.lab.frames_since(&mark).map_err(|it| it.to_string())?;
@@ -149,7 +149,7 @@ impl Stage {
             right.map(|frame| frame.at).ok_or("nothing".to_owned())
         })?;
         container.remove()?;
-        Ok(first - begin)
+        Ok(first.duration_since(begin)?)
     }
 }
 

@@ -169,9 +169,12 @@ impl Core {
             let networks = self.networks_now();
             self.planner.networks(networks);
             self.planner.learn(workloads, &gone);
-            self.recall_bypasses();
             self.note_networks();
             self.compared = self.is_settled();
+            // A comparison with the whole does so itself.
+            if !self.compared {
+                self.recall_bypasses();
+            }
             self.converge();
             return;
         }

@@ -176,7 +176,7 @@ impl Core {
         }
         for set in ["cgroup-dropped4", "cgroup-dropped6"] {
             for (key, count) in self.kernel.element_counts(Family::Inet, set)? {
-                if let Some(cgroup) = key.as_flow_cgroup() {
+                if let Some(cgroup) = key.as_cgroup() {
                     *dropped.cgroups.entry(cgroup).or_default() += count.packets;
                 }
             }

@@ -87,10 +87,10 @@ impl Lowering {
             }
             Statement::Lookup { fields, set, not } => self.lookup(fields, set, None, *not),
             Statement::Count { field, set } => {
-                self.load(&[*field]);
+                let sreg = self.load_key(&[*field]);
                 self.push(Dynset {
                     set: set.to_string(),
-                    sreg: Reg::R0,
+                    sreg,
                 });
             }
             Statement::VerdictMap { fields, map } => {
@@ -178,10 +178,10 @@ impl Lowering {
     }
 
     fn lookup(&mut self, fields: &[Field], set: &str, dreg: Option<Reg>, inverted: bool) {
-        self.load(fields);
+        let sreg = self.load_key(fields);
         self.push(Lookup {
             set: set.to_owned(),
-            sreg: Reg::R0,
+            sreg,
             dreg,
             inverted,
         });
@@ -202,6 +202,39 @@ impl Lowering {
             }
             register = register.after(selector.data_type().len());
         }
+    }
+
+    /// The same for a set's key; yields the register that it begins at.
+    ///
+    /// Of a label the key has the upper half only. The whole label is loaded first, its lower half
+    /// where nothing is yet or where other fields come to lie. Before it a placeholder is loaded
+    /// where that half will be: nft 1.0.6 crashes on a label in a concatenation (no entry for its
+    /// type before 1.0.9), and cannot name half of one, but it can list a constant.
+    fn load_key(&mut self, fields: &[Field]) -> Reg {
+        let Some(before) = fields.iter().position(|field| *field == Field::FlowCgroup) else {
+            self.load(fields);
+            return Reg::R0;
+        };
+        for field in fields {
+            self.ensure(*field);
+        }
+        let begin = Reg::R0.after(HALF_LABEL);
+        let length = |field: &Field| match field {
+            Field::FlowCgroup => HALF_LABEL,
+            field => selector(*field).data_type().len(),
+        };
+        let ahead: usize = fields[..before].iter().map(length).sum();
+        let half = Immediate::value(begin.after(ahead), Data::unpadded(&[0; HALF_LABEL]));
+        self.push(half);
+        self.push(selectors::CT_LABEL.load(Reg::R0.after(ahead)));
+        let mut register = begin;
+        for field in fields {
+            if *field != Field::FlowCgroup {
+                self.push(selector(*field).load(register));
+            }
+            register = register.after(length(field));
+        }
+        begin
     }
 
     /// Checks the protocol that a field presumes, unless the rule has done so already.

@@ -1,5 +1,6 @@
 use sortie_api::mark_mask::MarkMask;
 use sortie_plan::compile::base;
+use sortie_plan::compile::shared::{Topology, skeleton};
 use sortie_plan::compile::steering::Steering;
 use sortie_plan::diff::diff;
 use sortie_plan::environment::Environment;
@@ -13,18 +14,23 @@ use sortie_plan::state::{HostState, Observed};
 use super::*;
 use crate::testing::{in_namespace, open_kernel, sh};
 
-/// A chain's lines as `nft` lists them, in the plan's spelling where nft 1.0.6 has none.
+/// A chain's lines as `nft` lists them, in the plan's spelling where nft 1.0.6 has none: it knows
+/// neither half a label, nor where one that is set comes from.
 fn listed(family: Family, chain: &str) -> Vec<String> {
     let text = sh(&format!("nft -y list chain {family} sortie '{chain}'"));
     let lines = text.lines().skip(2).map(str::trim);
-    // nft names each bit of the half of a label that a cgroup is in.
+    // It names each bit of the half that a cgroup is in.
     let bits: Vec<String> = (64..128).map(|bit| bit.to_string()).collect();
-    let half = format!("ct label & ({})", bits.join(" | "));
+    let half = format!("ct label ! {}", bits.join(","));
+    let noted = chain.replace("cgroup-", "ct label set socket cgroupv2 level ");
     lines
         .filter(|line| *line != "}")
         .map(|line| {
-            line.replace(&half, "ct label")
-                .replace("ct label == @", "ct label @")
+            line.replace(&half, "ct label 0")
+                .replace("ct label set 18446744073709551615", &noted)
+                .replace("ct status ! confirmed", "ct status & confirmed == 0")
+                .replace("oif \"lo\"", "oif 1")
+                .replace("0x0 [invalid type]", "ct label")
                 .replace("@th,64,128", "icmpv6 taddr")
                 .replace("@ll,48,48", "ether saddr")
                 .replace(
@@ -35,11 +41,33 @@ fn listed(family: Family, chain: &str) -> Vec<String> {
         .collect()
 }
 
+/// Makes these tables, and compares every chain with what `nft` lists.
+fn listed_as_planned(wanted: &HostState) {
+    let (mut kernel, _state) = open_kernel();
+    let made = kernel.apply(&diff(&Observed::default(), wanted.clone()));
+    made.unwrap();
+    for (family, table) in &wanted.tables {
+        for (name, chain) in &table.chains {
+            let hook = chain.hook.iter().map(ToString::to_string);
+            let rules = text::rules(&chain.rules);
+            let expected: Vec<String> = hook.chain(rules.lines().map(str::to_owned)).collect();
+            assert_eq!(listed(*family, name), expected, "{family} {name}");
+        }
+        // As a whole, and each set's type.
+        let whole = sh(&format!("nft -y list table {family} sortie"));
+        for (name, set) in &table.sets {
+            let types = text::key(set);
+            let keyed = whole.split(&format!(" {name} {{")).nth(1).unwrap();
+            let keyed = keyed.split("type ").nth(1).unwrap().lines().next().unwrap();
+            assert_eq!(keyed.split(" : ").next(), Some(&*types), "{family} {name}");
+        }
+    }
+}
+
 #[test]
 fn nft_lists_the_compiled_tables_as_the_plan_prints_them() {
     in_namespace(|| {
         sh("ip link add up0 type veth peer name far0; ip link set up0 up");
-        let (mut kernel, _state) = open_kernel();
         let mut tables = base::tables(&Environment::default());
         let (name, chain) = base::last_line("up0");
         let uplinks = [(sortie_api::workload::IfIndex(1), false)];
@@ -48,21 +76,22 @@ fn nft_lists_the_compiled_tables_as_the_plan_prints_them() {
         inet.chains.extend(steering.chains(&Environment::default()));
         let netdev = tables.get_mut(&Family::Netdev).unwrap();
         netdev.chains.insert(name, chain);
-        let wanted = HostState {
+        listed_as_planned(&HostState {
             tables,
             ..HostState::default()
+        });
+    });
+}
+
+/// Those of containers on the host's network, at two depths of the tree.
+#[test]
+fn nft_lists_the_chains_of_sockets_as_the_plan_prints_them() {
+    in_namespace(|| {
+        let topology = Topology {
+            cgroup_levels: [2, 3].into(),
+            ..Topology::default()
         };
-        kernel
-            .apply(&diff(&Observed::default(), wanted.clone()))
-            .unwrap();
-        for (family, table) in &wanted.tables {
-            for (name, chain) in &table.chains {
-                let hook = chain.hook.iter().map(ToString::to_string);
-                let rules = text::rules(&chain.rules);
-                let expected: Vec<String> = hook.chain(rules.lines().map(str::to_owned)).collect();
-                assert_eq!(listed(*family, name), expected, "{family} {name}");
-            }
-        }
+        listed_as_planned(&skeleton(&Environment::default(), &topology));
     });
 }
 

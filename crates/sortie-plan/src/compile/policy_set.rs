@@ -145,6 +145,16 @@ impl PolicySet {
 
     /// What a flow to this destination leaves with; none where no address is decided.
     pub fn egress(&self, target: Target<'_>) -> Option<Leads> {
+        self.answer(target)?.leads()
+    }
+
+    /// Whether a flow to this destination leaves as without Sortie.
+    pub fn leaves_alone(&self, target: Target<'_>) -> bool {
+        let answer = self.answer(target);
+        answer.is_none_or(|answer| matches!(answer.exit, Exit::Bypass | Exit::NodeAddress))
+    }
+
+    fn answer(&self, target: Target<'_>) -> Option<&Answer> {
         let behind = self
             .ranges
             .partition_point(|(first, ..)| *first <= target.ip);
@@ -158,7 +168,7 @@ impl PolicySet {
                     .port
                     .is_some_and(|port| answer.ports.iter().any(|range| range.contains(port)))
         };
-        self.classes.get(*class)?.iter().find(fits)?.leads()
+        self.classes.get(*class)?.iter().find(fits)
     }
 
     /// The chain that chooses the uplink, if any address needs that.

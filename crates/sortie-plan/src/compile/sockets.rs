@@ -33,23 +33,23 @@ const REPLY: Value = Byte(1);
 
 /// The sets of such workloads; those with a 4 or 6 are of one family's packets.
 pub(super) fn sets() -> BTreeMap<Name, Set> {
-    let flow = KeyType::FlowCgroup;
-    // A socket's cgroup and its flow's: the same one, twice.
-    let own = Set::of(&[KeyType::Cgroup, flow]);
+    let cgroup = KeyType::Cgroup;
+    // A socket's and its flow's: the same one, twice.
+    let own = Set::of(&[cgroup, cgroup]);
     let mut sets = BTreeMap::from([("own-flows".into(), own)]);
     for (digit, ip, data) in [
         ("4", KeyType::Ipv4Addr, DataType::Ipv4Addr),
         ("6", KeyType::Ipv6Addr, DataType::Ipv6Addr),
     ] {
         let mut add = |name: &str, set| sets.insert(format!("{name}{digit}").into(), set);
-        add("cgroups", Set::of(&[KeyType::Cgroup]));
-        add("cgroup-managed", Set::of(&[flow]));
-        add("cgroup-dropped", Set::of(&[flow]).counting());
-        add("cgroup-route", Set::of(&[flow]).to(DataType::Verdict));
-        add("cgroup-snat", Set::of(&[flow]).to(data));
-        add("cgroup-translate", Set::of(&[flow]).to(DataType::Verdict));
-        add("cgroup-allowed", Set::of(&[flow, ip, KeyType::Interface]));
-        add("cgroup-check", Set::of(&[flow]).to(DataType::Verdict));
+        add("cgroups", Set::of(&[cgroup]));
+        add("cgroup-managed", Set::of(&[cgroup]));
+        add("cgroup-dropped", Set::of(&[cgroup]).counting());
+        add("cgroup-route", Set::of(&[cgroup]).to(DataType::Verdict));
+        add("cgroup-snat", Set::of(&[cgroup]).to(data));
+        add("cgroup-translate", Set::of(&[cgroup]).to(DataType::Verdict));
+        add("cgroup-allowed", Set::of(&[cgroup, ip, KeyType::Interface]));
+        add("cgroup-check", Set::of(&[cgroup]).to(DataType::Verdict));
     }
     sets
 }

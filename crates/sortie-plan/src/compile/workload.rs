@@ -252,17 +252,16 @@ fn treated(elements: &mut Vec<Element>, address: IpAddr, treatment: &Treatment, 
 
 /// The same for its sockets in the host's network namespace.
 fn of_cgroup(elements: &mut Vec<Element>, id: CgroupId, placement: &Placement) {
-    let socket = Key::new().cgroup(id);
-    let flow = Key::new().flow_cgroup(id);
-    let both = socket.flow_cgroup(id);
+    let own = Key::new().cgroup(id);
+    let both = own.cgroup(id);
     elements.push((Family::Inet, "own-flows".into(), both, Data::None));
     for (treated, sockets, sets) in [
         (&placement.v4, "cgroups4", &OF_CGROUP_V4),
         (&placement.v6, "cgroups6", &OF_CGROUP_V6),
     ] {
         if treated.treatment.is_managed() {
-            elements.push((Family::Inet, sockets.into(), socket, Data::None));
-            decided(elements, flow, sets, &treated.treatment);
+            elements.push((Family::Inet, sockets.into(), own, Data::None));
+            decided(elements, own, sets, &treated.treatment);
         }
     }
 }

@@ -65,16 +65,11 @@ impl Key {
         }
     }
 
-    /// Appends a cgroup's id as a packet's socket has it (`socket cgroupv2`).
+    /// Appends a cgroup's id as a packet's socket has it (`socket cgroupv2`), and a flow in the upper
+    /// half of its label.
     #[must_use]
     pub fn cgroup(self, cgroup: CgroupId) -> Self {
         self.part(&cgroup.0.to_ne_bytes())
-    }
-
-    /// Appends a cgroup's id as a flow has it: the upper half of its label.
-    #[must_use]
-    pub fn flow_cgroup(self, cgroup: CgroupId) -> Self {
-        self.part(&cgroup.label())
     }
 
     fn part(mut self, part: &[u8]) -> Self {
@@ -114,9 +109,10 @@ impl Key {
         ))
     }
 
-    /// The cgroup in this key, if it is that of a flow and all there is in it.
-    pub fn as_flow_cgroup(&self) -> Option<CgroupId> {
-        CgroupId::of_label(self.as_bytes().try_into().ok()?)
+    /// The cgroup in this key, if that is all there is in it.
+    pub fn as_cgroup(&self) -> Option<CgroupId> {
+        let id = self.as_bytes().try_into().ok()?;
+        Some(CgroupId(u64::from_ne_bytes(id)))
     }
 
     /// The address in a binding, the key (interface, MAC, address) of `bound4` and `bound6`.

@@ -267,8 +267,7 @@ impl Field {
             | Self::CtOriginalIp6Saddr
             | Self::CtOriginalIp6Daddr
             | Self::CtReplyIp6Daddr => Some(KeyType::Ipv6Addr),
-            Self::SocketCgroup(_) => Some(KeyType::Cgroup),
-            Self::FlowCgroup => Some(KeyType::FlowCgroup),
+            Self::SocketCgroup(_) | Self::FlowCgroup => Some(KeyType::Cgroup),
             _ => None,
         }
     }

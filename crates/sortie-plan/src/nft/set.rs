@@ -42,8 +42,6 @@ pub enum KeyType {
     Ipv6Addr,
     /// `cgroupsv2`, 8 bytes.
     Cgroup,
-    /// `ct_label`, 16 bytes.
-    FlowCgroup,
 }
 
 /// What a map's elements yield.

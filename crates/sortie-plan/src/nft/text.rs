@@ -5,8 +5,6 @@
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use sortie_api::workload::CgroupId;
-
 use super::key::Key;
 use super::rule::{Field, Rule, Statement, Value, Verdict};
 use super::set::{COUNTED, Data, DataType, KeyType, Set};
@@ -26,6 +24,12 @@ pub fn rules(rules: &[Rule]) -> String {
         let _ = writeln!(out, "{}", RuleText(rule));
         out
     })
+}
+
+/// The type of a set's keys, such as `iface_index . ipv4_addr`.
+pub fn key(set: &Set) -> String {
+    let types: Vec<_> = set.key.iter().map(|part| key_type(*part)).collect();
+    types.join(" . ")
 }
 
 /// One element, such as `3 . 02:42:ac:11:00:02 . 172.17.0.2`, given the types of its key.
@@ -63,14 +67,13 @@ fn write_table(out: &mut String, family: Family, table: &Table) -> fmt::Result {
 }
 
 fn write_set(out: &mut String, name: &str, set: &Set) -> fmt::Result {
-    let types: Vec<_> = set.key.iter().map(|part| key_type(*part)).collect();
     let (word, data) = match set.data {
         DataType::None => ("set", ""),
         DataType::Ipv4Addr => ("map", " : ipv4_addr"),
         DataType::Ipv6Addr => ("map", " : ipv6_addr"),
         DataType::Verdict => ("map", " : verdict"),
     };
-    write!(out, "  {word} {name} {{ type {}{data};", types.join(" . "))?;
+    write!(out, "  {word} {name} {{ type {}{data};", key(set))?;
     if set.interval {
         write!(out, " flags interval;")?;
     }
@@ -306,7 +309,6 @@ fn key_type(part: KeyType) -> &'static str {
         KeyType::Ipv4Addr => "ipv4_addr",
         KeyType::Ipv6Addr => "ipv6_addr",
         KeyType::Cgroup => "cgroupsv2",
-        KeyType::FlowCgroup => "ct_label",
     }
 }
 
@@ -317,7 +319,7 @@ fn key_text(types: &[KeyType], key: &Key) -> String {
         let width = match part {
             KeyType::Interface | KeyType::Ipv4Addr => 4,
             KeyType::EtherAddr | KeyType::Cgroup => 8,
-            KeyType::Ipv6Addr | KeyType::FlowCgroup | KeyType::InterfaceName => 16,
+            KeyType::Ipv6Addr | KeyType::InterfaceName => 16,
         };
         let Some((bytes, behind)) = rest.split_at_checked(width) else {
             break;
@@ -345,10 +347,6 @@ fn part_text(part: KeyType, bytes: &[u8]) -> String {
             .join(":"),
         (KeyType::Cgroup, bytes) => <[u8; 8]>::try_from(bytes)
             .map_or_else(|_| String::new(), |id| u64::from_ne_bytes(id).to_string()),
-        (KeyType::FlowCgroup, bytes) => <[u8; 16]>::try_from(bytes)
-            .ok()
-            .and_then(CgroupId::of_label)
-            .map_or_else(String::new, |cgroup| cgroup.0.to_string()),
         (_, bytes) => <[u8; 16]>::try_from(bytes)
             .map_or_else(|_| String::new(), |v6| Ipv6Addr::from(v6).to_string()),
     }

@@ -50,7 +50,8 @@ impl Planner {
             &mut state,
             addresses
                 .chain(self.drain_elements())
-                .chain(self.bypass_elements()),
+                .chain(self.bypass_elements())
+                .chain(self.ended_elements()),
         );
         state
     }

@@ -44,7 +44,7 @@ pub(super) struct Drain {
 }
 
 impl Planner {
-    /// Time passes: drains and bypasses end. `now` counts from any point and never goes back.
+    /// Time passes: drains and bypasses end, and what has ended is forgotten. `now` counts from any point and never goes back.
     pub fn at(&mut self, now: Duration) -> Vec<Op> {
         self.now = self.now.max(now);
         self.lately.forget(self.now);
@@ -55,13 +55,15 @@ impl Planner {
             let now = planner.now;
             planner.drop_drains(steps, |_, drain| drain.until <= now);
             planner.end_bypasses(steps);
+            planner.forget_ended(steps);
         })
     }
 
-    /// When the next drain or bypass ends, on the clock of [`Planner::at`].
+    /// When [`Planner::at`] has something to do next, on its clock.
     pub fn next_end(&self) -> Option<Duration> {
         let drains = self.drains.values().map(|drain| drain.until);
-        drains.chain(self.next_bypass_end()).min()
+        let others = self.next_bypass_end().into_iter();
+        drains.chain(others).chain(self.next_forgotten()).min()
     }
 
     /// The former addresses that flows from one of a workload's addresses go on with, each with
@@ -71,7 +73,8 @@ impl Planner {
         of_source.map(|((_, address), drain)| (*address, drain.until.saturating_sub(self.now)))
     }
 
-    /// Takes over the drains that a former agent left, where they still make sense: to be called
+    /// Takes over the drains that a former agent left, where they still make sense, and cgroups that
+    /// ended while none ran: to be called
     /// before [`Planner::adopt`] with the same.
     pub fn inherit(&mut self, observed: &Observed) {
         let Some(inet) = observed.tables.get(&Family::Inet) else {
@@ -106,7 +109,8 @@ impl Planner {
                 }
             }
         }
-        // Their uplinks may need marks; [`Planner::adopt`] yields the steps.
+        self.inherit_ended(inet);
+        // Uplinks may need marks, and cgroups chains; [`Planner::adopt`] yields the steps.
         self.step_into(Steps::unwanted(), |_, _| ());
     }
 

@@ -192,6 +192,7 @@ impl Planner {
             self.cgroups.remove(&cgroup.id);
         }
         self.displace(&tracked.placement, steps);
+        self.end_cgroup(&tracked, steps);
         affected.extend(self.release_own(id, tracked.workload.started));
         if let Ok(Some(policy)) = &tracked.label {
             self.release_egress(policy, steps);
@@ -238,6 +239,7 @@ impl Planner {
         }
         if let Some(cgroup) = workload.cgroup {
             self.cgroups.insert(cgroup.id, workload.id.clone());
+            self.take_cgroup(cgroup.id, steps);
         }
         let unmanaged = self.treatments.share(Treated::default());
         let placement = Placement {

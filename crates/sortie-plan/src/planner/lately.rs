@@ -10,6 +10,7 @@ use sortie_api::workload::WorkloadId;
 use super::Planner;
 use crate::compile::treatment::Treatment;
 use crate::compile::workload::Placement;
+use crate::precedence::Target;
 
 /// Reports may be so late.
 const REPORTS_COME: Duration = Duration::from_secs(5);
@@ -51,12 +52,13 @@ fn treatments(placement: &Placement) -> [&Treatment; 2] {
 }
 
 impl Planner {
-    /// Whether a flow with this source may be one that the workload began under what it was given a
-    /// moment ago.
-    pub fn gave_lately(&self, id: &WorkloadId, source: IpAddr) -> bool {
+    /// Whether a flow to this destination with this source may be one that the workload began under
+    /// what it was given a moment ago.
+    pub fn gave_lately(&self, id: &WorkloadId, target: Target<'_>, source: IpAddr) -> bool {
         let former = self.lately.former.get(id);
         former.is_some_and(|[v4, v6]| match if source.is_ipv6() { v6 } else { v4 } {
             Treatment::Unmanaged => true,
+            Treatment::Set(set) if set.leaves_alone(target) => true,
             treatment => treatment.egress_addresses().contains(&source),
         })
     }

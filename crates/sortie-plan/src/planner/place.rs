@@ -116,6 +116,7 @@ impl Planner {
         let managed = cgroups.filter(|tracked| tracked.placement.is_managed());
         topology.cgroup_levels = managed
             .filter_map(|tracked| Some(tracked.placement.cgroup?.level))
+            .chain(self.ended_levels())
             .collect();
         for network in self.networks.values() {
             if self.is_guarded(Some(network)) {

@@ -83,7 +83,7 @@ pub(super) fn sources<'a>(
 fn source(set: &str, key: &Key) -> Option<Source> {
     if set.starts_with("cgroup-") {
         let v6 = set.ends_with('6');
-        let id = key.as_flow_cgroup()?;
+        let id = key.as_cgroup()?;
         return Some(Source::Cgroup { id, v6 });
     }
     key.as_ip().map(Source::Address)

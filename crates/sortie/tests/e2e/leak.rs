@@ -19,6 +19,7 @@ use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, PODMAN, Stage};
 
 mod claims;
 mod fault;
+mod policies;
 mod report;
 mod sender;
 mod tally;
@@ -85,15 +86,18 @@ fn run_lab(
         .engine
         .image_of(&env::current_exe().expect("this program"))?;
     let mut faults = Faults::new(settings.guard, &settings.failpoints);
-    faults.begin(&mut stage)?;
+    let mut tally = Tally::default();
+    faults.begin(&mut stage, &mut tally)?;
     if settings.runtime {
         // Longer than any fault lasts.
         stage.install("60");
     }
-    let mut tally = Tally::default();
+    // No guard holds these before they are known.
+    let on_host = settings.runtime && settings.engine != PODMAN;
     let mut left = containers;
     while left > 0 {
-        let wave = Wave::plan(&stage, &image, left.min(WAVE), random, &mut tally)?;
+        let size = (left.min(WAVE), on_host);
+        let wave = Wave::plan(&stage, &image, size, random, &mut tally)?;
         left -= wave.len();
         wave.run(&mut stage, &mut faults, random, &mut tally)?;
         result.progress(&tally);

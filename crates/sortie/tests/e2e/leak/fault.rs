@@ -6,16 +6,19 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use sortie_lab::{Container, EngineKind, OddPackets, Result, eventually};
+use sortie_lab::{Container, EngineKind, OddPackets, Place as _, Result, eventually};
 
-use super::wave::Running;
+use super::policies::{self, Policies};
+use super::tally::Tally;
+use super::wave::{DIRECT, EGRESS, Running, addresses};
 use crate::stage::{GUARD_ALL, HOST_V4, HOST_V6, LIMIT, Stage, ip};
 
-/// The last numbers of the addresses between which the policy changes.
-pub(super) const POLICY_SOURCES: [u8; 2] = [11, 12];
+/// What a frame that passed the guard in time may need until its time is taken at the other end of
+/// the uplink, with the kernel's tick, by which a bypass ends.
+const CROSSING: Duration = Duration::from_millis(100);
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,9 @@ enum Fault {
     RoutesFlushed,
     ConntrackFlushed,
     PolicyChanged,
+    ModeChanged,
+    EnforcementChanged,
+    Bypassed,
     ContainerRestarted,
     ContainerKilled,
     NetworkSwapped,
@@ -40,7 +46,7 @@ enum Fault {
 }
 
 /// Each with its weight: what takes the engine seconds comes seldom.
-const FAULTS: [(Fault, &str, u32); 17] = [
+const FAULTS: [(Fault, &str, u32); 20] = [
     (Fault::AgentKilled, "agentKilled", 4),
     (Fault::AgentAndHolderKilled, "agentAndHolderKilled", 3),
     (Fault::AgentStopped, "agentStopped", 3),
@@ -54,6 +60,9 @@ const FAULTS: [(Fault, &str, u32); 17] = [
     (Fault::RoutesFlushed, "routesFlushed", 2),
     (Fault::ConntrackFlushed, "conntrackFlushed", 4),
     (Fault::PolicyChanged, "policyChanged", 4),
+    (Fault::ModeChanged, "modeChanged", 5),
+    (Fault::EnforcementChanged, "enforcementChanged", 3),
+    (Fault::Bypassed, "bypassed", 6),
     (Fault::ContainerRestarted, "containerRestarted", 6),
     (Fault::ContainerKilled, "containerKilled", 6),
     (Fault::NetworkSwapped, "networkSwapped", 4),
@@ -67,7 +76,7 @@ pub(super) struct Faults {
     struck: BTreeMap<&'static str, u32>,
     /// Odd while something is struck.
     strikes: Arc<AtomicU64>,
-    policy: usize,
+    policies: Policies,
 }
 
 impl Faults {
@@ -77,15 +86,15 @@ impl Faults {
             arguments: vec!["--failpoints".to_owned(), failpoints.to_owned()],
             struck: BTreeMap::new(),
             strikes: Arc::default(),
-            policy: 0,
+            policies: Policies::default(),
         }
     }
 
-    /// Starts the agent, with the policy.
-    pub(super) fn begin(&mut self, stage: &mut Stage) -> Result<()> {
+    /// Starts the agent, with the policies.
+    pub(super) fn begin(&mut self, stage: &mut Stage, tally: &mut Tally) -> Result<()> {
         self.start_agent(stage)?;
         stage.wait_for_engine()?;
-        self.change_policy(stage)
+        self.policies.begin(stage, tally)
     }
 
     fn start_agent(&self, stage: &mut Stage) -> Result<()> {
@@ -109,10 +118,11 @@ impl Faults {
         stage: &mut Stage,
         running: &Running,
         random: &mut Rng,
+        tally: &mut Tally,
     ) -> Result<()> {
         let (fault, name) = choose(random);
         self.strikes.fetch_add(1, Ordering::SeqCst);
-        let done = self.inflict(fault, stage, running, random);
+        let done = self.inflict(fault, stage, running, random, tally);
         self.strikes.fetch_add(1, Ordering::SeqCst);
         *self.struck.entry(name).or_default() += 1;
         done
@@ -124,6 +134,7 @@ impl Faults {
         stage: &mut Stage,
         running: &Running,
         random: &mut Rng,
+        tally: &mut Tally,
     ) -> Result<()> {
         let moment = Duration::from_millis(random.u64(20..800));
         match fault {
@@ -194,14 +205,13 @@ impl Faults {
                 pause(moment);
                 default_routes(stage)
             }
-            Fault::ConntrackFlushed => {
-                let mut flush = Command::new("conntrack");
-                flush.arg("-F");
-                stage.host.netns().output(flush).map(drop)
-            }
-            Fault::PolicyChanged => {
+            Fault::ConntrackFlushed => forget_flows(stage),
+            Fault::PolicyChanged => self.change(policies::ADDRESS, stage, tally),
+            Fault::ModeChanged => self.change(policies::MODE, stage, tally),
+            Fault::EnforcementChanged => self.change(policies::ENFORCEMENT, stage, tally),
+            Fault::Bypassed => {
                 stage.wait_for_engine()?;
-                self.change_policy(stage)
+                bypass(stage, running, random, tally)
             }
             Fault::ContainerRestarted => {
                 of_any(running, random, Container::restart);
@@ -229,17 +239,9 @@ impl Faults {
         }
     }
 
-    /// The containers `policy-…` leave with the other address from now on.
-    fn change_policy(&mut self, stage: &Stage) -> Result<()> {
-        self.policy = (self.policy + 1) % POLICY_SOURCES.len();
-        let last = POLICY_SOURCES[self.policy];
-        let outcome = stage.apply(&format!(
-            "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: changing}}\n\
-             spec:\n  workloads:\n  - containers: {{names: [\"policy-*\"]}}\n  action: Egress\n  \
-             egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n"
-        ))?;
-        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
-        Ok(())
+    fn change(&mut self, policy: usize, stage: &Stage, tally: &mut Tally) -> Result<()> {
+        stage.wait_for_engine()?;
+        self.policies.change(policy, stage, tally)
     }
 }
 
@@ -267,23 +269,45 @@ fn pause(moment: Duration) {
     let _ = never.recv_timeout(moment);
 }
 
+/// One of the containers, if it is managed, leaves as without Sortie for seconds; what strikes next
+/// may be the end of who should end it.
+fn bypass(stage: &Stage, running: &Running, random: &mut Rng, tally: &mut Tally) -> Result<()> {
+    let Some(member) = running.any(random) else {
+        return Ok(());
+    };
+    let seconds = random.u64(1..=3);
+    tally.read(stage)?;
+    let begin = SystemTime::now();
+    let (name, time) = (member.container.name(), format!("{seconds}s"));
+    let outcome = stage.run(&["bypass", &name, "--for", &time, "--reason", "leak test"])?;
+    if outcome.code() == 0 {
+        let end = SystemTime::now() + Duration::from_secs(seconds) + CROSSING;
+        tally.bypasses(member.number, begin..end);
+    }
+    Ok(())
+}
+
 /// Does something to one of the containers; it may have ended, or be in the state that is asked
 /// for already, and then the engine refuses.
 fn of_any(running: &Running, random: &mut Rng, work: impl FnOnce(&Container) -> Result<()>) {
-    if let Some((container, _)) = running.any(random) {
-        let _ = work(&container);
+    if let Some(member) = running.any(random) {
+        let _ = work(&member.container);
     }
 }
 
 /// Packets that conntrack does not follow, as itself, as a neighbour, as the host, as an egress
 /// address and as a stranger; with its own MAC and with the neighbour's.
 fn odd_packets(stage: &Stage, running: &Running, random: &mut Rng) {
-    let (Some((sender, to)), Some((neighbour, _))) = (running.any(random), running.any(random))
-    else {
+    let (Some(sender), Some(neighbour)) = (running.any(random), running.any(random)) else {
         return;
     };
+    // From the host's namespace it would be the host that sends.
+    if sender.on_host {
+        return;
+    }
+    let (sender, to, neighbour) = (sender.container, sender.to, neighbour.container);
     // Either may have ended, or have no address in this network.
-    let addresses = |container: &Container| {
+    let claimed = |container: &Container| {
         let mut networks = ["shop", "bridge"].into_iter();
         networks.find_map(|network| {
             let v4 = container.address(network, false).ok()?;
@@ -291,12 +315,12 @@ fn odd_packets(stage: &Stage, running: &Running, random: &mut Rng) {
             Some(([v4, v6], container.mac(network).ok()?))
         })
     };
-    let Some((theirs, mac)) = addresses(&neighbour) else {
+    let Some((theirs, mac)) = claimed(&neighbour) else {
         return;
     };
-    let own = addresses(&sender).map_or(theirs, |(own, _)| own);
+    let own = claimed(&sender).map_or(theirs, |(own, _)| own);
     let public = [HOST_V4, HOST_V6, "192.0.2.99", "2001:db8:2::99"].map(ip);
-    let egress = super::wave::addresses(&super::wave::EGRESS);
+    let egress = addresses(&EGRESS).into_iter().chain(addresses(&DIRECT));
     for source in own.into_iter().chain(theirs).chain(public).chain(egress) {
         let to = if source.is_ipv4() { to.v4 } else { to.v6 };
         if let Ok(packets) = OddPackets::new(source, to) {
@@ -305,6 +329,13 @@ fn odd_packets(stage: &Stage, running: &Running, random: &mut Rng) {
         }
     }
     let _ = stage.lab.fence();
+}
+
+/// Without their entries, packets of old flows begin new ones.
+pub(super) fn forget_flows(stage: &Stage) -> Result<()> {
+    let mut flush = Command::new("conntrack");
+    flush.arg("-F");
+    stage.host.netns().output(flush).map(drop)
 }
 
 fn change_address(stage: &Stage, verb: &str, last: u8) -> Result<()> {
@@ -328,7 +359,7 @@ fn uplink_up(stage: &Stage) -> Result<()> {
     stage
         .host
         .ip("addr replace 2001:db8:113::5/64 dev up0 nodad")?;
-    for last in super::wave::EGRESS {
+    for last in EGRESS {
         stage.host.ip(&format!(
             "addr replace 2001:db8:113::{last}/128 dev up0 preferred_lft 0 nodad"
         ))?;

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::poll::{PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
-use sortie_lab::{ContainerSpec, Destination};
+use sortie_lab::{Container, ContainerSpec, Destination, OddPackets, Result};
 
 /// The UDP port of a container's very first packet, and of no other.
 pub(super) const FIRST: u16 = 1001;
@@ -22,6 +22,8 @@ const DNS: u16 = 53;
 /// Variables that name the destination.
 const V4: &str = "LEAK_V4";
 const V6: &str = "LEAK_V6";
+/// Which addresses are claimed, with commas.
+const SOURCES: &str = "LEAK_SOURCES";
 
 /// Between two rounds, in milliseconds: 60 containers must leave two cores time for the faults.
 const PAUSE: u16 = 100;
@@ -41,14 +43,66 @@ pub(super) fn spec(name: &str, image: &str, to: Destination) -> ContainerSpec {
         .env(V6, &to.v6.to_string())
 }
 
-#[test]
-#[ignore = "the process that the leak test starts in containers"]
-fn sends_until_stopped() {
+/// A container that sends to `to` what it is told to, and claims these sources.
+pub(super) fn claiming(
+    name: &str,
+    image: &str,
+    to: Destination,
+    sources: &[IpAddr],
+) -> ContainerSpec {
+    let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    spec(name, image, to)
+        .command(&["--exact", "leak::sender::waits_until_stopped", "--ignored"])
+        .env(SOURCES, &sources.join(","))
+}
+
+/// Sends from inside such a container, with its cgroup.
+pub(super) fn claims_from(container: &Container) -> Result<()> {
+    let program = env::current_exe().expect("this program");
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let program = format!("/bin/{name}");
+    container.exec(&[&program, "--exact", "leak::sender::claims", "--ignored"])?;
+    Ok(())
+}
+
+/// What the variables of the container name.
+fn destination() -> [IpAddr; 2] {
     let [v4, v6] = [V4, V6].map(|name| env::var(name).ok().and_then(|text| text.parse().ok()));
     let (Some(v4), Some(v6)) = (v4, v6) else {
         panic!("{V4} and {V6} must name the destination");
     };
-    let to: [IpAddr; 2] = [v4, v6];
+    [v4, v6]
+}
+
+#[test]
+#[ignore = "the process that the leak test starts in containers, and beside it others"]
+fn waits_until_stopped() {
+    loop {
+        let _ = poll(&mut [], PollTimeout::NONE);
+    }
+}
+
+#[test]
+#[ignore = "the process that the leak test starts in containers"]
+fn claims() {
+    let sources = env::var(SOURCES).expect("the sources");
+    let sources = sources
+        .split(',')
+        .map(|text| text.parse().expect("an address"));
+    for source in sources.collect::<Vec<IpAddr>>() {
+        let to = destination()
+            .into_iter()
+            .find(|to| to.is_ipv4() == source.is_ipv4());
+        let packets = OddPackets::new(source, to.expect("one of each family"));
+        // What the kernel drops of its own it says.
+        let _ = packets.expect("packets").send_here();
+    }
+}
+
+#[test]
+#[ignore = "the process that the leak test starts in containers"]
+fn sends_until_stopped() {
+    let to = destination();
     if is_first_start() {
         for to in to {
             let _ = datagram(to, FIRST, b"first");

@@ -9,9 +9,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use sortie_lab::{Container, ContainerSpec, Destination, Engine, Result, eventually};
 
-use super::fault::{self, Faults, POLICY_SOURCES};
-use super::sender;
+use super::fault::{self, Faults};
 use super::tally::{Allowed, Tally};
+use super::{policies, sender};
 use crate::stage::{LIMIT, Stage, ip};
 
 /// How many are started at the same time.
@@ -22,11 +22,47 @@ const LIFE: Duration = Duration::from_secs(4);
 
 /// The last number of each egress address.
 pub(super) const EGRESS: [u8; 3] = [11, 12, 13];
+/// The same of those that a container has itself.
+pub(super) const DIRECT: [u8; 2] = [31, 32];
+
+/// The network of those without a namespace of their own.
+const ON_HOST: &str = "host";
 
 /// Both families' addresses with these last numbers.
 pub(super) fn addresses(last: &[u8]) -> Vec<std::net::IpAddr> {
     let both = |last: &u8| [format!("203.0.113.{last}"), format!("2001:db8:113::{last}")];
     last.iter().flat_map(both).map(|text| ip(&text)).collect()
+}
+
+/// What decides for a container.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Nothing does.
+    Plain,
+    /// One of the policies that change.
+    Policy(usize),
+    /// Its label.
+    Label,
+    /// Its label, on the host's network.
+    OnHost,
+}
+
+/// One of each is in every wave that has so many.
+const KINDS: [Kind; 6] = [
+    Kind::Label,
+    Kind::OnHost,
+    Kind::Policy(policies::MODE),
+    Kind::Policy(policies::ADDRESS),
+    Kind::Policy(policies::ENFORCEMENT),
+    Kind::Plain,
+];
+
+impl Kind {
+    /// The others: half of them have labels.
+    fn any(random: &mut Rng) -> Self {
+        let place = random.usize(..KINDS.len() * 2);
+        KINDS.get(place).copied().unwrap_or(Self::Label)
+    }
 }
 
 struct Planned {
@@ -44,60 +80,78 @@ pub(super) struct Wave {
     image: String,
 }
 
+/// A container of it that runs.
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) container: Container,
+    pub(super) to: Destination,
+    /// In the tally.
+    pub(super) number: usize,
+    pub(super) on_host: bool,
+}
+
 /// What runs of it, shared by those who start and the one who disturbs.
 #[derive(Default)]
-pub(super) struct Running(Mutex<Vec<(Container, Destination)>>);
+pub(super) struct Running(Mutex<Vec<Member>>);
 
 impl Running {
-    fn add(&self, container: (Container, Destination)) {
+    fn add(&self, member: Member) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(container);
+            .push(member);
     }
 
     /// One of them.
-    pub(super) fn any(&self, random: &mut Rng) -> Option<(Container, Destination)> {
+    pub(super) fn any(&self, random: &mut Rng) -> Option<Member> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         random.choice(running.iter()).cloned()
     }
 
-    fn all(&self) -> Vec<(Container, Destination)> {
+    fn all(&self) -> Vec<Member> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Wave {
-    /// Chooses each container's policy and network.
+    /// Chooses each container's policy and network; some are on the host's network, if they may.
     pub(super) fn plan(
         stage: &Stage,
         image: &str,
-        containers: usize,
+        (containers, on_host): (usize, bool),
         random: &mut Rng,
         tally: &mut Tally,
     ) -> Result<Self> {
         let mut planned = Vec::new();
-        for _ in 0..containers {
+        for place in 0..containers {
             let to = stage.lab.destination()?;
-            let (kind, labels, allowed) = match random.u8(0..8) {
-                0 => ("plain", None, Allowed::AnyBut(addresses(&EGRESS))),
-                1 | 2 => ("policy", None, Allowed::Only(addresses(&POLICY_SOURCES))),
-                _ => {
-                    let last = *random.choice(&EGRESS).unwrap_or(&EGRESS[0]);
-                    let label = format!("203.0.113.{last},2001:db8:113::{last}");
-                    ("label", Some(label), Allowed::Only(addresses(&[last])))
-                }
+            let kind = KINDS.get(place).copied();
+            let kind = match kind.unwrap_or_else(|| Kind::any(random)) {
+                Kind::OnHost if !on_host => Kind::Label,
+                kind => kind,
             };
-            let name = format!("{kind}-{}", tally.containers());
+            let last = *random.choice(&EGRESS).unwrap_or(&EGRESS[0]);
+            let given = Allowed::Only(addresses(&[last]));
+            let (name, allowed, labelled) = match kind {
+                Kind::Plain => {
+                    let all = [&EGRESS[..], &DIRECT[..]].concat();
+                    ("plain", Allowed::AnyBut(addresses(&all)), false)
+                }
+                Kind::Policy(number) => (policies::name(number), Allowed::Given(number), false),
+                Kind::Label => ("label", given, true),
+                Kind::OnHost => ("host", given, true),
+            };
+            let label = format!("203.0.113.{last},2001:db8:113::{last}");
+            let name = format!("{name}-{}", tally.containers());
             planned.push(Planned {
                 number: tally.add(&name, to, allowed),
                 name,
                 to,
-                labels,
-                network: if random.bool() {
-                    "shop"
-                } else {
-                    stage.engine.kind().default_network()
+                labels: labelled.then_some(label),
+                network: match kind {
+                    Kind::OnHost => ON_HOST,
+                    _ if random.bool() => "shop",
+                    _ => stage.engine.kind().default_network(),
                 },
                 always: random.u8(0..4) == 0,
             });
@@ -137,7 +191,7 @@ impl Wave {
                     let _done = done;
                     while let Some(planned) = next(queue) {
                         let before = strikes.load(Ordering::SeqCst);
-                        running.add((planned.start(engine, image)?, planned.to));
+                        running.add(planned.start(engine, image)?);
                         // An odd number: something is struck just now.
                         if before % 2 == 0 && strikes.load(Ordering::SeqCst) == before {
                             calm.lock()
@@ -168,13 +222,19 @@ impl Wave {
 
 impl Planned {
     /// Starts it, again and again while the engine is away.
-    fn start(&self, engine: &Engine, image: &str) -> Result<Container> {
+    fn start(&self, engine: &Engine, image: &str) -> Result<Member> {
         let attempts = AtomicU32::new(0);
-        eventually(LIMIT * 3, &format!("{} starts", self.name), || {
+        let container = eventually(LIMIT * 3, &format!("{} starts", self.name), || {
             let attempt = attempts.fetch_add(1, Ordering::Relaxed);
             // A container that was made and did not start keeps its name.
             let spec = self.spec(&format!("{}-{attempt}", self.name), image);
             engine.run(&spec)
+        })?;
+        Ok(Member {
+            container,
+            to: self.to,
+            number: self.number,
+            on_host: self.network == ON_HOST,
         })
     }
 
@@ -213,21 +273,21 @@ fn disturb(
             }
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
         }
-        faults.strike(stage, running, random)?;
+        faults.strike(stage, running, random, tally)?;
         tally.read(stage)?;
     }
 }
 
-fn remove(containers: Vec<(Container, Destination)>) -> Result<()> {
+fn remove(containers: Vec<Member>) -> Result<()> {
     let queue = Mutex::new(containers);
     thread::scope(|scope| {
         let remover = || -> Result<()> {
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some((container, _)) = next else {
+                let Some(member) = next else {
                     return Ok(());
                 };
-                container.remove()?;
+                member.container.remove()?;
             }
         };
         let removers: Vec<_> = (0..STARTERS).map(|_| scope.spawn(remover)).collect();
