@@ -44,6 +44,7 @@ impl Rule {
             "refused6",
             "unmanaged",
             "guarded",
+            "cgroup-refused",
         ];
         leads == "drop" || goes && (chains.contains(&leads) || leads.starts_with("drop-"))
     }
@@ -68,14 +69,14 @@ impl Rule {
             (_, "drop-wrong-uplink") => {
                 Some(For("the source would be right, and the uplink would not"))
             }
-            (_, "drop-not-direct") => Some(For(
-                "made as the other drop chains; nobody here asks for direct mode",
-            )),
             (_, "drop-identity") => Some(For("no rule leads to this chain")),
             (_, "guard") if has("ct direction original goto unmanaged") => {
                 Some(For("more would be dropped: it is before rules that drop"))
             }
-            _ if has("goto drop-address-lost") || has("goto drop-wrong-uplink") => {
+            _ if has("goto drop-address-lost")
+                || has("goto drop-wrong-uplink")
+                || has("goto drop-earlier") =>
+            {
                 Some(For("a reason: the rule behind it drops too"))
             }
             _ => None,
