@@ -2,6 +2,7 @@
 //! routes and its uplink are taken away. It is seen with that address, or not at all.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sortie_lab::{ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Place, Result, eventually};
@@ -26,9 +27,12 @@ fn sender(stage: &Stage, spec: &ContainerSpec) -> Result<Sender> {
     Sender::with_sources(stage, spec, ip(V4), ip(V6))
 }
 
+/// Less than the time between two looks into all containers (30 s).
+const AT_ONCE: Duration = Duration::from_secs(20);
+
 /// The container has the address, and its own kernel chooses it.
 fn chooses(container: &Container, address: &str, to: &str) -> Result<()> {
-    eventually(LIMIT, &format!("the source is {address}"), || {
+    eventually(AT_ONCE, &format!("the source is {address}"), || {
         let place = container.place().map_err(|error| error.to_string())?;
         let route = place.ip(&format!("route get {to}"));
         match route.map_err(|error| error.to_string())? {
