@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_lab::{ContainerSpec, NetworkSpec, Place, Result, Traffic, eventually};
+use sortie_lab::{Call, ContainerSpec, NetworkSpec, Place, Result, Traffic, eventually};
 
 use crate::sender::Sender;
-use crate::stage::{DOCKER_29_NFTABLES, Stage};
+use crate::stage::{DOCKER_29_NFTABLES, Stage, ip};
 
 /// Less than the time between two looks at all containers (30 s).
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -55,13 +55,20 @@ fn a_port_leaves_its_bridge() -> Result<()> {
         is_soon(&stage, "Error")?;
         let told = stage.workload("web").expect("web").to_string();
         assert!(told.contains("not in that network's bridge"), "{told}");
-        let far = stage.lab.destination()?;
+        // The container looks for its router anew, and finds one there.
+        let inside = web.container.place()?;
+        inside.ip("neigh flush dev eth0")?;
+        let (mark, far) = (stage.lab.mark()?, stage.lab.destination()?);
         for to in [far.v4, far.v6] {
-            stage
-                .lab
-                .expect_nothing(&web.container, Traffic::Udp(7), to)?;
+            let call = Call::new(Traffic::Udp(7), to).within(Duration::from_secs(2));
+            assert!(call.make(&web.container).is_err(), "{elsewhere}: {to}");
+        }
+        stage.lab.fence()?;
+        for (to, source) in [(far.v4, "203.0.113.11"), (far.v6, "2001:db8:113::11")] {
+            stage.lab.expect_only_sources(&mark, to, &[ip(source)])?;
         }
         stage.host.ip(&format!("link set {port} master docker0"))?;
+        inside.ip("neigh flush dev eth0")?;
         is_soon(&stage, "Ready")?;
         web.arrives(&stage)?;
         web.never_otherwise(&stage)?;
