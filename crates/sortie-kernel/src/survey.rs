@@ -8,6 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
@@ -63,6 +65,7 @@ pub fn read(mark_mask: MarkMask) -> Result<Facts, Error> {
         chosen: chosen(&mut rtnl, &host)?,
         conntrack: conntrack(),
         legacy: legacy(),
+        rootless: rootless(),
         mark_mask,
         marks: network::marks(&mut rtnl)?,
         ..Facts::default()
@@ -71,6 +74,26 @@ pub fn read(mark_mask: MarkMask) -> Result<Facts, Error> {
     sysctls(&mut survey)?;
     netfilter_objects(&mut nft, &mut survey)?;
     Ok(survey)
+}
+
+/// Each container of Podman has a monitor. A user's own runs in the host's network namespace, as
+/// that user; those of a Podman within a container do not.
+fn rootless() -> BTreeMap<u32, usize> {
+    let namespace = |process: &Path| fs::read_link(process.join("ns/net")).ok();
+    let here = namespace(Path::new("/proc/thread-self"));
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut users = BTreeMap::new();
+    for process in processes.map(|entry| entry.path()) {
+        let name = fs::read(process.join("comm")).unwrap_or_default();
+        if name != b"conmon\n" || namespace(&process) != here {
+            continue;
+        }
+        let user = fs::metadata(&process).map_or(0, |it| it.uid());
+        if user != 0 {
+            *users.entry(user).or_default() += 1;
+        }
+    }
+    users
 }
 
 fn missing() -> Result<Vec<Feature>, Error> {

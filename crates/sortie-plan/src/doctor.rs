@@ -67,6 +67,7 @@ const CHECKS: &[Check] = &[
     others::tables,
     others::uplinks,
     others::agent,
+    others::rootless,
     runtime::link,
     runtime::engine,
 ];

@@ -35,6 +35,8 @@ pub struct Facts {
     pub marks: Vec<MarkUse>,
     /// The tables of iptables-legacy.
     pub legacy: Vec<String>,
+    /// How many containers users' own Podman runs, by the user's number.
+    pub rootless: BTreeMap<u32, usize>,
     /// The OCI runtime, for each engine that it is installed for.
     pub runtimes: Vec<Runtime>,
     /// What the agent says; none when no agent was asked.

@@ -205,3 +205,16 @@ pub(super) fn agent(facts: &Facts, findings: &mut Vec<Finding>) {
     };
     findings.push(finding);
 }
+
+/// Their packets are those of a process of the user, whatever policies say.
+pub(super) fn rootless(facts: &Facts, findings: &mut Vec<Finding>) {
+    findings.extend(facts.rootless.iter().map(|(user, containers)| Finding {
+        name: "rootless-unmanaged",
+        severity: Severity::Note,
+        object: format!("user {user}"),
+        why: format!(
+            "{containers} of this user's own containers run: nobody manages them, and they leave with the host's address"
+        ),
+        fix: "run them as root, or what is in them with `sortie run`".to_owned(),
+    }));
+}

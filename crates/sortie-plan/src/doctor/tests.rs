@@ -473,3 +473,10 @@ fn what_became_of_the_runtime() {
     });
     assert_eq!(findings(&leaving), []);
 }
+
+#[test]
+fn users_own_containers_are_told() {
+    let mut facts = healthy();
+    facts.rootless = [(1000, 2)].into();
+    assert_eq!(only(&facts).0, "rootless-unmanaged user 1000");
+}

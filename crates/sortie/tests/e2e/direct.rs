@@ -181,7 +181,7 @@ fn the_mode_changes_under_traffic(engine: EngineKind) -> Result<()> {
     Ok(())
 }
 
-on_every_engine!(the_mode_changes_under_traffic);
+on_every_engine_and_podman!(the_mode_changes_under_traffic);
 
 /// One address moves from the host to the container and back. While both should have it, or
 /// nobody has, nothing leaves.

@@ -283,3 +283,23 @@ fn finds_nothing_on_a_docker_host(engine: EngineKind) -> Result<()> {
 }
 
 on_every_engine!(finds_nothing_on_a_docker_host);
+
+/// A user's own Podman has a monitor for each container. A program of that name is enough here: the
+/// lab has no users.
+#[test]
+fn finds_rootless_containers() -> Result<()> {
+    let patient = Patient::new("doctor-rootless")?;
+    patient.is_found_not("rootless-unmanaged")?;
+    let monitor = patient.host.folder().join("conmon");
+    fs::copy("/bin/sleep", &monitor).expect("a program");
+    let run = |user: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--clear-groups"]);
+        command.arg(&monitor).arg("2147483647");
+        patient.host.spawn("monitor", command)
+    };
+    let _of_root = run("0")?;
+    let _of_a_user = run("4242")?;
+    patient.is_found("rootless-unmanaged", "user 4242")?;
+    Ok(())
+}

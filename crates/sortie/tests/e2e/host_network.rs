@@ -10,7 +10,7 @@ use sortie_lab::{
     Result, Traffic, eventually,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, Stage, ip};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, HOST_V6, LIMIT, PODMAN, Stage, ip};
 
 const EGRESS: [&str; 2] = ["203.0.113.11", "2001:db8:113::11"];
 const OTHER: [&str; 2] = ["203.0.113.12", "2001:db8:113::12"];
@@ -74,7 +74,10 @@ impl Sender {
 
 /// A container on the host's network.
 fn on_host(name: &str) -> ContainerSpec {
-    ContainerSpec::new(name).network("host")
+    // Podman gives no container the right to `ping`, and the host's setting allows nobody.
+    ContainerSpec::new(name)
+        .network("host")
+        .capability("NET_RAW")
 }
 
 fn labelled(name: &str) -> ContainerSpec {
@@ -154,7 +157,9 @@ fn a_container_on_the_hosts_network(engine: EngineKind) -> Result<()> {
     stage.install(PATIENT);
     let other = Sender::run(&stage, &on_host("other"))?;
     let web = Sender::run(&stage, &labelled("web"))?;
-    let sharer = ContainerSpec::new("sharer").network("container:web");
+    let sharer = ContainerSpec::new("sharer")
+        .network("container:web")
+        .capability("NET_RAW");
     let sharer = sharer.label("sortie.egress", &OTHER.join(","));
     let sharer = Sender::run(&stage, &sharer)?;
     web.arrives(&stage, EGRESS)?;
@@ -188,6 +193,11 @@ fn a_container_on_the_hosts_network(engine: EngineKind) -> Result<()> {
 }
 
 on_both_dockers!(a_container_on_the_hosts_network);
+
+#[test]
+fn podmans_container_on_the_hosts_network() -> Result<()> {
+    a_container_on_the_hosts_network(PODMAN)
+}
 
 const TO_THE_BANK: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy

@@ -262,3 +262,47 @@ fn what_is_being_stopped_still_has_its_address() -> Result<()> {
     stage.lab.fence()?;
     stage.lab.expect_only_sources(&beginning, to.v4, &[ip(V4)])
 }
+
+/// Policy files select by name, by network, which has two names, and by labels.
+#[test]
+fn policies_select_its_containers() -> Result<()> {
+    let stage = Stage::guarded("select", PODMAN)?;
+    stage.network("shop", 1, &[])?;
+    stage.network("back", 2, &[])?;
+    let policy = |name: &str, containers: &str, last: u8| {
+        format!(
+            "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             workloads:\n  - containers: {{{containers}}}\n  action: Egress\n  egress: {{addresses: \
+             [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n---\n"
+        )
+    };
+    let all = [
+        policy("by-name", "names: [\"pay-*\"]", 11),
+        policy("by-network", "networks: [podman/shop]", 12),
+        policy("by-label", "networks: [back], labels: {app: mail}", 13),
+        policy("not-docker", "networks: [docker/back]", 12),
+    ];
+    let applied = stage.apply(&all.concat())?;
+    assert_eq!(applied.code(), 0, "{}", applied.stderr);
+    let to = stage.lab.destination()?;
+    let host = [crate::stage::HOST_V4, crate::stage::HOST_V6];
+    let last = |last: u8| [format!("203.0.113.{last}"), format!("2001:db8:113::{last}")];
+    for (spec, last) in [
+        (ContainerSpec::new("pay-1"), last(11)),
+        (ContainerSpec::new("web").network("shop"), last(12)),
+        (
+            ContainerSpec::new("mail")
+                .network("back")
+                .label("app", "mail"),
+            last(13),
+        ),
+    ] {
+        let container = stage.managed(&spec)?;
+        leaves_with(&stage, &container, to, [&last[0], &last[1]])?;
+    }
+    let other = ContainerSpec::new("other").network("back");
+    let other = stage.engine.run(&other)?;
+    stage.wait_for("other", "Unmanaged")?;
+    leaves_with(&stage, &other, to, host)?;
+    Ok(())
+}
