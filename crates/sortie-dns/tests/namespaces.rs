@@ -261,6 +261,20 @@ fn addresses_are_replaced_and_families_left_out() {
 }
 
 #[test]
+fn what_cannot_be_read_is_answered_only_where_no_policy_names_it() {
+    let rig = Rig::new();
+    let _server = rig.server(SERVER);
+    let failed = rig.ask(SERVER, "garbled.example.", RecordType::A);
+    assert_eq!(
+        (failed.metadata.response_code, failed.answers.len()),
+        (ResponseCode::ServFail, 0)
+    );
+    assert_eq!(rig.metrics.queries(Outcome::BadAnswer), 1);
+    let passed = rig.ask_for_bytes(SERVER, "plain-garbled.example.", RecordType::A);
+    assert_eq!(passed.get(6..8), Some(&[0, 2][..]));
+}
+
+#[test]
 fn what_is_too_large_for_udp_comes_over_tcp() {
     let rig = Rig::new();
     let _server = rig.server(SERVER);

@@ -26,8 +26,8 @@ use crate::server::Server;
 /// How long anything may take. Only a failure waits for it.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-/// `secret.example` is refused, `plain.example` no policy's, `v4only.example` has IPv4 only, all else
-/// is a policy's.
+/// `secret.example` is refused, `plain.example` and `plain-garbled.example` are no policy's,
+/// `v4only.example` has IPv4 only, all else is a policy's.
 #[derive(Clone, Default)]
 pub(crate) struct Policies {
     /// A policy for `plain.example` too.
@@ -43,6 +43,7 @@ impl Names for Policies {
         };
         match name.as_str() {
             "secret.example" => Interest::Refused(PolicyName("only".to_owned())),
+            "plain-garbled.example" => Interest::Forward(Wanted::NOTHING),
             "plain.example" if !self.all.load(Ordering::Relaxed) => {
                 Interest::Forward(Wanted::NOTHING)
             }
@@ -173,6 +174,10 @@ impl Rig {
 
     /// Asks over UDP, from a socket that hears the asked server only.
     pub(crate) fn ask(&self, server: &str, name: &str, kind: RecordType) -> Message {
+        Message::from_vec(&self.ask_for_bytes(server, name, kind)).expect("a message")
+    }
+
+    pub(crate) fn ask_for_bytes(&self, server: &str, name: &str, kind: RecordType) -> Vec<u8> {
         let asked = || {
             let socket = udp(server);
             socket.connect(server).expect("a way");
@@ -181,8 +186,7 @@ impl Rig {
             let length = socket.recv(&mut buffer).expect("an answer");
             buffer[..length].to_vec()
         };
-        let answer = self.place.workload.enter(asked).expect("the namespace");
-        Message::from_vec(&answer).expect("a message")
+        self.place.workload.enter(asked).expect("the namespace")
     }
 
     pub(crate) fn ask_over_tcp(&self, server: &str, names: &[&str]) -> Vec<Message> {
