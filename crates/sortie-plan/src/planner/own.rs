@@ -200,8 +200,17 @@ impl Planner {
     }
 }
 
+/// Whether any of these policies gives workloads an address as their own.
+pub(super) fn gives_own(policies: &[Arc<EgressPolicy>]) -> bool {
+    let gives = |policy: &EgressPolicy| [false, true].map(|v6| policy.direct(v6)) != [None, None];
+    policies.iter().any(|policy| gives(policy))
+}
+
 /// The addresses that these policies would give a workload as its own.
 pub(super) fn wanted(tracked: &Tracked, policies: &[Arc<EgressPolicy>]) -> Vec<IpAddr> {
+    if !gives_own(policies) {
+        return Vec::new();
+    }
     let candidates = Candidate::ordered(policies.iter().map(AsRef::as_ref));
     let families = [false, true].into_iter();
     let free = families.filter(|v6| lasting(tracked, &candidates, *v6).is_none());

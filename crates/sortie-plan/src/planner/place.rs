@@ -1,7 +1,7 @@
 //! From facts to what the kernel holds: which policies select a workload, what they mean for it,
 //! which elements change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use sortie_api::policy::{
 };
 use sortie_api::workload::{self, IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
-use super::own::wanted;
+use super::own::{gives_own, wanted};
 use super::{Planner, Tracked};
 use crate::compile::policy_set::{PolicySet, leaves_as};
 use crate::compile::shared::{self, Direct, Topology};
@@ -23,6 +23,10 @@ use crate::nft::Family;
 use crate::precedence::Candidate;
 use crate::resolve::Addresses;
 use crate::steps::Steps;
+
+/// What lists of policies mean, by where these are in memory: thousands of workloads may have one
+/// list, and a long one takes a while to compile.
+type Meant = HashMap<Box<[*const EgressPolicy]>, [Treated; 2]>;
 
 impl Planner {
     /// Places these workloads anew; those that are gone are passed over. Who has which address itself
@@ -43,11 +47,12 @@ impl Planner {
             }
         }
         concerned.retain(|id| ids.binary_search(id).is_err());
+        let mut meant = Meant::new();
         for id in ids.into_iter().chain(concerned) {
             let Some(tracked) = self.workloads.get(&id) else {
                 continue;
             };
-            let treated = self.treated(tracked);
+            let treated = self.treated(tracked, &mut meant);
             let endpoints = self.endpoints_of(&tracked.workload);
             let cgroup = tracked.workload.cgroup;
             let [v4, v6] = treated.map(|treated| self.treatments.share(treated));
@@ -179,7 +184,7 @@ impl Planner {
     }
 
     /// What becomes of its packets, of each family.
-    fn treated(&self, tracked: &Tracked) -> [Treated; 2] {
+    fn treated(&self, tracked: &Tracked, meant: &mut Meant) -> [Treated; 2] {
         let families = [false, true];
         if tracked.workload.kind == WorkloadKind::Process {
             return families.map(|v6| Treated {
@@ -189,11 +194,25 @@ impl Planner {
                 drain: None,
             });
         }
-        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
-        families.map(|v6| {
-            let treated = treatment(&candidates, v6, self);
-            self.own_or(tracked, &candidates, v6, treated)
-        })
+        let policies = &tracked.policies;
+        let ordered = || Candidate::ordered(policies.iter().map(AsRef::as_ref));
+        if gives_own(policies) {
+            let candidates = ordered();
+            return families.map(|v6| {
+                let treated = treatment(&candidates, v6, self);
+                self.own_or(tracked, &candidates, v6, treated)
+            });
+        }
+        let meaning = || {
+            let candidates = ordered();
+            families.map(|v6| treatment(&candidates, v6, self))
+        };
+        // A label's policy is this workload's alone.
+        if policies.iter().any(|it| it.owner == Owner::Workload) {
+            return meaning();
+        }
+        let list = policies.iter().map(Arc::as_ptr).collect();
+        meant.entry(list).or_insert_with(meaning).clone()
     }
 
     fn endpoints_of(&self, workload: &Workload) -> Box<[Endpoint]> {
