@@ -130,6 +130,9 @@ impl Claims {
             // Of one in each network: each costs every claimant a socket that is slow to close.
             inner.extend(claims.may_be_claimed(container, place < 2)?);
         }
+        for container in &closed {
+            inner.extend(claims.may_be_claimed(container, false)?);
+        }
         for container in &plains {
             claims.may_be_claimed(container, false)?;
         }

@@ -69,7 +69,7 @@ impl Rule {
             (_, "drop-wrong-uplink") => {
                 Some(For("the source would be right, and the uplink would not"))
             }
-            (_, "drop-identity") => Some(For("no rule leads to this chain")),
+            (_, "drop-identity" | "drop-inbound") => Some(For("no rule leads to this chain here")),
             (_, "guard") if has("ct direction original goto unmanaged") => {
                 Some(For("more would be dropped: it is before rules that drop"))
             }
