@@ -69,7 +69,10 @@ impl Rule {
             (_, "drop-wrong-uplink") => {
                 Some(For("the source would be right, and the uplink would not"))
             }
-            (_, "drop-identity" | "drop-inbound") => Some(For("no rule leads to this chain here")),
+            (_, "drop-identity") => Some(For("no rule leads to this chain")),
+            (_, "drop-inbound" | "closed") => Some(For(
+                "it stops who comes from outside: inbound.rs asks for it",
+            )),
             (_, "guard") if has("ct direction original goto unmanaged") => {
                 Some(For("more would be dropped: it is before rules that drop"))
             }
