@@ -144,12 +144,12 @@ fn normalised(field: &str, text: &str) -> Result<String, Fault> {
         let why = format!("has {}, which no path has", quoted(&strange.to_string()));
         return fault(&why, help);
     }
-    if text.contains(['\\', ';', '*']) {
-        let help = if text.contains('*') {
-            "there are no wildcards in a path: write a prefix, or a regular expression"
-        } else {
-            "remove it: the gateway refuses requests with `\\` or `;` where a path decides"
-        };
+    if text.contains('*') {
+        let help = "write a prefix, or a regular expression, in which `\\*` is the character";
+        return fault("has a `*`, which stands for nothing in a path", help);
+    }
+    if text.contains(['\\', ';']) {
+        let help = "remove it: the gateway refuses requests with `\\` or `;` where a path decides";
         return fault("can match no request", help);
     }
     if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
