@@ -16,6 +16,7 @@ use sortie_kernel::probe::Feature;
 use sortie_plan::explain::Expected;
 use sortie_plan::planner::Tracked;
 use sortie_plan::planner::audit::Now;
+use sortie_plan::precedence::Target;
 use sortie_plan::reason::{LOG_GROUP, Reason};
 
 use crate::Error;
@@ -146,13 +147,19 @@ impl Core {
         }
     }
 
+    /// Where to, as it was told.
+    fn target(&self, tracked: &Tracked, entry: &Conntrack) -> Target<'static> {
+        let flow = flows::flow(entry);
+        self.planner().as_told(&tracked.workload.id, &flow)
+    }
+
     fn audit_flow(&mut self, entry: &Conntrack) -> Option<api::AuditNote> {
         if self.planner().audits().is_empty() {
             return None;
         }
         let actual = entry.reply.dst;
-        let target = flows::flow(entry).target;
         let tracked = self.began(entry)?;
+        let target = self.target(tracked, entry);
         let now = match self.planner().expected(tracked, target) {
             Expected::Any => Now::AsWithoutSortie(Some(actual)),
             Expected::Source(_) | Expected::Nothing => Now::With(actual),
@@ -176,7 +183,7 @@ impl Core {
             Ports::Ports { src, .. } => Some(src),
             _ => None,
         };
-        let target = flows::flow(entry).target;
+        let target = self.target(tracked, entry);
         let actual = entry.reply.dst;
         let mut drains = self.planner().draining(entry.original.src);
         let wrong = if drains.any(|(address, _)| address == actual) {

@@ -150,6 +150,7 @@ pub fn flow(entry: &Conntrack) -> Flow {
     };
     Flow {
         target: Target::address(entry.reply.src, protocol.zip(port)),
+        asked: entry.original.dst,
         source: entry.reply.dst,
         answered: entry.status.contains(Status::SEEN_REPLY),
     }

@@ -217,6 +217,7 @@ impl Kernel {
             Op::AddOwn(own) => self.own.add(own),
             Op::DeleteOwn(own) => self.own.delete(own),
             Op::AddRedirect(pid, redirect) => self.redirects.add(*pid, redirect),
+            Op::ChangeDirect { pid, come, gone } => self.redirects.direct(*pid, come, gone),
             Op::DeleteRedirect(pid) => self.redirects.delete(*pid),
             Op::Announce(entry) => announce::announce(&mut self.rtnl, &entry.device, entry.address),
         }
@@ -345,7 +346,7 @@ fn step(op: &Op) -> Step {
         Op::DeleteForwarded(_) => Step::DeleteForwarded,
         Op::AddOwn(_) => Step::AddOwn,
         Op::DeleteOwn(_) => Step::DeleteOwn,
-        Op::AddRedirect(..) => Step::AddRedirect,
+        Op::AddRedirect(..) | Op::ChangeDirect { .. } => Step::AddRedirect,
         Op::DeleteRedirect(_) => Step::DeleteRedirect,
         Op::Announce(_) => Step::Announce,
     }

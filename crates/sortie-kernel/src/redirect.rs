@@ -10,13 +10,16 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use nfnetlink::{Batch, Socket, table};
 use serde::{Deserialize, Serialize};
 use sortie_plan::diff::diff;
+use sortie_plan::nft::key::Key;
+use sortie_plan::nft::set::Data;
 use sortie_plan::nft::{Family, Name, Table};
-use sortie_plan::op::Op;
+use sortie_plan::op::{NftOp, Op};
 use sortie_plan::redirect::{CHAIN, Redirect};
 use sortie_plan::state::{HostState, Observed, ObservedTable};
 
@@ -84,6 +87,26 @@ impl Redirects {
         }
         self.made.insert(pid, redirect.clone());
         told(pid, namespace.enter(|| make(&redirect.table()))?);
+        Ok(())
+    }
+
+    /// Changes what is not led to the gateway. Where the table is not what it was, the next
+    /// comparison makes it anew.
+    pub(crate) fn direct(
+        &mut self,
+        pid: u32,
+        come: &[IpAddr],
+        gone: &[IpAddr],
+    ) -> Result<(), Error> {
+        if let Some(made) = self.made.get_mut(&pid) {
+            made.direct.extend(come);
+            made.direct.retain(|address| !gone.contains(address));
+        }
+        for note in self.notes.iter().filter(|note| note.pid == pid) {
+            if let Some(namespace) = note.namespace()? {
+                told(pid, namespace.enter(|| change_direct(come, gone))?);
+            }
+        }
         Ok(())
     }
 
@@ -170,6 +193,29 @@ fn make(wanted: &Table) -> Result<(), Error> {
     }
     nft.commit(&batch)
         .map_err(netfilter("lead lookups to the resolver"))
+}
+
+fn change_direct(come: &[IpAddr], gone: &[IpAddr]) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    for (changed, comes) in [(come, true), (gone, false)] {
+        for v6 in [false, true] {
+            let of_family = changed.iter().filter(|address| address.is_ipv6() == v6);
+            let elements: Vec<_> = of_family.map(|it| (Key::from(*it), Data::None)).collect();
+            if elements.is_empty() {
+                continue;
+            }
+            let set = Name::Borrowed(if v6 { "direct6" } else { "direct4" });
+            let op = if comes {
+                NftOp::AddElements(set, elements)
+            } else {
+                NftOp::DeleteElements(set, elements)
+            };
+            lower::operation(&mut batch, Family::Inet, &op, table::Flags::NONE, false)?;
+        }
+    }
+    open()?
+        .commit(&batch)
+        .map_err(netfilter("change what is not led to the gateway"))
 }
 
 fn remove() -> Result<(), Error> {

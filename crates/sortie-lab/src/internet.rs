@@ -88,6 +88,7 @@ impl Internet {
         for (protocol, port) in OBSERVED {
             internet.observer.listen(protocol, port)?;
         }
+        internet.observer.name()?;
         Ok(internet)
     }
 

@@ -15,6 +15,9 @@ use crate::netns::Netns;
 use crate::wait::eventually;
 
 mod datagram;
+mod names;
+
+pub use names::{Lookup, Names};
 
 /// What an observer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,7 @@ pub struct Observer {
     netns: Netns,
     runtime: Arc<Runtime>,
     seen: Record,
+    names: Names,
 }
 
 #[derive(Clone, Default)]
@@ -81,6 +85,7 @@ impl Observer {
             netns,
             runtime,
             seen: Record::default(),
+            names: Names::default(),
         }
     }
 
@@ -108,7 +113,11 @@ impl Observer {
                 .netns
                 .run(|| datagram::bind(address))
                 .map_err(io::Error::other)??;
-            self.runtime.spawn(datagram::answer(socket, seen));
+            let observe = move |_: &[u8], source, destination| {
+                seen.add(Protocol::Udp, source, destination);
+                Some(format!("{source}\n").into_bytes())
+            };
+            self.runtime.spawn(datagram::answer(socket, observe));
         } else {
             let listener = self
                 .netns
@@ -125,6 +134,11 @@ impl Observer {
             });
         }
         Ok(())
+    }
+
+    /// The names that are answered for.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// All callers so far.

@@ -69,6 +69,8 @@ pub struct Priorities {
     pub identify: i32,
     /// Inet prerouting: behind connection tracking, before any translation of the destination.
     pub inbound: i32,
+    /// Inet prerouting: before every engine's translation of destinations.
+    pub stand_ins: i32,
     /// Inet prerouting: right after the destination's translation, so that marks are set for the
     /// same destination that is translated and checked later.
     pub classify: i32,
@@ -84,6 +86,7 @@ impl Default for Priorities {
             bridge_identify: -300,
             identify: -299,
             inbound: -150,
+            stand_ins: -101,
             classify: -90,
             translate: 99,
             guard: 150,

@@ -99,6 +99,7 @@ impl Planner {
     /// 2. A workload with an address of its own leaves with it.
     /// 3. The decision of `resolve`, and each candidate with why it lost.
     pub fn explain(&self, tracked: &Tracked, target: Target<'_>) -> Explanation {
+        let target = self.known(&tracked.workload.id, target);
         let mut answer = Explanation {
             workload: tracked.workload.name.clone(),
             destination: target.ip,
@@ -226,6 +227,7 @@ impl Planner {
             for (address, left) in self.draining(*source) {
                 let answered = Flow {
                     target,
+                    asked: target.ip,
                     source: address,
                     answered: true,
                 };
@@ -317,6 +319,10 @@ impl Planner {
                     Refusal::NoAddressOfFamily => {
                         "the policy has no egress address of this family".to_owned()
                     }
+                    Refusal::ByGateway => "the gateway sends it in the workload's stead".to_owned(),
+                    Refusal::Unlearned => {
+                        "no name was looked up for this address (`unlearned: Deny`)".to_owned()
+                    }
                     Refusal::NotDirect => String::new(),
                 };
             }
@@ -342,6 +348,7 @@ impl Planner {
 
     /// The source that packets must leave with; none where the engine decides.
     pub fn expected(&self, tracked: &Tracked, target: Target<'_>) -> Expected {
+        let target = self.known(&tracked.workload.id, target);
         if tracked.workload.kind == WorkloadKind::Process {
             let own = tracked
                 .workload

@@ -26,6 +26,11 @@ pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
             Op::AddOwn(own) => drop(network.own.insert(own, Held::Whole)),
             Op::DeleteOwn(own) => drop(network.own.remove(&own)),
             Op::AddRedirect(pid, redirect) => drop(network.redirects.insert(pid, redirect)),
+            Op::ChangeDirect { pid, come, gone } => {
+                let redirect = network.redirects.get_mut(&pid).expect("a redirect");
+                redirect.direct.extend(come);
+                redirect.direct.retain(|address| !gone.contains(address));
+            }
             Op::DeleteRedirect(pid) => drop(network.redirects.remove(&pid)),
         }
     }

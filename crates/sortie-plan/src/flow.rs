@@ -1,13 +1,13 @@
 //! Which tracked flows of a workload go on after a change of its policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use sortie_api::workload::CgroupId;
 
-use crate::compile::policy_set::PolicySet;
+use crate::compile::policy_set::{Meant, PolicySet};
 use crate::compile::treatment::Treatment;
 use crate::precedence::Target;
 
@@ -43,6 +43,8 @@ impl fmt::Display for Source {
 pub struct Flow {
     /// Where to, behind every translation of destinations.
     pub target: Target<'static>,
+    /// The destination before every translation.
+    pub asked: IpAddr,
     /// The source that the other side sees.
     pub source: IpAddr,
     /// Whether the other side has answered.
@@ -66,8 +68,8 @@ pub enum Right {
     Nothing,
     /// One address, whatever the destination.
     Address(IpAddr),
-    /// It depends on the destination.
-    Set(Arc<PolicySet>),
+    /// It depends on the destination, and on what the workload was told the address for.
+    Set(Arc<PolicySet>, BTreeMap<IpAddr, Meant>),
 }
 
 impl Keep {
@@ -79,13 +81,14 @@ impl Keep {
         }
     }
 
-    /// Those that a treatment would translate just so.
-    pub fn treated(treatment: &Treatment) -> Self {
+    /// Those that a treatment would translate just so; `told` says what the workload was told which
+    /// address for.
+    pub fn treated(treatment: &Treatment, told: impl FnOnce() -> BTreeMap<IpAddr, Meant>) -> Self {
         let right = match treatment {
             Treatment::Translate { address, .. } | Treatment::Own { address, .. } => {
                 Right::Address(*address)
             }
-            Treatment::Set(set) => Right::Set(Arc::clone(set)),
+            Treatment::Set(set) => Right::Set(Arc::clone(set), told()),
             Treatment::Unmanaged | Treatment::Blocked(_) | Treatment::Direct { .. } => {
                 Right::Nothing
             }
@@ -102,8 +105,8 @@ impl Keep {
         match &self.right {
             Right::Nothing => false,
             Right::Address(address) => flow.source == *address || drains,
-            Right::Set(set) => set
-                .egress(flow.target)
+            Right::Set(set, told) => set
+                .egress(flow.target, told.get(&flow.asked))
                 .is_some_and(|egress| egress.address == flow.source || (egress.drains && drains)),
         }
     }
@@ -114,7 +117,7 @@ impl fmt::Display for Keep {
         match &self.right {
             Right::Nothing => return Ok(()),
             Right::Address(address) => write!(f, ", but for those translated to {address}")?,
-            Right::Set(_) => f.write_str(", but for those translated as the policies say")?,
+            Right::Set(..) => f.write_str(", but for those translated as the policies say")?,
         }
         for address in &self.draining {
             write!(f, ", and for answered ones translated to {address}")?;

@@ -55,6 +55,15 @@ pub enum Op {
     AddRedirect(u32, Redirect),
     /// Takes that back, if its namespace is still there.
     DeleteRedirect(u32),
+    /// Changes what is not led to the gateway in the namespace of this process.
+    ChangeDirect {
+        /// The process.
+        pid: u32,
+        /// Addresses that are not led there any more.
+        come: Vec<IpAddr>,
+        /// Addresses that are again.
+        gone: Vec<IpAddr>,
+    },
     /// Tells the neighbours of an interface that it answers for an address.
     Announce(ProxyNeighbour),
 }
@@ -138,6 +147,19 @@ impl fmt::Display for Op {
             Self::DeleteOwn(own) => write!(f, "ip addr del {own}"),
             Self::AddRedirect(pid, redirect) => {
                 write!(f, "in the namespace of process {pid}: {redirect}")
+            }
+            Self::ChangeDirect { pid, come, gone } => {
+                write!(f, "in the namespace of process {pid}: not to the gateway")?;
+                for address in come {
+                    write!(f, " {address}")?;
+                }
+                if !gone.is_empty() {
+                    f.write_str("; again")?;
+                }
+                for address in gone {
+                    write!(f, " {address}")?;
+                }
+                Ok(())
             }
             Self::DeleteRedirect(pid) => write!(
                 f,

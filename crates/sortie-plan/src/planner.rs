@@ -13,10 +13,12 @@ mod ended;
 mod facts;
 mod lately;
 mod meanwhile;
+mod names;
 mod own;
 mod place;
 
 pub use meanwhile::Meanwhile;
+pub use names::Told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -44,6 +46,7 @@ use bypass::Bypass;
 use drains::{Drain, Former};
 use ended::Ended;
 use lately::Lately;
+use names::Names;
 
 /// All facts about one host, and what follows from them.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +85,10 @@ pub struct Planner {
     leaves_as: Counted<Leads>,
     drains: BTreeMap<Former, Drain>,
     lately: Lately,
+    /// What workloads were told of names.
+    names: BTreeMap<WorkloadId, Names>,
+    /// Those whose policies ask for names, by the process whose namespace leads to the gateway.
+    by_name: BTreeMap<WorkloadId, u32>,
     /// Let by for a while.
     bypasses: BTreeMap<WorkloadId, Bypass>,
     /// What [`Planner::at`] was told last.
@@ -253,7 +260,11 @@ impl Planner {
 
     /// The steps of a change, and those of what is compiled from environment and topology.
     fn recompiled(&mut self, mut steps: Steps) -> Vec<Op> {
-        let skeleton = shared::skeleton(&self.environment, &self.topology);
+        let mut skeleton = shared::skeleton(&self.environment, &self.topology);
+        skeleton
+            .network
+            .redirects
+            .clone_from(&self.skeleton.network.redirects);
         let before = Observed::from(std::mem::replace(&mut self.skeleton, skeleton));
         let tag = |family: &Family| self.skeleton.tables.get(family).map(|table| &table.tag);
         let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = before

@@ -23,8 +23,8 @@ pub struct Range {
 
 /// The ranges of one family, ascending; addresses that no candidate covers are in none.
 ///
-/// 1. Each candidate covers its prefix without its exceptions, and one that goes by name nothing; where such a part begins and ends,
-///    the set of candidates changes.
+/// 1. Each candidate covers its prefix without its exceptions, and one that goes by name everything;
+///    where such a part begins and ends, the set of candidates changes.
 /// 2. Between two such points the candidates are the same: in order, up to the first without ports,
 ///    behind which nobody is asked.
 /// 3. Neighbours with the same candidates are one range.
@@ -71,12 +71,14 @@ pub fn disjoint(candidates: &[Candidate<'_>], v6: bool) -> Vec<Range> {
     ranges
 }
 
-/// Step 2: in order, through the first that takes every port.
+/// Step 2: in order, through the first that takes every port, whatever the name.
 fn asked(candidates: &[Candidate<'_>], active: &BTreeSet<usize>) -> Vec<usize> {
     let mut asked = Vec::new();
     for &index in active {
         asked.push(index);
-        if candidates[index].ports().is_empty() {
+        let candidate = &candidates[index];
+        let by_address = matches!(candidate.scope, Scope::Everything | Scope::Prefix(_));
+        if by_address && candidate.ports().is_empty() {
             break;
         }
     }
@@ -102,10 +104,12 @@ fn extend(ranges: &mut Vec<Range>, first: IpAddr, last: IpAddr, candidates: Vec<
 /// Step 1: the parts of one family that a candidate covers, ascending and apart.
 fn covered(candidate: &Candidate<'_>, v6: bool) -> Vec<(u128, u128)> {
     let whole = match candidate.scope {
-        Scope::Everything | Scope::Unlearned => (0, highest(v6)),
         Scope::Prefix(prefix) if is_v6(&prefix) == v6 => bounds(&prefix),
-        // Names have no addresses of their own.
-        Scope::Prefix(_) | Scope::Host(_) | Scope::Request { .. } => return Vec::new(),
+        Scope::Prefix(_) => return Vec::new(),
+        // A name may have any address.
+        Scope::Everything | Scope::Unlearned | Scope::Host(_) | Scope::Request { .. } => {
+            (0, highest(v6))
+        }
     };
     let mut except: Vec<_> = candidate
         .except()

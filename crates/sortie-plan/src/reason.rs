@@ -31,6 +31,10 @@ pub enum Reason {
     Denied,
     /// The workload shall have its address itself, and cannot.
     NotDirect,
+    /// The gateway decides about it, and it did not come from there.
+    ByGateway,
+    /// The workload was told this address for no name, and a policy asks for names only.
+    Unlearned,
     /// An egress address that the sender has no right to.
     Borrowed,
     /// From outside to an egress address that `inbound` closes.
@@ -41,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Identity,
         Self::Unidentified,
         Self::Untracked,
@@ -52,6 +56,8 @@ impl Reason {
         Self::NoAddress,
         Self::Denied,
         Self::NotDirect,
+        Self::ByGateway,
+        Self::Unlearned,
         Self::Borrowed,
         Self::Inbound,
         Self::LastLine,
@@ -70,6 +76,8 @@ impl Reason {
             Self::NoAddress => "no-address",
             Self::Denied => "denied",
             Self::NotDirect => "not-direct",
+            Self::ByGateway => "by-gateway",
+            Self::Unlearned => "unlearned",
             Self::Borrowed => "borrowed",
             Self::Inbound => "inbound",
             Self::LastLine => "last-line",
@@ -102,6 +110,12 @@ impl Reason {
             Self::NotDirect => {
                 "the container shall have its address itself, and cannot: `sortie status` says why"
             }
+            Self::ByGateway => {
+                "the gateway decides about it, and it went by the gateway: `sortie status` says whether one runs"
+            }
+            Self::Unlearned => {
+                "no name was looked up for this address, and the policy says `unlearned: Deny`"
+            }
             Self::Borrowed => "it claimed an egress address that it has no right to",
             Self::Inbound => {
                 "it came from outside to an address that `inbound` closes, and answers nothing"
@@ -117,6 +131,8 @@ impl From<Refusal> for Reason {
             Refusal::Denied => Self::Denied,
             Refusal::NoAddressOfFamily => Self::NoAddress,
             Refusal::NotDirect => Self::NotDirect,
+            Refusal::ByGateway => Self::ByGateway,
+            Refusal::Unlearned => Self::Unlearned,
         }
     }
 }

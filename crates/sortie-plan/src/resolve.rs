@@ -47,6 +47,10 @@ pub enum Refusal {
     NoAddressOfFamily,
     /// The workload shall have the address itself, and cannot.
     NotDirect,
+    /// The gateway sends it in the workload's stead.
+    ByGateway,
+    /// It has no name, and the policy wants one.
+    Unlearned,
 }
 
 /// What `resolve` must know of egress addresses.
@@ -117,7 +121,7 @@ impl Candidate<'_> {
     /// What it says for packets of one family.
     pub fn exit(&self, v6: bool, addresses: &impl Addresses) -> Exit {
         match self.scope {
-            Scope::Unlearned => Exit::Drop(Refusal::Denied),
+            Scope::Unlearned => Exit::Drop(Refusal::Unlearned),
             _ => exit(self.policy, v6, addresses),
         }
     }

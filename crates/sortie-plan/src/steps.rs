@@ -11,6 +11,7 @@ use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
 use crate::op::{NftOp, Op};
+use crate::redirect::Redirect;
 use crate::state::{Network, ObservedTable, OwnAddress};
 use sets::{
     COUNTS, MANAGED, RANGES, SNAT, TRANSLATE, TRANSLATIONS, bound, bypassed, drained, in_sets,
@@ -235,6 +236,19 @@ impl Steps {
         });
         let drained = drained(&self.remove).map(|(source, _)| source);
         drained.chain(bypassed).collect()
+    }
+
+    /// What leads to resolver and gateway in the namespace of a process; none takes it back.
+    pub fn redirect(&mut self, pid: u32, redirect: Option<Redirect>) {
+        self.network.push(match redirect {
+            Some(redirect) => Op::AddRedirect(pid, redirect),
+            None => Op::DeleteRedirect(pid),
+        });
+    }
+
+    /// Addresses that a namespace leads to the gateway no longer, and such that it does again.
+    pub fn direct(&mut self, pid: u32, come: Vec<IpAddr>, gone: Vec<IpAddr>) {
+        self.network.push(Op::ChangeDirect { pid, come, gone });
     }
 
     /// Which flows of a source stay when its treatment changes or one of its drains ends.

@@ -134,6 +134,16 @@ pub(super) fn standing(
                     Some(unusable.fix),
                 );
             }
+            Treatment::Blocked(Refusal::Unlearned) if has => {
+                let reason = "its policies go by name, and on the host's network nobody can tell whose look-up is whose";
+                let fix =
+                    "select it by a policy with `cidrs` only, or give it a network of its own";
+                return (
+                    WorkloadState::Error,
+                    Some(reason.to_owned()),
+                    Some(fix.to_owned()),
+                );
+            }
             Treatment::Blocked(Refusal::Denied) if has => {
                 return (
                     WorkloadState::Blocked,

@@ -98,12 +98,13 @@ impl Lowering {
             }
             Statement::SnatMap { field, v6, map } => {
                 self.lookup(&[*field], map, Some(Reg::R0), false);
-                let to = if *v6 {
-                    nfnetlink::Family::Ip6
-                } else {
-                    nfnetlink::Family::Ip
-                };
+                let to = ip_family(*v6);
                 self.with(|exprs| exprs.snat(to));
+            }
+            Statement::DnatMap { fields, v6, map } => {
+                self.lookup(fields, map, Some(Reg::R0), false);
+                let to = ip_family(*v6);
+                self.with(|exprs| exprs.dnat(to));
             }
             Statement::Snat(address) => {
                 let address = *address;
@@ -289,6 +290,14 @@ impl Lowering {
             (Field::L4Proto, Value::Byte(protocol)) => self.transport = Some(protocol),
             _ => {}
         }
+    }
+}
+
+fn ip_family(v6: bool) -> nfnetlink::Family {
+    if v6 {
+        nfnetlink::Family::Ip6
+    } else {
+        nfnetlink::Family::Ip
     }
 }
 

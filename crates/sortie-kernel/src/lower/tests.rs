@@ -31,6 +31,8 @@ fn listed(family: Family, chain: &str) -> Vec<String> {
                 .replace("ct status ! confirmed", "ct status & confirmed == 0")
                 .replace("oif \"lo\"", "oif 1")
                 .replace("0x0 [invalid type]", "ct label")
+                .replace("tcp dport", "meta l4proto tcp th dport")
+                .replace("udp dport", "meta l4proto udp th dport")
                 .replace("@th,64,128", "icmpv6 taddr")
                 .replace("@ll,48,48", "ether saddr")
                 .replace(
@@ -149,7 +151,7 @@ fn every_kind_of_statement_is_what_nft_means_by_it() {
                 },
                 Verdict::Return.into(),
             ],
-            "tcp dport 8000-8100 return",
+            "meta l4proto tcp th dport 8000-8100 return",
         ),
         (
             Family::Inet,
@@ -158,7 +160,7 @@ fn every_kind_of_statement_is_what_nft_means_by_it() {
                 compare(ThDport, Value::Short(53)),
                 Snat("203.0.113.11".parse().unwrap()),
             ],
-            "udp dport 53 snat ip to 203.0.113.11",
+            "meta l4proto udp th dport 53 snat ip to 203.0.113.11",
         ),
         (
             Family::Inet,
@@ -246,7 +248,7 @@ fn what_leads_packets_elsewhere_is_what_nft_means_by_it() {
                 compare(ThDport, Value::Short(53)),
                 Redirect(1053),
             ],
-            "udp dport 53 redirect to :1053",
+            "meta l4proto udp th dport 53 redirect to :1053",
         ),
     ];
     in_namespace(|| {

@@ -282,3 +282,27 @@ fn what_is_gone_needs_nothing_and_what_is_refused_stops_nobody() {
         assert_eq!(sh("nft list ruleset"), "");
     });
 }
+
+#[test]
+fn what_is_not_led_to_the_gateway_comes_and_goes_without_a_new_table() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let container = Container::new();
+        let mut redirects = Redirects::load(state.path()).unwrap();
+        let pid = container.pid();
+        redirects.add(pid, &redirect()).unwrap();
+        let addresses = FAR.map(|address| address.parse().unwrap());
+        redirects.direct(pid, &addresses, &[]).unwrap();
+        let wanted = |direct: &[IpAddr]| Redirect {
+            direct: direct.iter().copied().collect(),
+            ..redirect()
+        };
+        let found = redirects.observe().unwrap();
+        assert_eq!(found, [(pid, wanted(&addresses))].into());
+        redirects.direct(pid, &[], &addresses[..1]).unwrap();
+        let found = redirects.observe().unwrap();
+        assert_eq!(found, [(pid, wanted(&addresses[1..]))].into());
+        let listed = container.sh("nft list set inet sortie direct6");
+        assert!(listed.contains(FAR[1]), "{listed}");
+    });
+}

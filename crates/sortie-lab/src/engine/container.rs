@@ -114,6 +114,14 @@ impl ContainerSpec {
         self
     }
 
+    /// Asks this name server, by itself or through the engine's.
+    #[must_use]
+    pub fn name_server(mut self, address: &str) -> Self {
+        let servers = self.host.dns.get_or_insert_default();
+        servers.push(address.to_owned());
+        self
+    }
+
     /// Takes a capability away, such as `NET_RAW`, which Docker gives.
     #[must_use]
     pub fn without_capability(mut self, capability: &str) -> Self {

@@ -1,4 +1,4 @@
-//! The UDP observer: it answers from the address that was called, which may be any of a range.
+//! UDP of observers and name servers: they answer from the address that was called, which may be any of a range.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,8 +10,6 @@ use nix::sys::socket::{
     SockaddrStorage, bind as bind_to, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use tokio::io::Interest;
-
-use super::{Protocol, Record};
 
 /// A socket that tells for each datagram which address it was sent to (`ip(7)`, `IP_PKTINFO`).
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -32,29 +30,37 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-pub(super) async fn answer(socket: UdpSocket, seen: Record) {
+/// Answers each datagram as `to` says, given who sent it and which address it was sent to.
+pub(super) async fn answer(
+    socket: UdpSocket,
+    to: impl Fn(&[u8], SocketAddr, SocketAddr) -> Option<Vec<u8>>,
+) {
     let Ok(socket) = tokio::net::UdpSocket::from_std(socket) else {
         return;
     };
+    let mut payload = [0_u8; 2048];
     loop {
         // An error here is an ICMP error that an earlier answer met.
         let received = socket
-            .async_io(Interest::READABLE, || receive(&socket))
+            .async_io(Interest::READABLE, || receive(&socket, &mut payload))
             .await;
-        let Ok(Some((source, destination))) = received else {
+        let Ok(Some((length, source, destination))) = received else {
             continue;
         };
-        seen.add(Protocol::Udp, source, destination);
-        // A caller whose source cannot be answered was seen all the same.
-        let _ = send(&socket, source, destination.ip());
+        if let Some(answer) = to(&payload[..length], source, destination) {
+            // A caller whose source cannot be answered was seen all the same.
+            let _ = send(&socket, &answer, source, destination.ip());
+        }
     }
 }
 
-/// Takes one datagram: who sent it, and to which of our addresses.
-fn receive(socket: &tokio::net::UdpSocket) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
-    let mut payload = [0_u8; 2048];
+/// Takes one datagram: its length, who sent it, and to which of our addresses.
+fn receive(
+    socket: &tokio::net::UdpSocket,
+    payload: &mut [u8],
+) -> io::Result<Option<(usize, SocketAddr, SocketAddr)>> {
     let mut control = cmsg_space!(libc::in6_pktinfo);
-    let mut parts = [IoSliceMut::new(&mut payload)];
+    let mut parts = [IoSliceMut::new(payload)];
     let fd = socket.as_raw_fd();
     let message =
         recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), MsgFlags::empty())?;
@@ -69,7 +75,11 @@ fn receive(socket: &tokio::net::UdpSocket) -> io::Result<Option<(SocketAddr, Soc
     });
     let port = socket.local_addr()?.port();
     let source = message.address.as_ref().and_then(socket_address);
-    Ok(source.zip(called.map(|called| SocketAddr::new(called, port))))
+    let length = message.bytes;
+    let called = called.map(|called| SocketAddr::new(called, port));
+    Ok(source
+        .zip(called)
+        .map(|(source, called)| (length, source, called)))
 }
 
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
@@ -83,9 +93,13 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     })
 }
 
-fn send(socket: &tokio::net::UdpSocket, to: SocketAddr, from: IpAddr) -> io::Result<usize> {
-    let text = format!("{to}\n");
-    let parts = [IoSlice::new(text.as_bytes())];
+fn send(
+    socket: &tokio::net::UdpSocket,
+    answer: &[u8],
+    to: SocketAddr,
+    from: IpAddr,
+) -> io::Result<usize> {
+    let parts = [IoSlice::new(answer)];
     let address = SockaddrStorage::from(to);
     let (v4, v6);
     let control = match from {

@@ -18,7 +18,7 @@ use crate::nft::rule::Field::{
     CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr, Iif, IifKind, IifName,
     Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
 };
-use crate::nft::rule::Statement::{Answered, SetMark, SnatMap, SourceIsLocal, VerdictMap};
+use crate::nft::rule::Statement::{Answered, DnatMap, SetMark, SnatMap, SourceIsLocal, VerdictMap};
 use crate::nft::rule::Value::{Byte, Interface, Kind};
 use crate::nft::rule::Verdict::{Accept, Goto};
 use crate::nft::rule::{Field, Rule};
@@ -120,6 +120,15 @@ fn inet(environment: &Environment) -> Table {
             ),
         ),
         (
+            "stand-ins".into(),
+            hooked(
+                HookKind::Nat,
+                HookPoint::Prerouting,
+                environment.priorities.stand_ins,
+                stand_ins(),
+            ),
+        ),
+        (
             "refused4".into(),
             plain(refused(CtOriginalIpSaddr, IpSaddr, false)),
         ),
@@ -141,6 +150,7 @@ fn inet(environment: &Environment) -> Table {
         .into_iter()
         .filter(|reason| *reason != Reason::LastLine)
         .collect();
+    chains.extend([super::policy_set::sniffed()]);
     for reason in &reasons {
         let of = if *reason == Reason::Untracked {
             [(IpSaddr, "managed4"), (Ip6Saddr, "managed6")]
@@ -207,6 +217,8 @@ fn inet_sets() -> BTreeMap<Name, Set> {
         add("usable", Set::of(&[ip, KeyType::Interface]));
         add("local", Set::of(&[ip]).ranges());
         add("closed", Set::of(&[ip]));
+        // An address that stands in for another one, by the workload that was told it.
+        add("stand-ins", Set::of(&[ip, ip]).to(data));
     }
     sets.extend(super::sockets::sets());
     sets
@@ -237,6 +249,17 @@ fn port() -> Vec<Rule> {
         on(LINK_LOCAL_V6, vec![Accept.into()]),
         on(is(Ip6Saddr, UNSPECIFIED_V6), vec![Accept.into()]),
         refuse(Reason::Identity),
+    ]
+}
+
+fn stand_ins() -> Vec<Rule> {
+    let of_family = |fields: [Field; 2], v6, map: &'static str| {
+        let (fields, map) = (fields.to_vec(), map.into());
+        vec![DnatMap { fields, v6, map }]
+    };
+    vec![
+        of_family([IpSaddr, IpDaddr], false, "stand-ins4"),
+        of_family([Ip6Saddr, Ip6Daddr], true, "stand-ins6"),
     ]
 }
 

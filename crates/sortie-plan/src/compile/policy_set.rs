@@ -1,6 +1,9 @@
 //! A list of policies whose answer depends on the destination, compiled for one family: two
-//! interval maps from destination to chain, and chains of at most a few rules about ports. All
-//! workloads with the same list share it, and its name is a digest of what it says.
+//! interval maps from destination to chain, and chains of at most a few rules about names and ports.
+//! All workloads with the same list share it, and its name is a digest of what it says.
+
+mod answer;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +19,7 @@ use crate::nft::key::Key;
 use crate::nft::rule::Statement::{
     Compare, Range as PortsBetween, Snat, SourceIsLocal, VerdictMap,
 };
-use crate::nft::rule::Verdict::{Accept, Goto};
+use crate::nft::rule::Verdict::{Accept, Goto, Jump, Return};
 use crate::nft::rule::{Field, Rule, Statement, Value};
 use crate::nft::set::{Data, DataType, KeyType, Set};
 use crate::nft::{Chain, Name};
@@ -25,6 +28,10 @@ use crate::ranges::Range;
 use crate::reason::Reason;
 use crate::resolve::{Addresses, Exit};
 
+use answer::{Answer, SNIFFED_PORTS, When, class, forbidding};
+pub use names::Meant;
+use names::Patterns;
+
 /// What one list of policies says about one family's destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySet {
@@ -32,19 +39,11 @@ pub struct PolicySet {
     /// Ascending and apart; the number is an index into `classes`.
     ranges: Vec<(IpAddr, IpAddr, usize)>,
     classes: Vec<Vec<Answer>>,
+    patterns: Patterns,
     /// The addresses whose uplink takes a mark.
     marks: BTreeMap<IpAddr, Mark>,
     /// Of all the above.
     digest: u64,
-}
-
-/// One answer of a class: for these ports (empty: every protocol and port), this exit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Answer {
-    ports: Vec<PortRange>,
-    exit: Exit,
-    /// Whether old flows may go on with another address than the exit's.
-    drains: bool,
 }
 
 /// An egress address that a set leads to.
@@ -71,6 +70,9 @@ impl Hash for PolicySet {
     }
 }
 
+/// No name leads there.
+struct Forbidden;
+
 impl PolicySet {
     /// Compiles ranges of the same candidates.
     pub fn new(
@@ -83,16 +85,14 @@ impl PolicySet {
             v6,
             ranges: Vec::new(),
             classes: Vec::new(),
+            patterns: Patterns::default(),
             marks: BTreeMap::new(),
             digest: 0,
         };
         let mut known = BTreeMap::new();
         for range in ranges {
-            let class: Vec<Answer> = range
-                .candidates
-                .iter()
-                .map(|index| Answer::new(&candidates[*index], v6, addresses))
-                .collect();
+            let asked = range.candidates.iter().map(|index| &candidates[*index]);
+            let class = class(asked, &mut set.patterns, v6, addresses);
             let number = *known.entry(class).or_insert_with_key(|class| {
                 set.classes.push(class.clone());
                 set.classes.len() - 1
@@ -104,7 +104,7 @@ impl PolicySet {
             .filter_map(|address| Some((address, addresses.mark(address)?)))
             .collect();
         let mut hasher = DefaultHasher::new();
-        (&set.ranges, &set.classes, &set.marks).hash(&mut hasher);
+        (&set.ranges, &set.classes, &set.patterns, &set.marks).hash(&mut hasher);
         set.digest = hasher.finish();
         set
     }
@@ -117,6 +117,7 @@ impl PolicySet {
         let [class] = self.classes.as_slice() else {
             return None;
         };
+        // A condition has another answer beside it, for where it does not hold.
         let [Answer { ports, exit, .. }] = class.as_slice() else {
             return None;
         };
@@ -129,7 +130,8 @@ impl PolicySet {
 
     /// Whether both answer each destination with the same, by whatever uplink.
     pub fn answers_the_same(&self, other: &Self) -> bool {
-        (self.v6, &self.ranges, &self.classes) == (other.v6, &other.ranges, &other.classes)
+        (self.v6, &self.patterns) == (other.v6, &other.patterns)
+            && (&self.ranges, &self.classes) == (&other.ranges, &other.classes)
     }
 
     /// Every address that packets may leave with.
@@ -143,32 +145,45 @@ impl PolicySet {
         answers.filter_map(Answer::leads).collect()
     }
 
-    /// What a flow to this destination leaves with; none where no address is decided.
-    pub fn egress(&self, target: Target<'_>) -> Option<Leads> {
-        self.answer(target)?.leads()
+    /// What a flow to this destination leaves with; none where no address is decided. `meant` is what
+    /// the workload was told the address for, none where it was not told.
+    pub fn egress(&self, target: Target<'_>, meant: Option<&Meant>) -> Option<Leads> {
+        self.answer(target, meant).ok()??.leads()
     }
 
     /// Whether a flow to this destination leaves as without Sortie.
-    pub fn leaves_alone(&self, target: Target<'_>) -> bool {
-        let answer = self.answer(target);
-        answer.is_none_or(|answer| matches!(answer.exit, Exit::Bypass | Exit::NodeAddress))
+    pub fn leaves_alone(&self, target: Target<'_>, meant: Option<&Meant>) -> bool {
+        let alone = |answer: &Answer| matches!(answer.exit, Exit::Bypass | Exit::NodeAddress);
+        self.answer(target, meant)
+            .is_ok_and(|answer| answer.is_none_or(alone))
     }
 
-    fn answer(&self, target: Target<'_>) -> Option<&Answer> {
+    /// The answer for a destination, none where no candidate covers it.
+    ///
+    /// # Errors
+    /// When the address is forbidden, whatever its name.
+    fn answer(
+        &self,
+        target: Target<'_>,
+        meant: Option<&Meant>,
+    ) -> Result<Option<&Answer>, Forbidden> {
         let behind = self
             .ranges
             .partition_point(|(first, ..)| *first <= target.ip);
-        let (_, last, class) = self.ranges.get(behind.checked_sub(1)?)?;
-        if *last < target.ip {
-            return None;
-        }
-        let fits = |answer: &&Answer| {
-            answer.ports.is_empty()
-                || target
-                    .port
-                    .is_some_and(|port| answer.ports.iter().any(|range| range.contains(port)))
+        let range = behind.checked_sub(1).and_then(|at| self.ranges.get(at));
+        let Some((_, _, class)) = range.filter(|(_, last, _)| *last >= target.ip) else {
+            return Ok(None);
         };
-        self.classes.get(*class)?.iter().find(fits)
+        let Some(class) = self.classes.get(*class) else {
+            return Ok(None);
+        };
+        let covers = |answer: &&Answer| answer.covers(target.port);
+        let forbids = forbidding(class).into_iter().find(covers);
+        if forbids.is_some_and(|answer| answer.forbids) {
+            return Err(Forbidden);
+        }
+        let holds = |answer: &&Answer| Self::holds(answer.when, meant) && covers(answer);
+        Ok(class.iter().find(holds))
     }
 
     /// The chain that chooses the uplink, if any address needs that.
@@ -191,11 +206,11 @@ impl PolicySet {
         route.into_iter().chain([Side::Translate, Side::Check])
     }
 
-    /// The maps, with their elements; each has the name of the chain that asks it.
-    pub fn maps(&self) -> Vec<(Name, Set)> {
-        self.sides()
-            .map(|side| (self.name(side), self.map(side)))
-            .collect()
+    /// The maps, with their elements; each has the name of the chain that asks it. And the sets of
+    /// addresses that have names, empty.
+    pub fn sets(&self) -> Vec<(Name, Set)> {
+        let maps = self.sides().map(|side| (self.name(side), self.map(side)));
+        maps.chain(self.name_sets()).collect()
     }
 
     /// All chains: an entry for each map, and one for each class in it.
@@ -208,10 +223,15 @@ impl PolicySet {
             }];
             chains.push((self.name(side), plain(vec![ask])));
             for (number, class) in self.classes.iter().enumerate() {
-                let rules = class
-                    .iter()
-                    .flat_map(|answer| self.rules(answer, side))
-                    .collect();
+                let mut rules = Vec::new();
+                let forbids = forbidding(class);
+                if matches!(side, Side::Check) && !forbids.is_empty() {
+                    let first = self.forbidding_name(number);
+                    rules.push(vec![Jump(first.clone()).into()]);
+                    let forbidding = forbids.into_iter().flat_map(forbidding_rules);
+                    chains.push((first, plain(forbidding.collect())));
+                }
+                rules.extend(class.iter().flat_map(|answer| self.rules(answer, side)));
                 chains.push((self.class_name(side, number), plain(rules)));
             }
         }
@@ -239,21 +259,24 @@ impl PolicySet {
         set
     }
 
-    /// One rule per range of ports, so that the first answer whose ports fit ends the chain.
+    /// The first answer whose condition holds and whose ports fit ends the chain. How that is routed
+    /// and translated which the check drops anyway for want of a name, makes no difference.
     fn rules(&self, answer: &Answer, side: Side) -> Vec<Rule> {
+        if answer.when == When::Unlearned && !matches!(side, Side::Check) {
+            return Vec::new();
+        }
         let end = match side {
             Side::Route => self.route(answer.exit),
             Side::Translate => translate(answer.exit),
             Side::Check => check(answer),
         };
-        if answer.ports.is_empty() {
-            return vec![end];
+        let condition = self.condition(answer.when);
+        if answer.when == When::Unlearned && !answer.ports.is_empty() {
+            let sniffed = vec![Jump(SNIFFED.into()).into()];
+            return vec![condition.into_iter().chain(sniffed).collect()];
         }
-        answer
-            .ports
-            .iter()
-            .map(|range| ports(*range).into_iter().chain(end.clone()).collect())
-            .collect()
+        let end = condition.into_iter().chain(end).collect();
+        for_ports(&answer.ports, &end)
     }
 
     fn route(&self, exit: Exit) -> Rule {
@@ -272,6 +295,14 @@ impl PolicySet {
         }
     }
 
+    fn forbidding_name(&self, class: usize) -> Name {
+        format!("forbid{}-{:016x}-{class}", self.digit(), self.digest).into()
+    }
+
+    fn digit(&self) -> char {
+        if self.v6 { '6' } else { '4' }
+    }
+
     fn class_name(&self, side: Side, number: usize) -> Name {
         format!("{}-{number}", self.name(side)).into()
     }
@@ -282,29 +313,7 @@ impl PolicySet {
             Side::Translate => "translate",
             Side::Check => "check",
         };
-        format!("{side}{}-{:016x}", if self.v6 { 6 } else { 4 }, self.digest).into()
-    }
-}
-
-impl Answer {
-    fn new(candidate: &Candidate<'_>, v6: bool, addresses: &impl Addresses) -> Self {
-        let exit = candidate.exit(v6, addresses);
-        let drain = candidate.policy.on_change.drain();
-        Self {
-            ports: candidate.ports().to_vec(),
-            exit,
-            drains: matches!(exit, Exit::Egress(_)) && drain.is_some(),
-        }
-    }
-
-    fn leads(&self) -> Option<Leads> {
-        match self.exit {
-            Exit::Egress(address) => Some(Leads {
-                address,
-                drains: self.drains,
-            }),
-            Exit::Bypass | Exit::NodeAddress | Exit::Drop(_) => None,
-        }
+        format!("{side}{}-{:016x}", self.digit(), self.digest).into()
     }
 }
 
@@ -357,6 +366,36 @@ fn check(answer: &Answer) -> Rule {
         Exit::Bypass | Exit::NodeAddress => vec![Accept.into()],
         Exit::Drop(refusal) => goto_drop(refusal.into()),
     }
+}
+
+/// The chain for destinations without a name.
+const SNIFFED: &str = "sniffed";
+
+/// What the gateway must see goes by it only: the chain, and its name.
+pub fn sniffed() -> (Name, Chain) {
+    let rules = for_ports(&SNIFFED_PORTS, &goto_drop(Reason::ByGateway));
+    (SNIFFED.into(), plain(rules))
+}
+
+/// Drops what no name may lead to; what comes first by its ports is not forbidden.
+fn forbidding_rules(answer: &Answer) -> Vec<Rule> {
+    let end = if answer.forbids {
+        check(answer)
+    } else {
+        vec![Return.into()]
+    };
+    for_ports(&answer.ports, &end)
+}
+
+/// One rule for each range of ports; one for all protocols where there is none.
+fn for_ports(ranges: &[PortRange], end: &Rule) -> Vec<Rule> {
+    if ranges.is_empty() {
+        return vec![end.clone()];
+    }
+    let ranges = ranges.iter();
+    ranges
+        .map(|range| ports(*range).into_iter().chain(end.clone()).collect())
+        .collect()
 }
 
 fn ports(range: PortRange) -> [Statement; 2] {

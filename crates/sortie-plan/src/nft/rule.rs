@@ -69,6 +69,15 @@ pub enum Statement {
         /// A map to addresses.
         map: Name,
     },
+    /// `dnat ip to FIELD . FIELD map @MAP`: goes on with the next rule where there is no element.
+    DnatMap {
+        /// The key's parts.
+        fields: Vec<Field>,
+        /// The translation's family.
+        v6: bool,
+        /// A map to addresses.
+        map: Name,
+    },
     /// `snat ip to ADDRESS`.
     Snat(std::net::IpAddr),
     /// `redirect to :PORT`: to a listener on this host's loopback, where the host itself is the
@@ -168,7 +177,7 @@ pub enum Field {
     CtOriginalIpSaddr,
     /// `ct original ip6 saddr`: no match without an entry.
     CtOriginalIp6Saddr,
-    /// `ct original ip daddr`: whom the flow's beginner called.
+    /// `ct original ip daddr`: the destination before any translation. No match without an entry.
     CtOriginalIpDaddr,
     /// `ct original ip6 daddr`.
     CtOriginalIp6Daddr,
@@ -278,7 +287,9 @@ impl Statement {
     pub fn set(&self) -> Option<&Name> {
         match self {
             Self::Lookup { set, .. } | Self::Count { set, .. } => Some(set),
-            Self::VerdictMap { map, .. } | Self::SnatMap { map, .. } => Some(map),
+            Self::VerdictMap { map, .. }
+            | Self::SnatMap { map, .. }
+            | Self::DnatMap { map, .. } => Some(map),
             _ => None,
         }
     }

@@ -187,6 +187,10 @@ impl fmt::Display for Statement {
                 let family = if *v6 { "ip6" } else { "ip" };
                 write!(f, "snat {family} to {field} map @{map}")
             }
+            Self::DnatMap { fields, v6, map } => {
+                let family = if *v6 { "ip6" } else { "ip" };
+                write!(f, "dnat {family} to {} map @{map}", Fields(fields))
+            }
             Self::Snat(address) => write!(
                 f,
                 "snat {} to {address}",

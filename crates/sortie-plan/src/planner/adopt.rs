@@ -38,7 +38,7 @@ impl Planner {
         let mut state = self.skeleton.clone();
         if let Some(inet) = state.tables.get_mut(&Family::Inet) {
             for (set, _) in self.sets.values() {
-                inet.sets.extend(set.maps());
+                inet.sets.extend(set.sets());
                 inet.chains.extend(set.chains());
             }
             let leaves_as = self.leaves_as.members().copied().map(leaves_as);
@@ -51,7 +51,8 @@ impl Planner {
             addresses
                 .chain(self.drain_elements())
                 .chain(self.bypass_elements())
-                .chain(self.ended_elements()),
+                .chain(self.ended_elements())
+                .chain(self.all_name_elements()),
         );
         state
     }

@@ -102,6 +102,7 @@ impl Planner {
     /// Who would decide, if every policy were enforced; none where that is a policy which is
     /// enforced anyway, or none at all.
     pub fn audited(&self, tracked: &Tracked, target: Target<'_>) -> Option<Audited> {
+        let target = self.known(&tracked.workload.id, target);
         let mut auditing = self.auditing(tracked).peekable();
         auditing.peek()?;
         if self.stays_inside(target.ip).is_some() {

@@ -5,8 +5,8 @@
 //! it says which flows must be ended, and is there until that is done. A third, in `steered`, leads
 //! them to the uplink of their address, where new flows of anybody are steered.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -130,7 +130,10 @@ impl Planner {
         let mut keep = match (source, treatment) {
             // Translated to itself.
             (Source::Address(address), Some(Treatment::Direct { .. })) => Keep::address(address),
-            (_, Some(treatment)) => Keep::treated(treatment),
+            (Source::Address(address), Some(treatment)) => {
+                Keep::treated(treatment, || self.meant_at(address))
+            }
+            (Source::Cgroup { .. }, Some(treatment)) => Keep::treated(treatment, BTreeMap::new),
             (_, None) => Keep::default(),
         };
         if let Source::Address(address) = source {

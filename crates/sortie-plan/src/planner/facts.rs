@@ -51,6 +51,8 @@ impl Planner {
         let mut affected = Vec::with_capacity(there.len());
         for id in gone {
             self.forget(id, steps, &mut affected);
+            self.names.remove(id);
+            self.follow_redirect(id, steps);
         }
         for workload in there {
             if let Some(known) = self.workloads.get(&workload.id) {
@@ -72,6 +74,8 @@ impl Planner {
         self.step(|planner, steps| {
             let mut affected = Vec::new();
             planner.forget(id, steps, &mut affected);
+            planner.names.remove(id);
+            planner.follow_redirect(id, steps);
             planner.place_all(affected, steps);
         })
     }
@@ -184,6 +188,7 @@ impl Planner {
 
     /// Takes a workload out; affected are the others that now have one of its addresses.
     fn forget(&mut self, id: &WorkloadId, steps: &mut Steps, affected: &mut Vec<WorkloadId>) {
+        steps.remove_elements(self.name_elements(id));
         let Some(tracked) = self.workloads.remove(id) else {
             return;
         };
@@ -219,6 +224,7 @@ impl Planner {
         affected: &mut Vec<WorkloadId>,
     ) {
         affected.push(workload.id.clone());
+        self.keep_names(&workload.id, workload.started);
         for endpoint in &workload.endpoints {
             if let Some(bridge) = endpoint.bridge {
                 self.bridges.hold(bridge);

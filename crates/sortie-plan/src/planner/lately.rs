@@ -58,7 +58,11 @@ impl Planner {
         let former = self.lately.former.get(id);
         former.is_some_and(|[v4, v6]| match if source.is_ipv6() { v6 } else { v4 } {
             Treatment::Unmanaged => true,
-            Treatment::Set(set) if set.leaves_alone(target) => true,
+            Treatment::Set(set)
+                if set.leaves_alone(target, self.meant(id, target.ip, set).as_ref()) =>
+            {
+                true
+            }
             treatment => treatment.egress_addresses().contains(&source),
         })
     }

@@ -21,7 +21,7 @@ use crate::compile::workload::{Endpoint, Placement};
 use crate::mark::Mark;
 use crate::nft::Family;
 use crate::precedence::Candidate;
-use crate::resolve::Addresses;
+use crate::resolve::{Addresses, Refusal};
 use crate::steps::Steps;
 
 /// What lists of policies mean, by where these are in memory: thousands of workloads may have one
@@ -63,6 +63,7 @@ impl Planner {
                 cgroup,
             };
             self.hold_sets(&placement, steps);
+            steps.remove_elements(self.name_elements(&id));
             if let Some(tracked) = self.workloads.get_mut(&id) {
                 steps.replace(&tracked.placement, &placement);
                 let before = std::mem::replace(&mut tracked.placement, placement.clone());
@@ -70,6 +71,8 @@ impl Planner {
                 self.release_sets(&before, steps);
                 self.drain(&before, &placement, steps);
             }
+            steps.add_elements(self.name_elements(&id));
+            self.follow_redirect(&id, steps);
         }
     }
 
@@ -208,11 +211,13 @@ impl Planner {
             families.map(|v6| treatment(&candidates, v6, self))
         };
         // A label's policy is this workload's alone.
-        if policies.iter().any(|it| it.owner == Owner::Workload) {
-            return meaning();
-        }
-        let list = policies.iter().map(Arc::as_ptr).collect();
-        meant.entry(list).or_insert_with(meaning).clone()
+        let treated = if policies.iter().any(|it| it.owner == Owner::Workload) {
+            meaning()
+        } else {
+            let list = policies.iter().map(Arc::as_ptr).collect();
+            meant.entry(list).or_insert_with(meaning).clone()
+        };
+        treated.map(|treated| without_names(&tracked.workload, treated))
     }
 
     fn endpoints_of(&self, workload: &Workload) -> Box<[Endpoint]> {
@@ -318,7 +323,7 @@ impl Planner {
             if entry.1 > 1 {
                 continue;
             }
-            for (name, map) in set.maps() {
+            for (name, map) in set.sets() {
                 steps.add_set(Family::Inet, name, map);
             }
             for (name, chain) in set.chains() {
@@ -350,7 +355,7 @@ impl Planner {
                 continue;
             }
             self.sets.remove(&name);
-            for (name, _) in set.maps() {
+            for (name, _) in set.sets() {
                 steps.remove_set(Family::Inet, name);
             }
             for (name, _) in set.chains() {
@@ -391,6 +396,18 @@ fn sets(placement: &Placement) -> impl Iterator<Item = &Arc<PolicySet>> {
             Treatment::Set(set) => Some(set),
             _ => None,
         })
+}
+
+/// On the host's network nobody can tell whose look-up is whose: what depends on names lets nothing
+/// leave.
+fn without_names(workload: &Workload, treated: Treated) -> Treated {
+    match &treated.treatment {
+        Treatment::Set(set) if workload.cgroup.is_some() && set.asks_names() => Treated {
+            treatment: Treatment::Blocked(Refusal::Unlearned),
+            drain: None,
+        },
+        _ => treated,
+    }
 }
 
 /// Stands for a label that cannot be read: who wrote it wanted another address than the host's.

@@ -24,8 +24,8 @@ mod facts;
 mod uplinks;
 
 pub(super) use facts::{
-    BRIDGE, Fact, SECOND_UPLINK, UPLINK, any_fact, any_policy, any_workload, container,
-    environment, network, on_host, policy, tell, v4,
+    BRIDGE, Fact, NAMES, SECOND_UPLINK, UPLINK, any_fact, any_policy, any_workload, container,
+    destination, environment, network, on_host, policy, tell, v4,
 };
 
 /// Elements whose time is left out of comparisons.
@@ -88,6 +88,7 @@ proptest! {
         let mut fresh = Planner::new(planner.environment().clone());
         fresh.networks(planner.networks.values().cloned().collect());
         fresh.policies_changed(planner.policies().values().map(|policy| (**policy).clone()).collect());
+        fresh.names = planner.names.clone();
         fresh.learn(planner.workloads().values().map(|tracked| tracked.workload.clone()).collect(), &[]);
         prop_assert_eq!(planner.adopt(&Observed::from(fresh.desired())).next(), None);
         prop_assert_eq!(fresh.desired(), planner.desired());

@@ -192,6 +192,7 @@ fn a_drain_is_for_the_destinations_of_its_policy() {
     });
     let keep = keep.expect("flows end");
     let flow = |ip: &str, port, source: &str, answered| Flow {
+        asked: ip.parse().unwrap(),
         target: Target::address(ip.parse().unwrap(), Some((Protocol::Tcp, port))),
         source: source.parse().unwrap(),
         answered,

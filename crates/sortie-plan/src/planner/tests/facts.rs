@@ -1,14 +1,15 @@
 //! Facts that tests tell a planner: chosen ones, and any.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use sortie_api::config::{AgentConfig, Guard};
 use sortie_api::labels::Labels;
 use sortie_api::policy::{
-    Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
-    PolicyName, PortRange, Protocol, Selector, Unlearned,
+    Action, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Mode, OnChange,
+    OnUnavailable, Owner, PolicyName, PortRange, Protocol, Selector, Unlearned,
 };
 use sortie_api::workload::{
     Cgroup, CgroupId, Endpoint, Families, IfIndex, MacAddress, Network, Workload, WorkloadId,
@@ -23,6 +24,8 @@ pub(in crate::planner) const UPLINK: IfIndex = IfIndex(2);
 pub(in crate::planner) const SECOND_UPLINK: IfIndex = IfIndex(3);
 pub(in crate::planner) const BRIDGE: IfIndex = IfIndex(10);
 pub(in crate::planner) const SECOND_BRIDGE: IfIndex = IfIndex(11);
+/// What workloads look up.
+pub(in crate::planner) const NAMES: [&str; 3] = ["bank.example", "shop.example", "elsewhere.test"];
 
 #[derive(Debug, Clone)]
 pub(in crate::planner) enum Fact {
@@ -35,6 +38,7 @@ pub(in crate::planner) enum Fact {
     Passed(u64),
     Bypass(WorkloadId, u64),
     Bypassed(WorkloadId),
+    Learned(WorkloadId, &'static str, Vec<IpAddr>),
 }
 
 pub(in crate::planner) fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
@@ -48,6 +52,7 @@ pub(in crate::planner) fn tell(planner: &mut Planner, fact: Fact) -> Vec<Op> {
         Fact::Passed(seconds) => planner.at(planner.now + Duration::from_secs(seconds)),
         Fact::Bypass(id, seconds) => planner.bypass(&id, Duration::from_secs(seconds)),
         Fact::Bypassed(id) => planner.end_bypass(&id),
+        Fact::Learned(id, name, addresses) => planner.learned(&id, name, &addresses).1,
     }
 }
 
@@ -112,7 +117,7 @@ pub(in crate::planner) fn container(
             .iter()
             .map(|value| ("sortie.egress".to_owned(), (*value).to_owned()))
             .collect(),
-        pid: 1,
+        pid: port,
         started: i64::from(port),
         endpoints: vec![Endpoint {
             network: "bridge".into(),
@@ -180,24 +185,28 @@ pub(in crate::planner) fn policy(
             names: vec!["*".into()],
             ..Selector::default()
         }],
-        destinations: vec![Destination {
-            cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
-            ports: ports
-                .iter()
-                .map(|p| PortRange {
-                    protocol: Protocol::Tcp,
-                    first: *p,
-                    last: *p,
-                })
-                .collect(),
-            ..Destination::default()
-        }],
+        destinations: vec![destination(cidrs, ports)],
         action,
         on_unavailable: OnUnavailable::Drop,
         on_change: OnChange::Reset,
         enforcement: Enforcement::Enforce,
         unlearned: Unlearned::Sniff,
         only_these_hosts: false,
+    }
+}
+
+pub(in crate::planner) fn destination(cidrs: &[&str], ports: &[u16]) -> Destination {
+    Destination {
+        cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+        ports: ports
+            .iter()
+            .map(|p| PortRange {
+                protocol: Protocol::Tcp,
+                first: *p,
+                last: *p,
+            })
+            .collect(),
+        ..Destination::default()
     }
 }
 
@@ -297,9 +306,10 @@ pub(in crate::planner) fn any_policy() -> impl Strategy<Value = EgressPolicy> {
         0u16..2,
         any::<bool>(),
         0u16..3,
+        prop::sample::select(vec![None, None, Some("*.example"), Some("bank.example")]),
     )
         .prop_map(
-            |(name, cidrs, ports, action, node, priority, by_network, drain)| {
+            |(name, cidrs, ports, action, node, priority, by_network, drain, host)| {
                 let mut policy = policy(&format!("p{name}"), &cidrs, &ports, action);
                 policy.priority = priority;
                 let direct = policy.direct(false).is_some();
@@ -308,6 +318,16 @@ pub(in crate::planner) fn any_policy() -> impl Strategy<Value = EgressPolicy> {
                 }
                 if !direct && cidrs.contains(&"203.0.113.0/24") {
                     policy.destinations[0].except = vec!["203.0.113.128/25".parse().unwrap()];
+                }
+                if let Some(host) = host.filter(|_| !direct) {
+                    let hosts = vec![HostPattern::try_from(host.to_owned()).unwrap()];
+                    policy.destinations.push(Destination {
+                        hosts,
+                        ..destination(&[], &ports)
+                    });
+                    if priority > 0 {
+                        policy.unlearned = Unlearned::Deny;
+                    }
                 }
                 if node {
                     policy.on_unavailable = OnUnavailable::NodeAddress;
@@ -370,6 +390,7 @@ pub(in crate::planner) fn any_fact() -> impl Strategy<Value = Fact> {
     });
     let ids = vec!["docker/web", "docker/mail", "process/batch"];
     let known = ids.clone();
+    let told = prop::sample::subsequence(vec!["203.0.113.70", "192.0.2.7", "2001:db8::7"], 1..=3);
     let id = || prop::sample::select(known.clone()).prop_map(WorkloadId::from);
     let several = (
         prop::collection::vec(any_workload(), 0..4),
@@ -386,5 +407,7 @@ pub(in crate::planner) fn any_fact() -> impl Strategy<Value = Fact> {
         1 => (1u64..15).prop_map(Fact::Passed),
         1 => (id(), 1u64..15).prop_map(|(id, seconds)| Fact::Bypass(id, seconds)),
         1 => id().prop_map(Fact::Bypassed),
+        4 => (id(), prop::sample::select(NAMES.to_vec()), told)
+            .prop_map(|(id, name, told)| Fact::Learned(id, name, told.into_iter().map(|ip| ip.parse().unwrap()).collect())),
     ]
 }

@@ -1,0 +1,446 @@
+//! What workloads were told of names: the addresses that their look-ups were answered with, which are
+//! then known by these names for as long as the workload lives.
+//!
+//! Some programs never look a name up again, so no time ends this. What ends it is the workload's end,
+//! or so many other addresses that the one unused for longest goes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sortie_api::workload::WorkloadId;
+
+use super::{Planner, Tracked};
+use crate::compile::policy_set::{Meant, PolicySet};
+use crate::compile::treatment::Treatment;
+use crate::compile::workload::{Element, Placement, named};
+use crate::flow::Flow;
+use crate::nft::key::Key;
+use crate::nft::set::Data;
+use crate::nft::{Family, Name};
+use crate::op::Op;
+use crate::precedence::Target;
+use crate::redirect::Redirect;
+use crate::steps::Steps;
+
+/// Addresses remembered for one workload: about 1 MB with their elements in the kernel.
+const REMEMBERED: usize = 4_096;
+/// Names remembered for one address; one more takes the place of the oldest that means the same.
+const NAMES: usize = 16;
+/// Stand-ins are taken from here: 198.18.0.0/15 (RFC 2544), which nobody routes.
+const STAND_INS_V4: u32 = 0xc612_0000;
+/// And from a /64 of ULA (RFC 4193) whose global ID was drawn once, at random.
+const STAND_INS_V6: u128 = 0xfd5e_7a1c_93b4_0053_0000_0000_0000_0000;
+/// How many there are of either family for one workload.
+const STAND_INS: u32 = 1 << 17;
+
+/// What one workload was told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names {
+    /// After another start it is another workload.
+    started: i64,
+    /// By the address that was answered.
+    addresses: BTreeMap<IpAddr, Named>,
+    /// Grows with each answer.
+    clock: u64,
+}
+
+/// One address that was answered.
+#[derive(Debug, Clone)]
+struct Named {
+    /// Where packets to it go: itself, or what it stands in for.
+    real: IpAddr,
+    /// The names, oldest first.
+    names: Vec<Arc<str>>,
+    /// When it was answered last, by the clock of [`Names`].
+    used: u64,
+}
+
+/// One address of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// As the server said.
+    pub real: IpAddr,
+    /// What the workload is told: the same, or a stand-in where it knows the same address by a name
+    /// that the policies decide otherwise about. None where there is no stand-in left.
+    pub answer: Option<IpAddr>,
+}
+
+impl Planner {
+    /// A workload looked a name up (lower case, without the last dot), and these are its addresses:
+    /// what it is to be told, once the steps are done. A workload that is not there is told what the
+    /// server said.
+    pub fn learned(
+        &mut self,
+        id: &WorkloadId,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> (Vec<Told>, Vec<Op>) {
+        let mut steps = Steps::default();
+        let mut changed = Vec::new();
+        let told = self.tell(id, name, addresses, &mut steps, &mut changed);
+        self.follow_direct(id, changed, &mut steps);
+        (told, steps.into_ops())
+    }
+
+    /// The names by which a workload knows an address, oldest first.
+    pub fn names_of(&self, id: &WorkloadId, address: IpAddr) -> impl Iterator<Item = &str> {
+        let named = self.named(id, address);
+        named
+            .into_iter()
+            .flat_map(|named| &named.names)
+            .map(AsRef::as_ref)
+    }
+
+    /// Where a flow was to go, as the workload was told: a stand-in instead of what it stands for.
+    pub fn as_told(&self, id: &WorkloadId, flow: &Flow) -> Target<'static> {
+        let named = self.named(id, flow.asked);
+        let stands_in = named.is_some_and(|named| named.real == flow.target.ip);
+        Target {
+            ip: if stands_in {
+                flow.asked
+            } else {
+                flow.target.ip
+            },
+            ..flow.target
+        }
+    }
+
+    /// The same destination, with the name by which a workload knows its address, where it has none.
+    pub fn known<'a>(&'a self, id: &WorkloadId, target: Target<'a>) -> Target<'a> {
+        let named = self.named(id, target.ip);
+        let Some(named) = named.filter(|_| target.name.is_none()) else {
+            return target;
+        };
+        Target {
+            ip: named.real,
+            name: named.names.first().map(AsRef::as_ref),
+            ..target
+        }
+    }
+
+    /// Those whose policies ask for names.
+    pub fn by_name(&self) -> impl Iterator<Item = &Tracked> {
+        let all = self.by_name.keys();
+        all.filter_map(|id| Some(&**self.workloads.get(id)?))
+    }
+
+    /// What the policies say of the addresses that the workload with the address `own` was told, those
+    /// of the same family.
+    pub(super) fn meant_at(&self, own: IpAddr) -> BTreeMap<IpAddr, Meant> {
+        let v6 = own.is_ipv6();
+        let tracked = self.holder(own);
+        let set = tracked.and_then(|tracked| asking(&tracked.placement, v6));
+        let names = tracked.and_then(|tracked| self.names.get(&tracked.workload.id));
+        let (Some(set), Some(names)) = (set, names) else {
+            return BTreeMap::new();
+        };
+        let addresses = names.addresses.iter();
+        let of_family = addresses.filter(|(address, _)| address.is_ipv6() == v6);
+        of_family
+            .map(|(address, named)| (*address, named.meant(set)))
+            .collect()
+    }
+
+    /// All that the kernel holds for the names of a workload that is placed.
+    pub(super) fn name_elements(&self, id: &WorkloadId) -> Vec<Element> {
+        let (Some(names), Some(tracked)) = (self.names.get(id), self.workloads.get(id)) else {
+            return Vec::new();
+        };
+        let addresses = names.addresses.iter();
+        addresses
+            .flat_map(|(address, named)| elements(&tracked.placement, *address, named))
+            .collect()
+    }
+
+    /// The same for all workloads.
+    pub(super) fn all_name_elements(&self) -> impl Iterator<Item = Element> {
+        self.names.keys().flat_map(|id| self.name_elements(id))
+    }
+
+    fn named(&self, id: &WorkloadId, address: IpAddr) -> Option<&Named> {
+        self.names.get(id)?.addresses.get(&address)
+    }
+
+    /// What a policy set says of an address that a workload was told.
+    pub(super) fn meant(&self, id: &WorkloadId, address: IpAddr, set: &PolicySet) -> Option<Meant> {
+        Some(self.named(id, address)?.meant(set))
+    }
+
+    /// A workload was placed, has gone, or knows another address: what its namespace must hold.
+    pub(super) fn follow_redirect(&mut self, id: &WorkloadId, steps: &mut Steps) {
+        let wanted = self.workloads.get(id).and_then(|tracked| {
+            let redirect = self.redirect(tracked)?;
+            Some((tracked.workload.pid, redirect))
+        });
+        let pid = wanted.as_ref().map(|(pid, _)| *pid);
+        let before = self.by_name.remove(id);
+        let redirects = &mut self.skeleton.network.redirects;
+        if let Some(gone) = before.filter(|before| Some(*before) != pid) {
+            redirects.remove(&gone);
+            // The number may be another one's by now.
+            let mut all = self.by_name.iter();
+            match all
+                .find(|(_, pid)| **pid == gone)
+                .map(|(other, _)| other.clone())
+            {
+                Some(other) => self.follow_redirect(&other, steps),
+                None => steps.redirect(gone, None),
+            }
+        }
+        let redirects = &mut self.skeleton.network.redirects;
+        let Some((pid, redirect)) = wanted else {
+            return;
+        };
+        self.by_name.insert(id.clone(), pid);
+        // A container that has not begun has no namespace yet.
+        if pid != 0 && redirects.get(&pid) != Some(&redirect) {
+            redirects.insert(pid, redirect.clone());
+            steps.redirect(pid, Some(redirect));
+        }
+    }
+
+    /// The names of these addresses of a workload changed.
+    fn follow_direct(&mut self, id: &WorkloadId, changed: Vec<IpAddr>, steps: &mut Steps) {
+        let (Some(pid), Some(tracked)) = (self.by_name.get(id), self.workloads.get(id)) else {
+            return;
+        };
+        let Some(redirect) = self.skeleton.network.redirects.get_mut(pid) else {
+            return;
+        };
+        let known = self.names.get(id).map(|names| &names.addresses);
+        let (mut come, mut gone) = (Vec::new(), Vec::new());
+        for address in changed {
+            let named = known.and_then(|known| known.get(&address));
+            if named.is_some_and(|named| is_direct(&tracked.placement, address, named)) {
+                if redirect.direct.insert(address) {
+                    come.push(address);
+                }
+            } else if redirect.direct.remove(&address) {
+                gone.push(address);
+            }
+        }
+        if !come.is_empty() || !gone.is_empty() {
+            steps.direct(*pid, come, gone);
+        }
+    }
+
+    /// None where no policy asks for names.
+    fn redirect(&self, tracked: &Tracked) -> Option<Redirect> {
+        let placement = &tracked.placement;
+        let sets: Vec<&PolicySet> = [false, true]
+            .into_iter()
+            .filter_map(|v6| asking(placement, v6))
+            .collect();
+        if sets.is_empty() {
+            return None;
+        }
+        let networks = self.networks.values().flat_map(|network| &network.subnets);
+        let own = self.environment.addresses.keys();
+        let own = own.map(|address| IpNet::from(*address));
+        let local = self.environment.local_ranges().into_iter();
+        let names = self.names.get(&tracked.workload.id);
+        let known = names.into_iter().flat_map(|names| &names.addresses);
+        let direct = known.filter(|(address, named)| is_direct(placement, **address, named));
+        Some(Redirect {
+            ports: sets.iter().flat_map(|set| set.gateway_ports()).collect(),
+            local: local.chain(networks.copied()).chain(own).collect(),
+            direct: direct.map(|(address, _)| *address).collect(),
+        })
+    }
+
+    /// A workload is there that was started at this time: what another one by its name was told is
+    /// forgotten.
+    pub(super) fn keep_names(&mut self, id: &WorkloadId, started: i64) {
+        let other = self
+            .names
+            .get(id)
+            .is_some_and(|names| names.started != started);
+        if other {
+            self.names.remove(id);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        id: &WorkloadId,
+        name: &str,
+        addresses: &[IpAddr],
+        steps: &mut Steps,
+        changed: &mut Vec<IpAddr>,
+    ) -> Vec<Told> {
+        let Some(tracked) = self.workloads.get(id) else {
+            let as_is = |real: &IpAddr| Told {
+                real: *real,
+                answer: Some(*real),
+            };
+            return addresses.iter().map(as_is).collect();
+        };
+        let names = self.names.entry(id.clone()).or_insert_with(|| Names {
+            started: tracked.workload.started,
+            ..Names::default()
+        });
+        let placement = &tracked.placement;
+        let name: Arc<str> = name.into();
+        let mut told = Vec::new();
+        for real in addresses {
+            let answer = names.answer(
+                &name,
+                *real,
+                asking(placement, real.is_ipv6()),
+                &mut |address, before, now| {
+                    changed.push(address);
+                    steps.remove_elements(
+                        before
+                            .into_iter()
+                            .flat_map(|named| elements(placement, address, named)),
+                    );
+                    steps.add_elements(
+                        now.into_iter()
+                            .flat_map(|named| elements(placement, address, named)),
+                    );
+                },
+            );
+            told.push(Told {
+                real: *real,
+                answer,
+            });
+        }
+        told
+    }
+}
+
+impl Names {
+    /// Steps, in order:
+    /// 1. The address itself, where it has no other name that is decided otherwise.
+    /// 2. A stand-in that has such names only, or a new one.
+    /// 3. The name is noted; where that is too much, what is unused for longest goes.
+    fn answer(
+        &mut self,
+        name: &Arc<str>,
+        real: IpAddr,
+        set: Option<&PolicySet>,
+        changed: &mut impl FnMut(IpAddr, Option<&Named>, Option<&Named>),
+    ) -> Option<IpAddr> {
+        let decided_alike = |named: &Named| match set {
+            None => true,
+            Some(set) => {
+                let meant = set.meant(name);
+                named
+                    .names
+                    .iter()
+                    .all(|other| other == name || set.meant(other) == meant)
+            }
+        };
+        let address = match self.addresses.get(&real) {
+            Some(named) if !decided_alike(named) => {
+                let stand_ins = self
+                    .addresses
+                    .iter()
+                    .filter(|(address, named)| named.real == real && **address != real);
+                let mut fitting = stand_ins.filter(|(_, named)| decided_alike(named));
+                match fitting.next() {
+                    Some((address, _)) => *address,
+                    None => self.stand_in(real.is_ipv6())?,
+                }
+            }
+            _ => real,
+        };
+        // It may have had this name while nothing depended on it.
+        for (other, named) in &mut self.addresses {
+            if named.real == real && *other != address && named.names.contains(name) {
+                let before = named.clone();
+                named.names.retain(|known| known != name);
+                changed(*other, Some(&before), Some(named));
+            }
+        }
+        self.clock += 1;
+        let before = self.addresses.get(&address).cloned();
+        let named = self.addresses.entry(address).or_insert_with(|| Named {
+            real,
+            names: Vec::new(),
+            used: 0,
+        });
+        named.used = self.clock;
+        if !named.names.contains(name) {
+            if named.names.len() == NAMES {
+                named.names.remove(0);
+            }
+            named.names.push(Arc::clone(name));
+            changed(address, before.as_ref(), Some(named));
+        }
+        if self.addresses.len() > REMEMBERED {
+            let oldest = self.addresses.iter().min_by_key(|(_, named)| named.used);
+            if let Some((oldest, named)) = oldest
+                .map(|(address, _)| *address)
+                .and_then(|it| self.addresses.remove_entry(&it))
+            {
+                changed(oldest, Some(&named), None);
+            }
+        }
+        Some(address)
+    }
+
+    /// The lowest stand-in that is free; none when the workload has all.
+    fn stand_in(&self, v6: bool) -> Option<IpAddr> {
+        let address = |number: u32| -> IpAddr {
+            if v6 {
+                Ipv6Addr::from(STAND_INS_V6 | u128::from(number)).into()
+            } else {
+                Ipv4Addr::from(STAND_INS_V4 | number).into()
+            }
+        };
+        // The network's own address, numbered 0, is nobody's.
+        (1..STAND_INS)
+            .map(address)
+            .find(|address| !self.addresses.contains_key(address))
+    }
+}
+
+impl Named {
+    /// Of all names together: where a policy that came later tells apart what had the same answer,
+    /// the candidates' order decides.
+    fn meant(&self, set: &PolicySet) -> Meant {
+        self.names.iter().flat_map(|name| set.meant(name)).collect()
+    }
+}
+
+/// Whether the kernel decides alone about an address that a workload was told.
+fn is_direct(placement: &Placement, address: IpAddr, named: &Named) -> bool {
+    asking(placement, address.is_ipv6()).is_none_or(|set| !set.by_gateway(&named.meant(set)))
+}
+
+/// The policy set of a family, if it asks for names.
+fn asking(placement: &Placement, v6: bool) -> Option<&PolicySet> {
+    match placement.of_family(v6) {
+        Treatment::Set(set) if set.asks_names() => Some(set),
+        _ => None,
+    }
+}
+
+/// What the kernel holds for one address that a workload was told.
+fn elements(placement: &Placement, address: IpAddr, named: &Named) -> Vec<Element> {
+    let v6 = address.is_ipv6();
+    let own = placement
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.addresses);
+    let own = own.filter(|own| own.is_ipv6() == v6);
+    let set = asking(placement, v6);
+    let mut elements = Vec::new();
+    for own in own {
+        if let Some(set) = set {
+            elements.extend(set.told(*own, address, &named.meant(set)));
+        }
+        if named.real != address {
+            let key = Key::new().ip(*own).ip(address);
+            let to = Data::Value(Key::from(named.real));
+            elements.push((Family::Inet, named!("stand-ins", address), key, to));
+        }
+    }
+    elements
+}
+
+#[cfg(test)]
+mod tests;
