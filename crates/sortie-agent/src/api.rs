@@ -16,10 +16,14 @@
 //! | `POST /v1/bypasses` | [`BypassRequest`] → [`Bypass`] |
 //! | `DELETE /v1/bypasses/{workload}` | → [`Bypass`] |
 //! | `POST /v1/starting` | [`StartingRequest`] → [`Starting`] |
+//! | `GET /v1/gateway` | → [`GatewayLine`], one JSON object a line |
+//! | `POST /v1/gateway/learned` | [`Vec<Learned>`] → `Vec<Vec<`[`Told`]`>>` |
+//! | `POST /v1/gateway/names` | the same, of every name that the gateway knows |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
 //! An answer other than 2xx has an [`ErrorBody`].
 
+mod gateway;
 mod proof;
 mod status;
 
@@ -27,6 +31,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use gateway::{ByName, EgressAddress, GatewayHost, GatewayLine, Learned, PacketMark, Told};
 pub use proof::{Drop, Flow, Verification, VerifyRequest};
 pub use sortie_plan::explain::{AuditNote, Draining, Explanation, Verdict};
 pub use sortie_plan::planner::Meanwhile;

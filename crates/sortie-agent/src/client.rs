@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
-    Flow, PolicyRecord, Question, Removed, Starting, StartingRequest, Status, Verification,
-    VerifyRequest,
+    Flow, GatewayLine, Learned, PolicyRecord, Question, Removed, Starting, StartingRequest, Status,
+    Told, Verification, VerifyRequest,
 };
 use lines::Lines;
 
@@ -185,6 +185,25 @@ impl Client {
     /// `POST /v1/starting`.
     pub async fn starting(&self, request: &StartingRequest) -> Result<Starting, ClientError> {
         self.ask(Method::POST, "/v1/starting", Some(request)).await
+    }
+
+    /// `GET /v1/gateway`: who needs the gateway, and what changes.
+    pub async fn gateway(
+        &self,
+    ) -> Result<impl Stream<Item = Result<GatewayLine, ClientError>> + use<>, ClientError> {
+        self.stream("/v1/gateway").await
+    }
+
+    /// `POST /v1/gateway/learned`: answered when the kernel has them.
+    pub async fn learned(&self, names: &[Learned]) -> Result<Vec<Vec<Told>>, ClientError> {
+        self.ask(Method::POST, "/v1/gateway/learned", Some(&names))
+            .await
+    }
+
+    /// `POST /v1/gateway/names`: every name that was learned from a former agent.
+    pub async fn names(&self, names: &[Learned]) -> Result<Vec<Vec<Told>>, ClientError> {
+        self.ask(Method::POST, "/v1/gateway/names", Some(&names))
+            .await
     }
 
     /// `POST /v1/down`.

@@ -10,6 +10,7 @@ mod engine;
 mod event;
 mod explain;
 mod find;
+mod gateway;
 mod manager;
 mod metrics;
 mod networks;
@@ -43,6 +44,7 @@ use crate::source_ports::{self, SourcePorts};
 
 use audit::Audits;
 use converge::Failing;
+use gateway::GatewayLink;
 use manager::Manager;
 use metrics::{Counts, Telling};
 
@@ -81,6 +83,7 @@ pub struct Core {
     audits: Audits,
     bypasses: Bypasses,
     telling: Option<Telling>,
+    gateway: GatewayLink,
     /// Source ports that flows use.
     ports: SourcePorts,
     /// How often somebody else changed our tables.
@@ -135,6 +138,7 @@ impl Core {
             audits,
             bypasses: Bypasses::default(),
             telling: None,
+            gateway: GatewayLink::default(),
             ports: SourcePorts::default(),
             foreign_changes: 0,
             distrusted: false,
@@ -199,6 +203,7 @@ impl Core {
             starting,
             drain,
             self.sample_due(),
+            self.gateway_due(),
         ]
         .into_iter()
         .flatten()
@@ -206,6 +211,9 @@ impl Core {
     }
 
     fn react(&mut self, event: Event) {
+        if event.may_change_plan() {
+            self.gateway_changes();
+        }
         match event {
             Event::Engine(engine, change) => self.engine_said(engine, change),
             Event::HostChanged => {
@@ -220,6 +228,7 @@ impl Core {
             // A word to wake up for: the loop looks.
             Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
+            Event::Learned => self.learn(),
             Event::Call(call) => {
                 call(self);
                 let ops = std::mem::take(&mut self.after_answer);
@@ -251,6 +260,7 @@ impl Core {
             self.look_at_host(Look::Everywhere);
             self.audits.follow(&self.planner);
         }
+        self.gateway_on_time(now);
         self.tell_manager(now);
         self.tell_metrics(now);
     }
@@ -263,6 +273,7 @@ impl Core {
 
     /// Addresses, routes and interfaces as they are now.
     fn look_at_host(&mut self, look: Look) {
+        self.gateway_changes();
         match facts::read(self.kernel.rtnetlink()) {
             Ok(facts) => {
                 let mut environment = environment(&facts, &self.config);

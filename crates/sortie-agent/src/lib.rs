@@ -8,6 +8,7 @@
 //! - [`policies`]: the policy folder, and the last good copy of it.
 //! - [`standing`]: what still stands while the agent is away.
 //! - [`runtime`]: the OCI runtime that holds a container's start until its decision is in force.
+//! - [`gateway`]: the resolver for workloads whose policies speak of names, a process of its own.
 //! - [`proof`]: flows and drops as the kernel reports them, with the workload each belongs to.
 //! - [`source_ports`]: how many of an egress address's source ports are used.
 //! - [`server`]: the admin API; [`api`] has its shapes, [`client`] is its caller's side.
@@ -22,6 +23,7 @@ pub mod core;
 pub mod doctor;
 pub mod error;
 pub mod foreground;
+pub mod gateway;
 pub mod holder;
 pub mod host;
 mod lock;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::future::ready;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use sortie_workloads::docker::begun;
 use tokio::net::UnixListener;
@@ -64,6 +65,9 @@ pub async fn serve(
         .route("/v1/bypasses", get(bypasses).post(bypass))
         .route("/v1/bypasses/{*workload}", delete(end_bypass))
         .route("/v1/starting", post(starting))
+        .route("/v1/gateway", get(gateway))
+        .route("/v1/gateway/learned", post(learned))
+        .route("/v1/gateway/names", post(replayed))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -260,11 +264,38 @@ async fn starting(
         .map(Json)
 }
 
+/// Who is too slow is cut off, and begins anew.
+async fn gateway(State(handle): State<Handle>) -> Result<Response, Error> {
+    let (known, coming) = handle.call(|core| Ok(core.follow_gateway())).await?;
+    let coming = BroadcastStream::new(coming).take_while(|line| ready(line.is_ok()));
+    let coming = coming.filter_map(|line| ready(line.ok()));
+    Ok(ndjson(tokio_stream::iter(known).chain(coming)))
+}
+
+async fn learned(
+    State(handle): State<Handle>,
+    Json(names): Json<Vec<api::Learned>>,
+) -> Answer<Vec<Vec<api::Told>>> {
+    handle.learned(names).await.map(Json)
+}
+
+async fn replayed(
+    State(handle): State<Handle>,
+    Json(names): Json<Vec<api::Learned>>,
+) -> Answer<Vec<Vec<api::Told>>> {
+    let told = handle.learned(names).await?;
+    let replayed = |core: &mut crate::core::Core| {
+        core.names_replayed();
+        Ok(told)
+    };
+    handle.call(replayed).await.map(Json)
+}
+
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {
     handle.call(crate::core::Core::down).await.map(Json)
 }
 
-/// What is known, and then what comes: one JSON object a line.
+/// What is known, and then what comes.
 fn lines<T: Serialize + Clone + Send + 'static>(
     known: Vec<T>,
     following: Option<broadcast::Receiver<T>>,
@@ -272,8 +303,15 @@ fn lines<T: Serialize + Clone + Send + 'static>(
     let known = tokio_stream::iter(known);
     // A follower who is too slow misses some; the stream goes on.
     let coming = tokio_stream::iter(following).flat_map(BroadcastStream::new);
-    let coming = coming.filter_map(|item| std::future::ready(item.ok()));
-    let lines = known.chain(coming).map(|item| {
+    let coming = coming.filter_map(|item| ready(item.ok()));
+    ndjson(known.chain(coming))
+}
+
+/// One JSON object a line.
+fn ndjson<T: Serialize + Send + 'static>(
+    items: impl Stream<Item = T> + Send + 'static,
+) -> Response {
+    let lines = items.map(|item| {
         let mut line = serde_json::to_vec(&item).unwrap_or_default();
         line.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(line))

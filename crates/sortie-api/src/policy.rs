@@ -3,6 +3,7 @@
 //! [`parse`] reads it from YAML, and Istio's VirtualService as the same; serialising gives the same YAML's structure back, and
 //! [`EgressPolicy::to_yaml`] its text.
 
+mod carried;
 mod destinations;
 mod host;
 mod http;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use carried::Carried;
 pub(crate) use destinations::cidrs;
 pub use host::HostPattern;
 pub use http::{Headers, Http, HttpMatch, Originate, PathPattern, Request, Tls, WhenEncrypted};
@@ -80,7 +82,8 @@ pub enum Owner {
 
 /// Which containers, or which clients; the fields are all of, the entries of one field any of
 /// (labels: all of).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Selector {
     /// Labels that must all be there with these values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -94,7 +97,7 @@ pub struct Selector {
     pub networks: Vec<String>,
     /// Clients of the gateway's explicit listener, from outside; where it is there, no container is
     /// meant.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clients: Option<Clients>,
 }
 
@@ -110,7 +113,8 @@ pub struct Clients {
 }
 
 /// One entry of `destinations`: by address, or by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Destination {
     /// For people: shown by `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,8 +207,8 @@ pub enum OnUnavailable {
 }
 
 /// `onChange`: what becomes of connections that are open when the egress address changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(into = "write::Connections")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "write::Connections", into = "write::Connections")]
 pub enum OnChange {
     /// They end at once.
     #[default]

@@ -175,6 +175,11 @@ impl Memory {
         self.workloads.get(workload)
     }
 
+    /// What each workload was told.
+    pub fn all(&self) -> impl Iterator<Item = (&WorkloadId, &History)> {
+        self.workloads.iter()
+    }
+
     /// What a workload was told, to be added to.
     pub fn of_mut(&mut self, workload: &WorkloadId) -> &mut History {
         let new = || History::new(self.bounds);

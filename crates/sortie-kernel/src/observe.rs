@@ -53,7 +53,7 @@ impl Kernel {
             sysctls: self.sysctls.observe()?,
             forwarded: forwarded::complete(&mut self.nft, &self.forwarded)?,
             own: self.own.observe(look)?,
-            redirects: self.redirects.observe()?,
+            redirects: self.redirects.observe(look)?,
         })
     }
 

@@ -57,6 +57,17 @@ pub enum Look {
     Nowhere,
 }
 
+impl Look {
+    /// Whether that of a process is looked into in any case.
+    pub(crate) fn is_into(self, pid: u32) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Into(into) => pid == into,
+            Self::Nowhere => false,
+        }
+    }
+}
+
 /// One that was given, or is about to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
@@ -141,12 +152,9 @@ impl OwnAddresses {
     pub(crate) fn observe(&mut self, look: Look) -> Result<BTreeMap<OwnAddress, Held>, Error> {
         let mut found = BTreeMap::new();
         for note in &self.notes {
-            let looked_at = match look {
-                Look::Everywhere => true,
-                Look::Into(pid) => note.pid == pid,
-                Look::Nowhere => false,
-            };
-            if !looked_at && let Some(held) = self.found.get(&note.own()) {
+            if !look.is_into(note.pid)
+                && let Some(held) = self.found.get(&note.own())
+            {
                 found.insert(note.own(), *held);
                 continue;
             }

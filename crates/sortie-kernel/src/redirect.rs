@@ -26,6 +26,7 @@ use sortie_plan::state::{HostState, Observed, ObservedTable};
 use crate::error::{Error, netfilter};
 use crate::lower::{self, TABLE};
 use crate::netns::{Identity, Namespace};
+use crate::own::Look;
 use crate::{notes, observe};
 
 /// The file's name in the state folder.
@@ -127,10 +128,16 @@ impl Redirects {
     }
 
     /// Those that there is anything of; one that is not as this process has made it is empty. The
-    /// others are forgotten.
-    pub(crate) fn observe(&mut self) -> Result<BTreeMap<u32, Redirect>, Error> {
+    /// others are forgotten. What is not looked into is believed to be as it was made.
+    pub(crate) fn observe(&mut self, into: Look) -> Result<BTreeMap<u32, Redirect>, Error> {
         let mut found = BTreeMap::new();
         for note in &self.notes {
+            if !into.is_into(note.pid)
+                && let Some(made) = self.made.get(&note.pid)
+            {
+                found.insert(note.pid, made.clone());
+                continue;
+            }
             let Some(namespace) = note.namespace()? else {
                 continue;
             };

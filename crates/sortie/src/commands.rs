@@ -13,6 +13,7 @@ mod down;
 mod drops;
 mod explain;
 mod flows;
+mod gateway;
 mod get;
 mod install;
 mod observe;
@@ -102,6 +103,8 @@ enum Command {
     Observe(observe::Args),
     /// Run the agent: the process that makes the kernel follow the policies
     Agent(agent::Args),
+    /// Run the resolver for workloads whose policies speak of names, beside the agent
+    Gateway(gateway::Args),
     /// Make Docker or Podman hold each container's start until its decision is in the kernel
     Install(install::Args),
     /// Give Docker its former runtime back
@@ -135,6 +138,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Detach(args) => block_on(attach::detach(&args, &socket.client())),
         Command::Observe(args) => block_on(observe::run(&args)),
         Command::Agent(args) => agent::run(&args, &socket.socket),
+        Command::Gateway(args) => gateway::run(&args, &socket.socket),
         Command::Install(args) => block_on(install::install(&args, &socket.socket)),
         Command::Uninstall(args) => block_on(install::uninstall(&args, &socket.socket)),
         Command::Down(args) => block_on(down::run(&args, &socket.client(), &socket.socket)),

@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         &[
             "nfnetlink",
             "sortie-api",
+            "sortie-dns",
             "sortie-kernel",
             "sortie-plan",
             "sortie-workloads",

@@ -9,7 +9,9 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_unit_in_the_documents_is_the_one_that_is_shipped() {
-    let unit = format!("```ini\n{}```\n", read("packaging/sortie.service"));
-    assert!(read("docs/operations.md").contains(&unit));
+fn the_units_in_the_documents_are_those_that_are_shipped() {
+    for unit in ["sortie.service", "sortie-gateway.service"] {
+        let text = format!("```ini\n{}```\n", read(&format!("packaging/{unit}")));
+        assert!(read("docs/operations.md").contains(&text), "{unit}");
+    }
 }

@@ -195,11 +195,12 @@ impl Core {
         }
     }
 
-    /// One engine has told all its containers, and so has each other one, or it is nowhere. Where
-    /// there is no engine at all, one may only be late.
+    /// One engine has told all its containers, and so has each other one, or it is nowhere, and the
+    /// gateway has told what it knows of them. Where there is no engine at all, one may only be late.
     fn is_settled(&self) -> bool {
         let environment = self.planner.environment();
-        self.engines.iter().any(|it| it.told)
+        self.names_are_known()
+            && self.engines.iter().any(|it| it.told)
             && self
                 .engines
                 .iter()

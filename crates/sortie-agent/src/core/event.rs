@@ -1,14 +1,15 @@
 //! What the core is told, and who may tell it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use sortie_api::workload::{Change, Engine, WorkloadId};
 use sortie_kernel::tables::Foreign;
 use tokio::sync::{broadcast, oneshot};
 
 use super::Core;
+use super::gateway::Waiting;
 use crate::Error;
 use crate::api;
 use crate::source_ports;
@@ -36,16 +37,29 @@ pub enum Event {
     TablesTouched,
     /// The process that an attachment belongs to has ended.
     OwnerEnded(WorkloadId),
+    /// Names wait to be learned.
+    Learned,
     /// Something asked for.
     Call(Box<dyn FnOnce(&mut Core) + Send>),
     /// The agent ends; what the kernel holds stays.
     Stop,
 }
 
+impl Event {
+    /// Whether workloads, policies or the host may be others afterwards.
+    pub(super) fn may_change_plan(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(..) | Self::PoliciesChanged | Self::OwnerEnded(_) | Self::Call(_)
+        )
+    }
+}
+
 /// Talks to the core from anywhere.
 #[derive(Clone)]
 pub struct Handle {
     events: Sender<Event>,
+    pub(super) waiting: Arc<Mutex<Waiting>>,
     pub(super) touched: Arc<Touched>,
     /// Flows as they are reported.
     pub flows: broadcast::Sender<api::Flow>,
@@ -59,6 +73,7 @@ impl Handle {
         let (events, receiver) = channel();
         let handle = Self {
             events,
+            waiting: Arc::default(),
             touched: Arc::default(),
             flows: broadcast::Sender::new(FOLLOWED),
             drops: broadcast::Sender::new(FOLLOWED),

@@ -88,7 +88,12 @@ impl Core {
                 policies.push(candidate.policy.name.0.clone());
             }
         }
-        let (state, mut reason, fix) = standing(&self.planner, tracked);
+        let (state, mut reason, mut fix) = standing(&self.planner, tracked);
+        if reason.is_none() && self.planner.asks_names(&workload.id) && !self.has_gateway() {
+            reason =
+                Some("its policies speak of names, and no gateway answers its lookups".to_owned());
+            fix = Some("systemctl start sortie-gateway, or: sortie gateway".to_owned());
+        }
         let bypass = self.bypass_of(&workload.id);
         if let Some(bypass) = &bypass {
             let pid = bypass.pid.map(|pid| format!(" (process {pid})"));

@@ -81,6 +81,10 @@ impl Core {
         let (first, later) = answered_first(ops);
         self.apply(&first);
         self.after_answer = later;
+        // Its first lookup may come soon.
+        if self.has_gateway() && self.planner.asks_names(&id) {
+            self.tell_gateway();
+        }
 
         let meanwhile = self.planner.meanwhile(&id);
         if let (Some(reason), Meanwhile::Drop(who)) = (unmanageable, &meanwhile) {

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Clients, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Http, HttpMatch,
-    Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex, PolicyName, PortRange,
-    Protocol, Selector, Tls, Unlearned, WhenEncrypted,
+    Action, Carried, Clients, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Http,
+    HttpMatch, Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex, PolicyName,
+    PortRange, Protocol, Selector, Tls, Unlearned, WhenEncrypted,
 };
 use crate::problem::FileErrors;
 
@@ -328,6 +328,17 @@ proptest! {
         let json = serde_json::to_string(&policy).unwrap();
         prop_assume!(!json.contains(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')));
         prop_assert_eq!(parse("f", &json).map_err(|e| format!("{e}\n{json}")), Ok(vec![policy]));
+    }
+
+    #[test]
+    fn a_carried_policy_is_equal_whoever_wrote_it(
+        policy in policy(),
+        owner in prop::sample::select(vec![Owner::Workload, Owner::Policy, Owner::Network]),
+    ) {
+        let name = PolicyName(format!("label:{}", policy.name.0));
+        let carried = Carried(EgressPolicy { name, owner, ..policy }.into());
+        let json = serde_json::to_string(&carried).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Carried>(&json).unwrap(), carried);
     }
 
     #[test]

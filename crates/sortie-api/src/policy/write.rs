@@ -130,25 +130,44 @@ impl TryFrom<Ports> for PortRange {
 }
 
 /// `{connections, drainSeconds}`.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Connections {
-    connections: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Word,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     drain_seconds: Option<u16>,
+}
+
+/// What `connections` says.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Word {
+    Reset,
+    Drain,
 }
 
 impl From<OnChange> for Connections {
     fn from(on_change: OnChange) -> Self {
         match on_change {
             OnChange::Reset => Self {
-                connections: "Reset",
+                connections: Word::Reset,
                 drain_seconds: None,
             },
             OnChange::Drain { seconds } => Self {
-                connections: "Drain",
+                connections: Word::Drain,
                 drain_seconds: Some(seconds),
             },
+        }
+    }
+}
+
+impl TryFrom<Connections> for OnChange {
+    type Error = &'static str;
+
+    fn try_from(written: Connections) -> Result<Self, Self::Error> {
+        match (written.connections, written.drain_seconds) {
+            (Word::Reset, None) => Ok(Self::Reset),
+            (Word::Drain, Some(seconds @ 1..=3600)) => Ok(Self::Drain { seconds }),
+            _ => Err("drainSeconds is for Drain, from 1 to 3600"),
         }
     }
 }

@@ -218,7 +218,7 @@ fn it_is_changed_repaired_and_taken_back() {
         for wanted in [redirect(), others, redirect()] {
             for _ in 0..2 {
                 redirects.add(pid, &wanted).unwrap();
-                let found = redirects.observe().unwrap();
+                let found = redirects.observe(Look::Everywhere).unwrap();
                 assert_eq!(found, BTreeMap::from([(pid, wanted.clone())]));
             }
         }
@@ -231,21 +231,26 @@ fn it_is_changed_repaired_and_taken_back() {
         ];
         for damage in damages {
             container.sh(damage);
-            let found = redirects.observe().unwrap();
+            let believed = redirects.observe(Look::Nowhere).unwrap();
+            assert_eq!(believed.get(&pid), Some(&redirect()), "{damage}");
+            let found = redirects.observe(Look::Everywhere).unwrap();
             assert_ne!(found.get(&pid), Some(&redirect()), "{damage}");
             redirects.add(pid, &redirect()).unwrap();
-            let found = redirects.observe().unwrap();
+            let found = redirects.observe(Look::Everywhere).unwrap();
             assert_eq!(found.get(&pid), Some(&redirect()), "{damage}");
         }
         // Another process knows where it is, and what is in it no more.
         let mut redirects = Redirects::load(state.path()).unwrap();
-        let found = redirects.observe().unwrap();
+        let found = redirects.observe(Look::Everywhere).unwrap();
         assert_eq!(found, BTreeMap::from([(pid, Redirect::default())]));
         for _ in 0..2 {
             redirects.delete(pid).unwrap();
         }
         assert_eq!(container.sh("nft list ruleset"), before);
-        assert_eq!(redirects.observe().unwrap(), BTreeMap::new());
+        assert_eq!(
+            redirects.observe(Look::Everywhere).unwrap(),
+            BTreeMap::new()
+        );
     });
 }
 
@@ -265,16 +270,19 @@ fn what_is_gone_needs_nothing_and_what_is_refused_stops_nobody() {
             socket
         });
         redirects.add(container.pid(), &redirect()).unwrap();
-        let found = redirects.observe().unwrap();
+        let found = redirects.observe(Look::Everywhere).unwrap();
         assert_eq!(found[&container.pid()], Redirect::default());
         drop(owned);
         redirects.add(container.pid(), &redirect()).unwrap();
-        let found = redirects.observe().unwrap();
+        let found = redirects.observe(Look::Everywhere).unwrap();
         assert_eq!(found[&container.pid()], redirect());
 
         let mut container = container;
         container.end();
-        assert_eq!(redirects.observe().unwrap(), BTreeMap::new());
+        assert_eq!(
+            redirects.observe(Look::Everywhere).unwrap(),
+            BTreeMap::new()
+        );
         redirects.add(container.pid(), &redirect()).unwrap();
         redirects.delete(container.pid()).unwrap();
         // In this very namespace, as a container with the host's network is.
@@ -297,10 +305,10 @@ fn what_is_not_led_to_the_gateway_comes_and_goes_without_a_new_table() {
             direct: direct.iter().copied().collect(),
             ..redirect()
         };
-        let found = redirects.observe().unwrap();
+        let found = redirects.observe(Look::Everywhere).unwrap();
         assert_eq!(found, [(pid, wanted(&addresses))].into());
         redirects.direct(pid, &[], &addresses[..1]).unwrap();
-        let found = redirects.observe().unwrap();
+        let found = redirects.observe(Look::Everywhere).unwrap();
         assert_eq!(found, [(pid, wanted(&addresses[1..]))].into());
         let listed = container.sh("nft list set inet sortie direct6");
         assert!(listed.contains(FAR[1]), "{listed}");

@@ -126,6 +126,11 @@ impl Planner {
         all.filter_map(|id| Some(&**self.workloads.get(id)?))
     }
 
+    /// Whether a workload is among these.
+    pub fn asks_names(&self, id: &WorkloadId) -> bool {
+        self.by_name.contains_key(id)
+    }
+
     /// What the policies say of the addresses that the workload with the address `own` was told, those
     /// of the same family.
     pub(super) fn meant_at(&self, own: IpAddr) -> BTreeMap<IpAddr, Meant> {

@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     // For people.
     #[default]
     Text,
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
     Ok(sortie_agent::run(&options)?)
 }
 
-fn log(format: LogFormat) {
+pub(super) fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("SORTIE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

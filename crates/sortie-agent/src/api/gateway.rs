@@ -1,0 +1,99 @@
+//! What the agent and `sortie gateway` say to each other: who needs the gateway, what the host is
+//! like, and which addresses names have.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sortie_api::policy::Carried;
+use sortie_api::workload::{IfIndex, WorkloadId};
+use sortie_kernel::netns::Identity;
+
+/// One line of `GET /v1/gateway`: first all that there is, then what changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GatewayLine {
+    /// A workload needs the gateway, or is another now.
+    Workload(ByName),
+    /// It needs it no longer.
+    WorkloadGone(WorkloadId),
+    /// The host, as it is now.
+    Host(GatewayHost),
+    /// All that there was has been told.
+    Synced(bool),
+}
+
+/// A workload whose policies speak of names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByName {
+    /// Which.
+    pub id: WorkloadId,
+    /// For people.
+    pub name: String,
+    /// A process in its network namespace.
+    pub pid: u32,
+    /// The namespace, so that another process with this number is not taken for it.
+    pub namespace: Identity,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Every policy that selects it and decides.
+    pub policies: Vec<Carried>,
+}
+
+/// What decides besides policies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayHost {
+    /// Destinations that are no policy's business.
+    pub local: Vec<IpNet>,
+    /// Every egress address that a policy names.
+    pub addresses: BTreeMap<IpAddr, EgressAddress>,
+}
+
+/// An egress address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressAddress {
+    /// Whether it is on the host and has a way out.
+    pub usable: bool,
+    /// The interface that packets with this source leave through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<IfIndex>,
+    /// What leads packets there; none where the host's routes do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<PacketMark>,
+}
+
+/// Bits of a packet's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PacketMark {
+    /// Their value.
+    pub value: u32,
+    /// Which they are.
+    pub mask: u32,
+}
+
+/// A name that a workload has looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Learned {
+    /// Who.
+    pub workload: WorkloadId,
+    /// As it was asked for, in small letters and without a dot at its end.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What the workload is to be told of one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    /// The address.
+    pub address: IpAddr,
+    /// The same, one that the kernel leads there, or none: it may not be told.
+    pub answered: Option<IpAddr>,
+}

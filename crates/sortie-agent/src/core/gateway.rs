@@ -1,0 +1,243 @@
+//! `sortie gateway`: who needs it is told to it, and the names that it learns go into the kernel.
+//!
+//! It is told states, not steps: who follows too slowly is cut off and begins anew.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sortie_api::policy::Carried;
+use sortie_api::workload::WorkloadId;
+use sortie_kernel::netns::Namespace;
+use sortie_plan::op::Op;
+use sortie_plan::planner::Tracked;
+use sortie_plan::resolve::Addresses;
+use tokio::sync::{broadcast, oneshot};
+
+use super::{Core, Event, Handle};
+use crate::Error;
+use crate::api::{ByName, EgressAddress, GatewayHost, GatewayLine, Learned, PacketMark, Told};
+
+/// A follower that is slower than this many lines is cut off.
+const FOLLOWED: usize = 4_096;
+/// Changes that come together are told together.
+const SETTLES: Duration = Duration::from_millis(5);
+/// How long a new agent waits for the names that the gateway knows. Until then what a former agent
+/// left for them stays.
+const REPLAYED: Duration = Duration::from_secs(10);
+
+/// Names that wait to be learned.
+pub(super) type Waiting = Vec<(Vec<Learned>, oneshot::Sender<Answer>)>;
+
+/// What each name's addresses are told as.
+pub(crate) type Answer = Result<Vec<Vec<Told>>, Error>;
+
+/// What the gateway has been told.
+pub(super) struct GatewayLink {
+    lines: broadcast::Sender<GatewayLine>,
+    workloads: BTreeMap<WorkloadId, ByName>,
+    host: GatewayHost,
+    /// When it is to be told what has changed.
+    due: Option<Instant>,
+    /// It has told every name that it knows since this agent started, or is not waited for.
+    replayed: bool,
+    /// Until when it is waited for.
+    patience: Instant,
+}
+
+impl Default for GatewayLink {
+    fn default() -> Self {
+        Self {
+            lines: broadcast::Sender::new(FOLLOWED),
+            workloads: BTreeMap::new(),
+            host: GatewayHost::default(),
+            due: None,
+            replayed: false,
+            patience: Instant::now() + REPLAYED,
+        }
+    }
+}
+
+impl Handle {
+    /// Puts names into the kernel; answers when they are there. What comes while the core is busy is
+    /// one change.
+    pub(crate) async fn learned(&self, names: Vec<Learned>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let first = {
+            let mut waiting = lock(&self.waiting);
+            waiting.push((names, answer));
+            waiting.len() == 1
+        };
+        if first && !self.tell(Event::Learned) {
+            return Err(Error::Ending);
+        }
+        answered.await.unwrap_or(Err(Error::Ending))
+    }
+}
+
+fn lock(waiting: &Arc<Mutex<Waiting>>) -> std::sync::MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// All that there is, and what comes.
+    pub(crate) fn follow_gateway(
+        &mut self,
+    ) -> (Vec<GatewayLine>, broadcast::Receiver<GatewayLine>) {
+        self.tell_gateway();
+        let link = &self.gateway;
+        let host = GatewayLine::Host(link.host.clone());
+        let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
+        let known = [host].into_iter().chain(workloads);
+        let known = known.chain([GatewayLine::Synced(true)]).collect();
+        (known, link.lines.subscribe())
+    }
+
+    /// Whether anybody follows.
+    pub(super) fn has_gateway(&self) -> bool {
+        self.gateway.lines.receiver_count() > 0
+    }
+
+    /// Something has changed that it may have to know.
+    pub(super) fn gateway_changes(&mut self) {
+        if self.has_gateway() {
+            let due = || Instant::now() + SETTLES;
+            self.gateway.due.get_or_insert_with(due);
+        }
+    }
+
+    pub(super) fn gateway_due(&self) -> Option<Instant> {
+        let patience = (!self.compared && !self.gateway.replayed).then_some(self.gateway.patience);
+        [self.gateway.due, patience].into_iter().flatten().min()
+    }
+
+    pub(super) fn gateway_on_time(&mut self, now: Instant) {
+        if self.gateway.due.is_some_and(|due| due <= now) {
+            self.tell_gateway();
+        }
+        if !self.gateway.replayed && self.gateway.patience <= now {
+            self.gateway.replayed = true;
+            self.settle();
+        }
+    }
+
+    /// Whether what is in the kernel for names is known to be wanted or not.
+    pub(super) fn names_are_known(&self) -> bool {
+        self.gateway.replayed || self.planner.by_name().next().is_none()
+    }
+
+    /// The names that the gateway knew before this agent have all been told.
+    pub(crate) fn names_replayed(&mut self) {
+        self.gateway.replayed = true;
+        self.settle();
+    }
+
+    /// Tells what is different from what was told last.
+    pub(super) fn tell_gateway(&mut self) {
+        self.gateway.due = None;
+        let host = self.gateway_host();
+        let link = &mut self.gateway;
+        let mut before = mem::take(&mut link.workloads);
+        // Nobody may be following.
+        let tell = |line| drop(link.lines.send(line));
+        if link.host != host {
+            tell(GatewayLine::Host(host.clone()));
+            link.host = host;
+        }
+        for tracked in self.planner.by_name() {
+            let id = &tracked.workload.id;
+            let told = before.remove(id);
+            let Some(now) = wire(tracked, told.as_ref()) else {
+                if told.is_some() {
+                    tell(GatewayLine::WorkloadGone(id.clone()));
+                }
+                continue;
+            };
+            if told.as_ref() != Some(&now) {
+                tell(GatewayLine::Workload(now.clone()));
+            }
+            link.workloads.insert(id.clone(), now);
+        }
+        for id in before.into_keys() {
+            tell(GatewayLine::WorkloadGone(id));
+        }
+    }
+
+    fn gateway_host(&self) -> GatewayHost {
+        let planner = &self.planner;
+        let networks = self.networks_now().into_iter();
+        let mut local = planner.environment().local_ranges();
+        local.extend(networks.flat_map(|network| network.subnets));
+        let egress = |address: IpAddr| {
+            let egress = EgressAddress {
+                usable: self.unusable(address).is_none(),
+                uplink: planner.uplink(address),
+                mark: planner.mark(address).map(|mark| PacketMark {
+                    value: mark.value(),
+                    mask: mark.mask(),
+                }),
+            };
+            (address, egress)
+        };
+        GatewayHost {
+            local: ipnet::IpNet::aggregate(&local),
+            addresses: planner.egress_addresses().map(egress).collect(),
+        }
+    }
+
+    /// All names that wait, as one change of the kernel; then each is answered.
+    pub(super) fn learn(&mut self) {
+        let waiting = mem::take(&mut *lock(&self.handle.waiting));
+        let mut ops: Vec<Op> = Vec::new();
+        let mut answers = Vec::new();
+        for (names, answer) in waiting {
+            let told = names.iter().map(|name| {
+                let (told, steps) =
+                    self.planner
+                        .learned(&name.workload, &name.name, &name.addresses);
+                ops.extend(steps);
+                let told = told.into_iter();
+                told.map(|told| Told {
+                    address: told.real,
+                    answered: told.answer,
+                })
+                .collect()
+            });
+            answers.push((answer, told.collect()));
+        }
+        self.apply(&ops);
+        for (answer, told) in answers {
+            let told = match &self.failing {
+                None => Ok(told),
+                Some(failing) => Err(Error::Refused(format!(
+                    "the kernel refused a step: {}",
+                    failing.error
+                ))),
+            };
+            // Nobody waits any more when the gateway has gone.
+            let _ = answer.send(told);
+        }
+    }
+}
+
+/// As it is told; none where its process has ended. `told` is what was told before: a namespace is
+/// looked at once for each process.
+fn wire(tracked: &Tracked, told: Option<&ByName>) -> Option<ByName> {
+    let workload = &tracked.workload;
+    let told = told.filter(|told| told.pid == workload.pid);
+    let namespace = match told {
+        Some(told) => told.namespace,
+        None => Namespace::foreign(workload.pid).ok().flatten()?.identity(),
+    };
+    let addresses = workload.endpoints.iter();
+    Some(ByName {
+        id: workload.id.clone(),
+        name: workload.name.clone(),
+        pid: workload.pid,
+        namespace,
+        addresses: addresses.flat_map(|it| it.addresses.clone()).collect(),
+        policies: tracked.policies.iter().cloned().map(Carried).collect(),
+    })
+}

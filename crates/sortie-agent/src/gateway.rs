@@ -1,0 +1,186 @@
+//! `sortie gateway`: the resolver for workloads whose policies speak of names.
+//!
+//! A process of its own: while it is away such workloads' lookups are refused, and while the agent is
+//! away names that were looked up before are still answered. It follows the agent, and keeps nothing
+//! across a restart.
+//!
+//! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
+//! - `doors`: sockets inside workloads' network namespaces, opened and closed.
+//! - `writer`: names on their way into the kernel, through the agent.
+
+mod doors;
+mod known;
+mod names;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sortie_api::workload::WorkloadId;
+use sortie_dns::{Metrics, Settings};
+use sortie_plan::redirect::SOCKET_MARK;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::Error;
+use crate::api::GatewayLine;
+use crate::client::{Client, ClientError};
+use crate::systemd::Notify;
+use doors::Doors;
+use known::Known;
+use names::ByPolicy;
+use writer::Writer;
+
+/// How soon an agent that is away is tried again.
+const AGENT_TRIED: Duration = Duration::from_millis(200);
+/// How soon sockets that could not be opened are.
+const DOORS_TRIED: Duration = Duration::from_secs(1);
+/// Changes of policies that come together are one.
+const SETTLES: Duration = Duration::from_millis(20);
+/// Changes on their way to the resolver.
+const CHANGES: usize = 1_024;
+
+/// How the gateway is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The agent's socket.
+    pub socket: PathBuf,
+}
+
+/// Runs until it is told to stop; then lookups that are being answered are still finished.
+///
+/// # Errors
+/// When the process cannot have what it needs from the system. An agent that is away is waited for.
+pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("start threads"))?;
+    runtime.block_on(serve(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(options: &Options) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("await signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("await signals"))?;
+    let inside = sortie_dns::Inside::start().map_err(Error::system("start a thread"))?;
+    let client = Client::new(&options.socket);
+    let known = Arc::new(Known::default());
+    let writer = Writer::start(client.clone());
+    let (changes, told) = mpsc::channel(CHANGES);
+    let resolver = tokio::spawn(sortie_dns::serve(
+        told,
+        inside.clone(),
+        ByPolicy(Arc::clone(&known)),
+        writer.clone(),
+        Metrics::default(),
+        Settings::with_mark(SOCKET_MARK),
+    ));
+    let follower = Follower {
+        doors: Doors::new(inside, changes),
+        client,
+        known,
+        writer,
+    };
+    let manager = Notify::from_environment();
+    if let Some(manager) = &manager {
+        // Whoever is ordered behind it needs not wait for an agent.
+        manager.say("READY=1");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), agent = %options.socket.display(), "the gateway runs");
+    tokio::select! {
+        () = follower.follow() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    if let Some(manager) = &manager {
+        manager.say("STOPPING=1");
+    }
+    // The follower is gone, and with it who told the resolver of changes.
+    let _ = resolver.await;
+    Ok(())
+}
+
+/// Follows the agent.
+struct Follower {
+    client: Client,
+    known: Arc<Known>,
+    doors: Doors,
+    writer: Writer,
+}
+
+impl Follower {
+    /// For ever: each connection begins with all that there is.
+    async fn follow(mut self) {
+        let mut was_there = true;
+        loop {
+            match self.follow_once(&mut was_there).await {
+                Err(error) if was_there => {
+                    tracing::warn!(%error, "the agent is away: names that were looked up before are answered, new ones of a policy are not");
+                    was_there = false;
+                }
+                Ok(()) | Err(_) => {}
+            }
+            sleep(AGENT_TRIED).await;
+        }
+    }
+
+    /// Until the agent ends the stream.
+    async fn follow_once(&mut self, was_there: &mut bool) -> Result<(), ClientError> {
+        let lines = self.client.gateway().await?;
+        let mut lines = std::pin::pin!(lines);
+        // Those that the agent has told of, until it has told all.
+        let mut fresh = Some(BTreeSet::new());
+        let mut again = Instant::now() + DOORS_TRIED;
+        loop {
+            let due = if self.doors.has_changes() {
+                Instant::now() + SETTLES
+            } else {
+                again
+            };
+            let Ok(line) = timeout_at(due, lines.next()).await else {
+                self.doors.tell_changes().await;
+                if again <= Instant::now() {
+                    self.doors.open_again(&self.known).await;
+                    again = Instant::now() + DOORS_TRIED;
+                }
+                continue;
+            };
+            match line.transpose()? {
+                None => return Ok(()),
+                Some(GatewayLine::Host(host)) => self.known.host_is(host),
+                Some(GatewayLine::Workload(workload)) => {
+                    if let Some(fresh) = &mut fresh {
+                        fresh.insert(workload.id.clone());
+                    }
+                    let before = self.known.workload_is(workload.clone());
+                    self.doors.open(workload, before.as_deref()).await;
+                }
+                Some(GatewayLine::WorkloadGone(id)) => self.gone(&id).await,
+                Some(GatewayLine::Synced(_)) => {
+                    let told = fresh.take().unwrap_or_default();
+                    for id in self.known.others_than(&told) {
+                        self.gone(&id).await;
+                    }
+                    self.writer.replay().await?;
+                    *was_there = true;
+                    tracing::info!(workloads = told.len(), "the agent answers");
+                }
+            }
+        }
+    }
+
+    async fn gone(&mut self, id: &WorkloadId) {
+        self.known.is_gone(id);
+        self.writer.forget(id);
+        self.doors.close(id).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! Sockets inside workloads' network namespaces: opened when the agent tells of a workload, closed
+//! when it is gone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use sortie_api::workload::WorkloadId;
+use sortie_dns::{Change, Inside};
+use sortie_kernel::netns::Identity;
+use sortie_plan::redirect::RESOLVER_PORT;
+use tokio::sync::mpsc;
+
+use super::known::Known;
+use crate::api::ByName;
+
+/// Opens and closes them.
+pub(super) struct Doors {
+    inside: Inside,
+    resolver: mpsc::Sender<Change>,
+    /// Those whose sockets could not be opened, and why, as it was told.
+    closed: BTreeMap<WorkloadId, String>,
+    /// The resolver does not know yet that policies are others now.
+    changed: bool,
+}
+
+impl Doors {
+    pub(super) fn new(inside: Inside, resolver: mpsc::Sender<Change>) -> Self {
+        Self {
+            inside,
+            resolver,
+            closed: BTreeMap::new(),
+            changed: false,
+        }
+    }
+
+    /// What is open already stays; then only the policies may be others.
+    pub(super) async fn open(&mut self, workload: ByName, before: Option<&ByName>) {
+        let same = before.is_some_and(|before| before.namespace == workload.namespace);
+        if !same || self.closed.contains_key(&workload.id) {
+            self.try_open(&workload).await;
+        } else if before.is_some_and(|before| before.policies != workload.policies) {
+            self.changed = true;
+        }
+    }
+
+    /// Whether policies have changed of workloads whose sockets are open.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed
+    }
+
+    /// Tells that, for all of them at once.
+    pub(super) async fn tell_changes(&mut self) {
+        if mem::take(&mut self.changed) {
+            self.tell(Change::PoliciesChanged).await;
+        }
+    }
+
+    /// Those that could not be opened.
+    pub(super) async fn open_again(&mut self, known: &Known) {
+        let closed: Vec<WorkloadId> = self.closed.keys().cloned().collect();
+        for workload in closed.iter().filter_map(|id| known.workload(id)) {
+            self.try_open(&workload).await;
+        }
+    }
+
+    pub(super) async fn close(&mut self, id: &WorkloadId) {
+        self.closed.remove(id);
+        self.tell(Change::Ended(id.clone())).await;
+    }
+
+    async fn try_open(&mut self, workload: &ByName) {
+        let opened = async {
+            let namespace = Arc::new(namespace(workload)?);
+            let listeners = self.inside.listen(&namespace, RESOLVER_PORT).await?;
+            Ok::<_, io::Error>((namespace, listeners))
+        };
+        match opened.await {
+            Ok((namespace, listeners)) => {
+                self.closed.remove(&workload.id);
+                tracing::info!(
+                    workload = workload.name,
+                    id = workload.id.as_str(),
+                    "its lookups are answered"
+                );
+                self.tell(Change::Started {
+                    workload: workload.id.clone(),
+                    namespace,
+                    listeners,
+                })
+                .await;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.closed.get(&workload.id) != Some(&error) {
+                    tracing::warn!(
+                        workload = workload.name,
+                        id = workload.id.as_str(),
+                        port = RESOLVER_PORT,
+                        error,
+                        "its lookups are refused, because the sockets for them cannot be opened in its network namespace; trying again"
+                    );
+                }
+                self.closed.insert(workload.id.clone(), error);
+            }
+        }
+    }
+
+    async fn tell(&self, change: Change) {
+        // The resolver ends after the follower only.
+        let _ = self.resolver.send(change).await;
+    }
+}
+
+/// The workload's network namespace, if its process is still there.
+fn namespace(workload: &ByName) -> io::Result<File> {
+    let file = File::open(format!("/proc/{}/ns/net", workload.pid))?;
+    let metadata = file.metadata()?;
+    let identity = Identity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    };
+    if identity != workload.namespace {
+        return Err(io::Error::other(format!(
+            "process {} is another one now",
+            workload.pid
+        )));
+    }
+    Ok(file)
+}
