@@ -123,9 +123,13 @@ impl Core {
         }
     }
 
-    /// Whether what is in the kernel for names is known to be wanted or not.
+    /// Whether what is in the kernel for names is known to be wanted or not. Policies are known before
+    /// any workload is placed.
     pub(super) fn names_are_known(&self) -> bool {
-        self.gateway.replayed || self.planner.by_name().next().is_none()
+        let mut policies = self.planner.policies().values();
+        let by_name =
+            policies.any(|policy| policy.destinations.iter().any(|it| !it.hosts.is_empty()));
+        self.gateway.replayed || !by_name
     }
 
     /// The names that the gateway knew before this agent have all been told.
