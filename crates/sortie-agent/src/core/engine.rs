@@ -195,12 +195,16 @@ impl Core {
         }
     }
 
-    /// One engine has told all its containers, and so has each other one, or it is nowhere, and the
-    /// gateway has told what it knows of them. Where there is no engine at all, one may only be late.
+    /// The engines have told all their containers, and the gateway what it knows of them.
     fn is_settled(&self) -> bool {
+        self.engines_have_told() && self.names_are_known()
+    }
+
+    /// One engine has told all its containers, and so has each other one, or it is nowhere. Where
+    /// there is no engine at all, one may only be late.
+    pub(super) fn engines_have_told(&self) -> bool {
         let environment = self.planner.environment();
-        self.names_are_known()
-            && self.engines.iter().any(|it| it.told)
+        self.engines.iter().any(|it| it.told)
             && self
                 .engines
                 .iter()

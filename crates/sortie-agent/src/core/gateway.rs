@@ -39,6 +39,8 @@ pub(super) struct GatewayLink {
     lines: broadcast::Sender<GatewayLine>,
     workloads: BTreeMap<WorkloadId, ByName>,
     host: GatewayHost,
+    /// The engines have told their containers: whom it has not been told of needs it no longer.
+    synced: bool,
     /// When it is to be told what has changed.
     due: Option<Instant>,
     /// It has told every name that it knows since this agent started, or is not waited for.
@@ -53,6 +55,7 @@ impl Default for GatewayLink {
             lines: broadcast::Sender::new(FOLLOWED),
             workloads: BTreeMap::new(),
             host: GatewayHost::default(),
+            synced: false,
             due: None,
             replayed: false,
             patience: Instant::now() + REPLAYED,
@@ -91,7 +94,8 @@ impl Core {
         let host = GatewayLine::Host(link.host.clone());
         let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
         let known = [host].into_iter().chain(workloads);
-        let known = known.chain([GatewayLine::Synced(true)]).collect();
+        let synced = link.synced.then_some(GatewayLine::Synced(true));
+        let known = known.chain(synced).collect();
         (known, link.lines.subscribe())
     }
 
@@ -164,8 +168,16 @@ impl Core {
             }
             link.workloads.insert(id.clone(), now);
         }
+        // Before, an agent that has just begun knows nobody.
+        let synced = self.engines_have_told();
+        let link = &mut self.gateway;
+        let tell = |line| drop(link.lines.send(line));
         for id in before.into_keys() {
             tell(GatewayLine::WorkloadGone(id));
+        }
+        if synced && !link.synced {
+            tell(GatewayLine::Synced(true));
+            link.synced = true;
         }
     }
 
