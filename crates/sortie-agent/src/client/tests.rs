@@ -154,7 +154,7 @@ async fn a_stream_that_breaks_off() {
 async fn a_line_without_end() {
     let endless = || async {
         let piece = || Ok::<_, std::io::Error>(vec![b' '; 65536]);
-        Body::from_stream(futures_util::stream::iter((0..64).map(move |_| piece())))
+        Body::from_stream(futures_util::stream::iter((0..1024).map(move |_| piece())))
     };
     let (_folder, client) = agent(Router::new().route("/v1/drops", get(endless)));
     let mut drops = std::pin::pin!(client.drops(false).await.unwrap());
