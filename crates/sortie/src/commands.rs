@@ -107,7 +107,7 @@ enum Command {
     Gateway(gateway::Args),
     /// Make Docker or Podman hold each container's start until its decision is in the kernel
     Install(install::Args),
-    /// Give Docker its former runtime back
+    /// Give Docker or Podman its former runtime back
     Uninstall(install::UninstallArgs),
     /// Remove everything that Sortie ever made on this host
     Down(down::Args),
