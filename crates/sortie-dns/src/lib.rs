@@ -2,15 +2,15 @@
 //! the workload asked, and the kernel knows each answer's addresses before the client does.
 //!
 //! It is no resolver of its own: search lists, split DNS, Docker's names and the choice of servers
-//! stay the workload's. The binary does not use it yet.
+//! stay the workload's.
 //!
 //! - [`judge`] reads a client's message; [`Query`] is one lookup.
 //! - [`Names`] says what policies want of a name ([`Interest`]).
 //! - [`Answer`] reads the server's message, and writes what the client is told.
 //! - [`Learn`] puts addresses into the kernel; [`settle`] decides when nobody can.
 //! - [`Query::refuse`] answers without records, and says why ([`Code`]).
-//! - [`Ledger`] is what the writer keeps of a workload: which address means which decision, and
-//!   [`Synthetic`] addresses where names share one; [`Memory`] is what clients were told.
+//! - [`Memory`] is what clients were told. Which address means which decision, and what stands in
+//!   where names share one, is the writer's to know (`sortie-plan`, `planner/names.rs`).
 //!
 //! All of that is pure: bytes in, bytes out. Inside, `wire` finds places in a message without
 //! decoding it, `svcb` treats records that carry addresses as hints, and `cache` keeps answers.
@@ -24,7 +24,6 @@
 mod answer;
 mod cache;
 mod learn;
-mod ledger;
 mod memory;
 mod metrics;
 mod name;
@@ -33,12 +32,10 @@ mod question;
 mod refusal;
 mod server;
 mod svcb;
-mod synthetic;
 mod wire;
 
 pub use answer::{Answer, Told, Unreadable, fit};
 pub use learn::{Answered, Learn, NotLearned, Settled, settle};
-pub use ledger::{Ledger, Step};
 pub use memory::{Bounds, History, Memory, Remembered};
 pub use metrics::{Metrics, Outcome};
 pub use name::DnsName;
@@ -46,4 +43,3 @@ pub use names::{Interest, Learning, Names, Wanted};
 pub use question::{Judged, Query, judge};
 pub use refusal::Code;
 pub use server::{Change, Inside, Listeners, Settings, serve};
-pub use synthetic::{Given, Stands, Synthetic};
