@@ -63,6 +63,21 @@ pub trait Addresses {
     fn mark(&self, address: IpAddr) -> Option<Mark>;
 }
 
+/// Every address is there, and the host's routes lead its packets out.
+pub(crate) struct AllUsable;
+
+impl Addresses for AllUsable {
+    fn usable(&self, _: IpAddr) -> bool {
+        true
+    }
+    fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
+        None
+    }
+    fn mark(&self, _: IpAddr) -> Option<Mark> {
+        None
+    }
+}
+
 /// Steps, in order:
 /// 1. A destination in a local range is no policy's business.
 /// 2. Of the candidates, ordered, the first that covers the destination decides.

@@ -1,12 +1,7 @@
 //! A candidate in words: what it means, and why it does not decide.
 
-use std::net::IpAddr;
-
-use sortie_api::workload::IfIndex;
-
-use crate::mark::Mark;
 use crate::precedence::{Candidate, Scope, Target};
-use crate::resolve::Addresses;
+use crate::resolve::AllUsable;
 
 pub(super) fn matches(candidate: &Candidate<'_>) -> String {
     let name = candidate
@@ -112,19 +107,7 @@ pub(super) fn lost(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target
 }
 
 fn exits_differ(winner: &Candidate<'_>, loser: &Candidate<'_>, target: Target<'_>) -> bool {
-    /// Usability has no say in whether two policies disagree.
-    struct Always;
-    impl Addresses for Always {
-        fn usable(&self, _: IpAddr) -> bool {
-            true
-        }
-        fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
-            None
-        }
-        fn mark(&self, _: IpAddr) -> Option<Mark> {
-            None
-        }
-    }
+    // Usability has no say in whether two policies disagree.
     let v6 = target.ip.is_ipv6();
-    winner.exit(v6, &Always) != loser.exit(v6, &Always)
+    winner.exit(v6, &AllUsable) != loser.exit(v6, &AllUsable)
 }

@@ -1,29 +1,12 @@
-use std::net::IpAddr;
-
 use sortie_api::policy::{
     Action, Destination, Egress, EgressPolicy, Http, Mode, Tls, Unlearned, WhenEncrypted,
 };
-use sortie_api::workload::{Families, IfIndex};
+use sortie_api::workload::Families;
 
 use super::{Interest, Sealed, interest, sealed};
-use crate::mark::Mark;
 use crate::precedence::tests::any::{http, policy, prefix, target, to_cidr, to_host, to_http};
 use crate::precedence::{Candidate, Target};
-use crate::resolve::Addresses;
-
-struct All;
-
-impl Addresses for All {
-    fn usable(&self, _: IpAddr) -> bool {
-        true
-    }
-    fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
-        None
-    }
-    fn mark(&self, _: IpAddr) -> Option<Mark> {
-        None
-    }
-}
+use crate::resolve::AllUsable;
 
 fn api(last: u8, http: Http) -> EgressPolicy {
     let destination = to_http("api.test", vec![self::http(Some(prefix("/api")), &[])]);
@@ -124,7 +107,7 @@ fn a_policy_may_allow_what_it_cannot_see_or_look_into_it() {
 }
 
 fn of<'p>(policies: &'p [EgressPolicy], name: &str) -> Interest<'p> {
-    interest(&Candidate::ordered(policies), name, &All)
+    interest(&Candidate::ordered(policies), name, &AllUsable)
 }
 
 #[test]

@@ -1,28 +1,10 @@
-use std::net::IpAddr;
-
 use sortie_api::policy::{Action, PolicyName};
-use sortie_api::workload::IfIndex;
 
-use super::{Addresses, Decision, Exit, Refusal, resolve};
-use crate::mark::Mark;
+use super::{AllUsable, Decision, Exit, Refusal, resolve};
 use crate::precedence::tests::any::{
     http, policy, prefix, request, target, to_cidr, to_host, to_http,
 };
 use crate::precedence::{Candidate, Target};
-
-struct All;
-
-impl Addresses for All {
-    fn usable(&self, _: IpAddr) -> bool {
-        true
-    }
-    fn uplink(&self, _: IpAddr) -> Option<IfIndex> {
-        None
-    }
-    fn mark(&self, _: IpAddr) -> Option<Mark> {
-        None
-    }
-}
 
 fn decided(policy: &str, exit: Exit) -> Decision {
     Decision::Decided {
@@ -53,20 +35,23 @@ fn a_path_has_its_address_and_the_others_have_the_hosts() {
             request: Some(&request),
             ..named
         };
-        resolve(&candidates, target, &[], &All)
+        resolve(&candidates, target, &[], &AllUsable)
     };
     let with = |last| Exit::Egress([192, 0, 2, last].into());
     assert_eq!(asked("/api/users"), decided("api", with(10)));
     assert_eq!(asked("/apikeys"), decided("host", with(11)));
     assert_eq!(
-        resolve(&candidates, named, &[], &All),
+        resolve(&candidates, named, &[], &AllUsable),
         decided("host", with(11))
     );
     let other = Target {
         name: Some("www.external.com"),
         ..named
     };
-    assert_eq!(resolve(&candidates, other, &[], &All), Decision::NoPolicy);
+    assert_eq!(
+        resolve(&candidates, other, &[], &AllUsable),
+        Decision::NoPolicy
+    );
 }
 
 #[test]
@@ -80,7 +65,7 @@ fn no_name_undoes_a_deny_by_cidr_but_one_for_everything() {
         ..target(ip, 443)
     };
     let candidates = Candidate::ordered([&name, &denied]);
-    let answer = |ip| resolve(&candidates, named(ip), &[], &All);
+    let answer = |ip| resolve(&candidates, named(ip), &[], &AllUsable);
     assert_eq!(
         answer("198.51.100.7"),
         decided("denied", Exit::Drop(Refusal::Denied))
@@ -93,7 +78,7 @@ fn no_name_undoes_a_deny_by_cidr_but_one_for_everything() {
     // What the address alone may reach, the name may too.
     let exception = policy("exception", vec![to_cidr("198.51.100.7/32", &[])], 11);
     let candidates = Candidate::ordered([&name, &denied, &exception]);
-    let answer = resolve(&candidates, named("198.51.100.7"), &[], &All);
+    let answer = resolve(&candidates, named("198.51.100.7"), &[], &AllUsable);
     assert_eq!(
         answer,
         decided("name", Exit::Egress([192, 0, 2, 10].into()))
@@ -101,7 +86,7 @@ fn no_name_undoes_a_deny_by_cidr_but_one_for_everything() {
 
     denied.destinations.clear();
     let candidates = Candidate::ordered([&name, &denied]);
-    let answer = resolve(&candidates, named("198.51.100.7"), &[], &All);
+    let answer = resolve(&candidates, named("198.51.100.7"), &[], &AllUsable);
     assert_eq!(
         answer,
         decided("name", Exit::Egress([192, 0, 2, 10].into()))
@@ -111,7 +96,7 @@ fn no_name_undoes_a_deny_by_cidr_but_one_for_everything() {
         ..named("198.51.100.7")
     };
     assert_eq!(
-        resolve(&candidates, other, &[], &All),
+        resolve(&candidates, other, &[], &AllUsable),
         decided("denied", Exit::Drop(Refusal::Denied))
     );
 }
