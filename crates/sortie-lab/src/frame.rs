@@ -149,6 +149,18 @@ impl Packet {
         let request = if self.source.is_ipv4() { 8 } else { 128 };
         matches!(self.transport, Transport::Icmp { kind, .. } if kind == request)
     }
+
+    /// Whether it is an ICMP or ICMPv6 error (RFC 792, RFC 4443): somebody's answer to a packet that
+    /// came the other way.
+    pub fn is_icmp_error(&self) -> bool {
+        match self.transport {
+            Transport::Icmp { kind, .. } if self.source.is_ipv4() => {
+                matches!(kind, 3..=5 | 11 | 12)
+            }
+            Transport::Icmp { kind, .. } => kind < 128,
+            _ => false,
+        }
+    }
 }
 
 fn arp(bytes: &[u8]) -> Option<Arp> {

@@ -285,8 +285,10 @@ fn what_is_gone_needs_nothing_and_what_is_refused_stops_nobody() {
         );
         redirects.add(container.pid(), &redirect()).unwrap();
         redirects.delete(container.pid()).unwrap();
-        // In this very namespace, as a container with the host's network is.
-        redirects.add(std::process::id(), &redirect()).unwrap();
+        // In this very namespace, as a container with the host's network is. The process is in
+        // the machine's own: it is the thread that is in the test's.
+        let this = nix::unistd::gettid().as_raw().unsigned_abs();
+        redirects.add(this, &redirect()).unwrap();
         assert_eq!(sh("nft list ruleset"), "");
     });
 }

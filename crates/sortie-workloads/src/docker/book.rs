@@ -1,8 +1,8 @@
 //! All that is known of one engine, and what of it was already said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_api::workload::{Change, Engine, Network, Snapshot, Workload, WorkloadId};
+use sortie_api::workload::{Change, Engine, IfIndex, Network, Snapshot, Workload, WorkloadId};
 
 use super::describe::{Seen, describe};
 use super::network::EngineNetwork;
@@ -13,6 +13,8 @@ pub(crate) struct Book {
     engine: Engine,
     /// By the engine's id.
     seen: BTreeMap<String, Seen>,
+    /// Those of them that wait for a port.
+    portless: BTreeSet<String>,
     /// By the engine's id.
     networks: BTreeMap<String, EngineNetwork>,
     said_workloads: BTreeMap<WorkloadId, Workload>,
@@ -38,6 +40,22 @@ impl Book {
         &self.seen
     }
 
+    /// The ids of those behind a port.
+    pub(crate) fn behind(&self, port: IfIndex) -> BTreeSet<String> {
+        let behind = self.seen.iter().filter(|(_, seen)| seen.is_behind(port));
+        behind.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A port is gone. Most often its container is ending, and nothing is asked or said of it.
+    pub(crate) fn lose_port(&mut self, port: IfIndex) {
+        self.portless.append(&mut self.behind(port));
+    }
+
+    /// The ids of those that lack a port.
+    pub(crate) fn portless(&self) -> &BTreeSet<String> {
+        &self.portless
+    }
+
     /// All networks, by id.
     pub(crate) fn networks(&self) -> &BTreeMap<String, EngineNetwork> {
         &self.networks
@@ -46,6 +64,11 @@ impl Book {
     /// A container started or changed.
     pub(crate) fn put(&mut self, seen: Seen) -> Vec<Change> {
         let id = seen.container.face.id.clone();
+        if seen.lacks_a_port() {
+            self.portless.insert(id.clone());
+        } else {
+            self.portless.remove(&id);
+        }
         self.seen.insert(id.clone(), seen);
         self.say_again(&id)
     }
@@ -53,6 +76,7 @@ impl Book {
     /// A container ended.
     pub(crate) fn remove(&mut self, id: &str) -> Vec<Change> {
         self.seen.remove(id);
+        self.portless.remove(id);
         self.say_again(id)
     }
 
@@ -84,6 +108,8 @@ impl Book {
         seen: BTreeMap<String, Seen>,
         networks: Option<Vec<EngineNetwork>>,
     ) -> Option<Snapshot> {
+        let portless = seen.iter().filter(|(_, seen)| seen.lacks_a_port());
+        self.portless = portless.map(|(id, _)| id.clone()).collect();
         self.seen = seen;
         if let Some(networks) = networks {
             self.networks = by_id(networks);

@@ -56,6 +56,14 @@ pub(crate) struct Attachment {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
+impl Attachment {
+    /// Whether it leads to an interface: not so for `none` and `host`, nor before the engine has
+    /// connected it.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.mac.is_some() || !self.addresses.is_empty()
+    }
+}
+
 impl Container {
     /// None for a container that has no process. One that Podman has told to stop, or paused, does
     /// not run in its words, and still sends, or will again.

@@ -31,6 +31,20 @@ impl Seen {
         ports.any(|port| port.index == index)
     }
 
+    /// Whether a network that it is attached to has no interface, or one whose port is in no
+    /// bridge: the engine is taking its cables away, or laying them anew.
+    pub(crate) fn lacks_a_port(&self) -> bool {
+        let (Mode::Own, Ok(Found::Own { interfaces, .. })) =
+            (&self.container.face.mode, &self.found)
+        else {
+            return false;
+        };
+        let attachments = self.container.face.attachments.iter();
+        let connected = attachments.filter(|it| it.is_connected()).count();
+        let mut ports = interfaces.iter().filter_map(|interface| interface.port);
+        interfaces.len() < connected || ports.any(|port| port.bridge.is_none())
+    }
+
     /// Whose namespace it shares, if that is another container's.
     pub(crate) fn shares(&self) -> Option<&str> {
         match &self.container.face.mode {
@@ -162,8 +176,7 @@ fn place<'a>(
     let mut free: Vec<&Interface> = interfaces.iter().collect();
     let mut placed: Vec<Placed<'a>> = attachments
         .iter()
-        // Neither is there for `none` and `host`, nor before the engine has connected it.
-        .filter(|attachment| attachment.mac.is_some() || !attachment.addresses.is_empty())
+        .filter(|attachment| attachment.is_connected())
         .map(|attachment| (attachment, networks.get(&attachment.network_id), None))
         .collect();
     for (attachment, _, interface) in &mut placed {

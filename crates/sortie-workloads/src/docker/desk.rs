@@ -123,12 +123,7 @@ impl Desk {
             }
             // Nothing is known of it: its `start` will come; or the first survey is under way,
             // and the one after a quiet second mends what that misses.
-            Action::Changed(id) => {
-                if self.runs(&id) {
-                    self.touch(&id);
-                    self.look(id);
-                }
-            }
+            Action::Changed(id) => self.look_at(BTreeSet::from([id])),
             Action::Connected { id, network, at } => {
                 if self.runs(&id) {
                     self.touch(&id);
@@ -237,18 +232,16 @@ impl Desk {
     pub(crate) fn port(&mut self, news: PortNews) {
         self.starting.port(news);
         match news {
-            PortNews::Up(..) => self.find_ports(),
+            PortNews::Up(..) => {
+                self.find_ports();
+                // Perhaps it is that of one whose cables are laid anew; no event tells of that.
+                self.look_at(self.book.portless().clone());
+            }
             PortNews::Moved(index) => {
-                let all = self.book.containers().iter();
-                let behind = all.filter(|(_, seen)| seen.is_behind(index));
-                for id in behind.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-                    if self.runs(&id) {
-                        self.touch(&id);
-                        self.look(id);
-                    }
-                }
+                self.look_at(self.book.behind(index));
             }
             PortNews::Gone(index) => {
+                self.book.lose_port(index);
                 for id in self.starting.ids() {
                     let seen = self.book.container(&id);
                     if seen.is_some_and(|seen| seen.is_behind(index)) {
@@ -360,6 +353,15 @@ impl Desk {
     fn touch(&mut self, id: &str) {
         if let Some(touched) = &mut self.survey {
             touched.containers.insert(id.to_owned());
+        }
+    }
+
+    fn look_at(&mut self, ids: BTreeSet<String>) {
+        for id in ids {
+            if self.runs(&id) {
+                self.touch(&id);
+                self.look(id);
+            }
         }
     }
 

@@ -15,8 +15,9 @@ pub(crate) struct Sender {
     v6: IpAddr,
 }
 
-/// New flows and an old one, with ICMP, TCP and UDP; when one ends, for whatever reason, the next
-/// begins. The pause leaves the machine room for the others while there is no way out at all.
+/// New flows and an old one, with ICMP, TCP and UDP (TCP alone where the engine gives no `NET_RAW`);
+/// when one ends, for whatever reason, the next begins. A connection whose flow was cut would else
+/// hold its place for minutes, sending ever less. The pause leaves the machine room for the others while there is no way out at all.
 fn command(to: Destination) -> String {
     let Destination { v4, v6 } = to;
     let again = |program: &str| {
@@ -26,8 +27,8 @@ fn command(to: Destination) -> String {
         again(&format!("ping -i 0.1 {v4}")),
         again(&format!("ping -i 0.1 {v6}")),
         again(&format!("ping -c 1 -W 1 {v4}")),
-        again(&format!("nc -w 1 {v4} 7")),
-        again(&format!("nc -w 1 {v6} 7")),
+        again(&format!("timeout 5 nc -w 1 {v4} 7")),
+        again(&format!("timeout 5 nc -w 1 {v6} 7")),
         again(&format!("traceroute -n -q 1 -w 1 -f 9 -m 9 {v4}")),
     ]
     .join(" & ")
@@ -76,7 +77,9 @@ impl Sender {
                     .frames_since(&mark)
                     .map_err(|error| error.to_string())?;
                 let packets = frames.iter().filter_map(|(_, frame)| frame.left());
-                let mut sources = packets.filter(|packet| packet.destination == to);
+                // An error is the host's answer to what comes in, and no sign of a way out.
+                let mut sources =
+                    packets.filter(|packet| packet.destination == to && !packet.is_icmp_error());
                 if sources.any(|packet| packet.source == source) {
                     return Ok(());
                 }

@@ -334,6 +334,31 @@ fn who_is_behind_a_port_that_moved_is_looked_at() {
     assert_eq!(desk.take_jobs(), []);
 }
 
+/// As Podman does for `network reload`, of which it tells nothing.
+#[test]
+fn who_has_lost_its_port_is_looked_at_when_one_comes_up() {
+    let mut desk = desk(vec![seen("web", 7), seen("mail", 8), seen("bank", 6)]);
+    desk.port(up(9));
+    assert_eq!(desk.take_jobs(), []);
+    // One is gone at once, the other is taken out of its bridge first.
+    desk.port(PortNews::Gone(IfIndex(107)));
+    assert_eq!(desk.take_jobs(), []);
+    desk.port(PortNews::Moved(IfIndex(108)));
+    assert_eq!(desk.take_jobs(), [job("mail", "mail-name")]);
+    let mut cut = seen("mail", 8);
+    if let Ok(Found::Own { interfaces, .. }) = &mut cut.found {
+        interfaces.clear();
+    }
+    desk.looked("mail", Ok(Some(cut)));
+    desk.port(up(9));
+    let both = [job("mail", "mail-name"), job("web", "web-name")];
+    assert_eq!(desk.take_jobs(), both);
+    desk.looked("web", Ok(Some(seen("web", 9))));
+    desk.looked("mail", Ok(Some(seen("mail", 10))));
+    desk.port(up(10));
+    assert_eq!(desk.take_jobs(), []);
+}
+
 #[test]
 fn a_start_that_fails_leaves_nothing_behind() {
     let begun = || {
