@@ -29,6 +29,7 @@ mod leak;
 mod lifecycle;
 mod matrix;
 mod metrics;
+mod names;
 mod odd;
 mod plain;
 mod podman;

@@ -1,0 +1,173 @@
+//! Policies by host name: a container looks a name up, and leaves with the policy's address towards
+//! what it was answered, over every protocol.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use sortie_lab::{
+    Container, ContainerSpec, EngineKind, Place, Process, Result, Traffic, eventually,
+};
+
+use crate::stage::{GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
+
+/// Where Docker's own resolver is, in containers on networks that somebody made.
+const DOCKERS: [u8; 4] = [127, 0, 0, 11];
+/// The internet's, which it asks.
+const SERVER: &str = "198.51.100.53";
+
+const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: db}
+spec:
+  workloads: [{containers: {names: [web]}}]
+  destinations: [{hosts: [db.example]}]
+  action: Egress
+  egress: {addresses: [203.0.113.11]}
+";
+
+/// A stage whose container `web` is on a network of its own; no gateway runs yet.
+fn stage(name: &str) -> Result<(Stage, Container)> {
+    let stage = Stage::guarded(name, EngineKind::Docker29(sortie_lab::Firewall::Nftables))?;
+    stage.network("shop", 1, &[])?;
+    let outcome = stage.apply(POLICY)?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let spec = ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER);
+    let web = stage.managed(&spec)?;
+    Ok((stage, web))
+}
+
+fn gateway(stage: &Stage, name: &str) -> Result<Process> {
+    stage.spawn(name, &["gateway"])
+}
+
+/// A query for A (RFC 1035, section 4.1).
+fn query(name: &str) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).expect("a label"));
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
+
+/// What a container is told of a name by the resolver that it has; none where it is told nothing.
+fn looked_up(container: &Container, name: &str) -> Result<Option<IpAddr>> {
+    let ask = || -> std::io::Result<Option<IpAddr>> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.connect(SocketAddr::from((DOCKERS, 53)))?;
+        let mut answer = [0; 512];
+        let length = match socket
+            .send(&query(name))
+            .and_then(|_| socket.recv(&mut answer))
+        {
+            Ok(length) => length,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        // NOERROR, and the one record is the last.
+        let last: Option<[u8; 4]> = answer[..length].last_chunk().copied();
+        let told = answer[3] % 16 == 0 && answer[7] == 1;
+        Ok(last
+            .filter(|_| told)
+            .map(|last| Ipv4Addr::from(last).into()))
+    };
+    Ok(container.place()?.run(ask)?.expect("a lookup"))
+}
+
+fn is_told(container: &Container, name: &str, address: IpAddr) -> Result<()> {
+    eventually(LIMIT, &format!("{name} is {address}"), || {
+        match looked_up(container, name) {
+            Ok(Some(told)) if told == address => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+#[test]
+fn a_name_has_its_policys_address_from_the_first_packet() -> Result<()> {
+    let (stage, web) = stage("names")?;
+    let names = stage.lab.internet().observer().names();
+    let (db, other) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
+    names.set("db.example", &[db], 60);
+    names.set("other.example", &[other], 60);
+    // Nobody answers, and nothing leaves.
+    assert_eq!(looked_up(&web, "db.example")?, None);
+    assert_eq!(names.lookups("db.example"), []);
+    let _gateway = gateway(&stage, "gateway")?;
+    is_told(&web, "db.example", db)?;
+    is_told(&web, "other.example", other)?;
+    for traffic in [
+        Traffic::Tcp(7),
+        Traffic::Udp(7),
+        Traffic::Ping,
+        Traffic::Tcp(443),
+    ] {
+        stage
+            .lab
+            .expect_source(&web, traffic, db, ip("203.0.113.11"))?;
+    }
+    for traffic in [Traffic::Tcp(7), Traffic::Udp(7), Traffic::Tcp(443)] {
+        stage.lab.expect_source(&web, traffic, other, ip(HOST_V4))?;
+    }
+    // What no look-up gave: where a name might be in what is sent, nothing leaves.
+    let unknown = stage.lab.destination()?.v4;
+    stage.lab.expect_nothing(&web, Traffic::Tcp(443), unknown)?;
+    stage
+        .lab
+        .expect_source(&web, Traffic::Tcp(7), unknown, ip(HOST_V4))?;
+    Ok(())
+}
+
+#[test]
+fn names_outlive_agent_and_gateway() -> Result<()> {
+    let (mut stage, web) = stage("names-restarts")?;
+    let db = stage.lab.destination()?.v4;
+    let names = stage.lab.internet().observer().names().clone();
+    names.set("db.example", &[db], 60);
+    let running = gateway(&stage, "gateway-1")?;
+    is_told(&web, "db.example", db)?;
+    let leaves_right = |stage: &Stage| {
+        let web: &Container = &web;
+        for traffic in [Traffic::Tcp(7), Traffic::Udp(7)] {
+            stage
+                .lab
+                .expect_source(web, traffic, db, ip("203.0.113.11"))?;
+        }
+        Ok::<_, sortie_lab::LabError>(())
+    };
+    // Without a gateway nothing new is looked up, and what was looked up before goes on.
+    running.kill()?;
+    running.wait(LIMIT)?;
+    leaves_right(&stage)?;
+    let _running = gateway(&stage, "gateway-2")?;
+    is_told(&web, "db.example", db)?;
+    // The next agent is told all names, and takes nothing away before.
+    stage.kill_agent()?;
+    leaves_right(&stage)?;
+    stage.start_agent(GUARD_ALL)?;
+    leaves_right(&stage)?;
+    is_told(&web, "db.example", db)?;
+    leaves_right(&stage)?;
+    // Without the policy everything is as before it.
+    stage.ok(&["delete", "db"]);
+    stage.wait_for("web", "Unmanaged")?;
+    is_told(&web, "db.example", db)?;
+    stage
+        .lab
+        .expect_source(&web, Traffic::Tcp(7), db, ip(HOST_V4))?;
+    let left = web.place()?.nft("list tables")?;
+    assert!(!left.contains("sortie"), "{left}");
+    Ok(())
+}
