@@ -20,7 +20,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::api::Removed;
-use crate::core::{Attachments, Bypasses, Core, Event, Followed, Handle, NetworkNotes};
+use crate::core::{
+    Attachments, Bypasses, Core, Event, Followed, Handle, LearnedNames, NetworkNotes,
+};
 use crate::metrics::{self, Metrics};
 use crate::policies::PolicyFolder;
 use crate::{Error, holder, lock, proof, server, standing};
@@ -79,6 +81,7 @@ pub fn down(socket: &Path) -> Result<Removed, Error> {
     };
     let mut kernel = Kernel::open(options)?;
     let steps = crate::core::remove_everything(&mut kernel, &Attachments::load(&notes))?;
+    LearnedNames::in_folder(&notes).remove()?;
     Ok(Removed { steps })
 }
 
@@ -175,6 +178,7 @@ fn agent(
         engines.into(),
     )?;
     core.missing = missing;
+    core.remember_names(LearnedNames::in_folder(&notes(&options.socket)));
     core.remember_bypasses(Bypasses::load(&options.state));
     if let Some(address) = listen {
         let metrics = Metrics::default();

@@ -18,7 +18,6 @@
 //! | `POST /v1/starting` | [`StartingRequest`] → [`Starting`] |
 //! | `GET /v1/gateway` | → [`GatewayLine`], one JSON object a line |
 //! | `POST /v1/gateway/learned` | [`Vec<Learned>`] → `Vec<Vec<`[`Told`]`>>` |
-//! | `POST /v1/gateway/names` | the same, of every name that the gateway knows |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
 //! An answer other than 2xx has an [`ErrorBody`].

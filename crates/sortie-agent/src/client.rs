@@ -200,12 +200,6 @@ impl Client {
             .await
     }
 
-    /// `POST /v1/gateway/names`: every name that was learned from a former agent.
-    pub async fn names(&self, names: &[Learned]) -> Result<Vec<Vec<Told>>, ClientError> {
-        self.ask(Method::POST, "/v1/gateway/names", Some(&names))
-            .await
-    }
-
     /// `POST /v1/down`.
     pub async fn down(&self) -> Result<Removed, ClientError> {
         self.ask(Method::POST, "/v1/down", None::<&()>).await

@@ -11,6 +11,7 @@ mod event;
 mod explain;
 mod find;
 mod gateway;
+mod learned;
 mod manager;
 mod metrics;
 mod networks;
@@ -52,6 +53,7 @@ pub use attach::{Attachments, remove_everything};
 pub use bypass::{Bypasses, Caller};
 pub use engine::Followed;
 pub use event::{Event, Handle};
+pub use learned::LearnedNames;
 pub use networks::NetworkNotes;
 use starting::Begins;
 
@@ -84,6 +86,7 @@ pub struct Core {
     bypasses: Bypasses,
     telling: Option<Telling>,
     gateway: GatewayLink,
+    learned: LearnedNames,
     /// Source ports that flows use.
     ports: SourcePorts,
     /// How often somebody else changed our tables.
@@ -139,6 +142,7 @@ impl Core {
             bypasses: Bypasses::default(),
             telling: None,
             gateway: GatewayLink::default(),
+            learned: LearnedNames::default(),
             ports: SourcePorts::default(),
             foreign_changes: 0,
             distrusted: false,
@@ -155,6 +159,12 @@ impl Core {
     /// There is no engine that could tell anything: what is not known is nobody's.
     pub(crate) fn alone(&mut self) {
         self.compared = true;
+    }
+
+    /// Goes on with what a former agent told of names, and keeps it there.
+    pub(crate) fn remember_names(&mut self, mut learned: LearnedNames) {
+        learned.recall(&mut self.planner);
+        self.learned = learned;
     }
 
     /// Runs until it is told to stop. Tables, guard, policies and last lines stand before anything

@@ -1,8 +1,8 @@
 //! `sortie gateway`: the resolver for workloads whose policies speak of names.
 //!
 //! A process of its own: while it is away such workloads' lookups are refused, and while the agent is
-//! away names that were looked up before are still answered. It follows the agent, and keeps nothing
-//! across a restart.
+//! away names that were looked up before are still answered. It follows the agent, which is who keeps
+//! what was learned.
 //!
 //! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
@@ -74,13 +74,12 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let inside = sortie_dns::Inside::start().map_err(Error::system("start a thread"))?;
     let client = Client::new(&options.socket);
     let known = Arc::new(Known::default());
-    let writer = Writer::start(client.clone());
     let (changes, told) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
         told,
         inside.clone(),
         ByPolicy(Arc::clone(&known)),
-        writer.clone(),
+        Writer::start(client.clone()),
         Metrics::default(),
         Settings::with_mark(SOCKET_MARK),
     ));
@@ -88,7 +87,6 @@ async fn serve(options: &Options) -> Result<(), Error> {
         doors: Doors::new(inside, changes),
         client,
         known,
-        writer,
     };
     let manager = Notify::from_environment();
     if let Some(manager) = &manager {
@@ -114,7 +112,6 @@ struct Follower {
     client: Client,
     known: Arc<Known>,
     doors: Doors,
-    writer: Writer,
 }
 
 impl Follower {
@@ -170,7 +167,6 @@ impl Follower {
                     for id in self.known.others_than(&told) {
                         self.gone(&id).await;
                     }
-                    self.writer.replay().await?;
                     *was_there = true;
                     tracing::info!(workloads = told.len(), "the agent answers");
                 }
@@ -180,7 +176,6 @@ impl Follower {
 
     async fn gone(&mut self, id: &WorkloadId) {
         self.known.is_gone(id);
-        self.writer.forget(id);
         self.doors.close(id).await;
     }
 }

@@ -67,7 +67,6 @@ pub async fn serve(
         .route("/v1/starting", post(starting))
         .route("/v1/gateway", get(gateway))
         .route("/v1/gateway/learned", post(learned))
-        .route("/v1/gateway/names", post(replayed))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -277,18 +276,6 @@ async fn learned(
     Json(names): Json<Vec<api::Learned>>,
 ) -> Answer<Vec<Vec<api::Told>>> {
     handle.learned(names).await.map(Json)
-}
-
-async fn replayed(
-    State(handle): State<Handle>,
-    Json(names): Json<Vec<api::Learned>>,
-) -> Answer<Vec<Vec<api::Told>>> {
-    let told = handle.learned(names).await?;
-    let replayed = |core: &mut crate::core::Core| {
-        core.names_replayed();
-        Ok(told)
-    };
-    handle.call(replayed).await.map(Json)
 }
 
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {

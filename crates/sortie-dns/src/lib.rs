@@ -9,7 +9,7 @@
 //! - [`Answer`] reads the server's message, and writes what the client is told.
 //! - [`Learn`] puts addresses into the kernel; [`settle`] decides when nobody can.
 //! - [`Query::refuse`] answers without records, and says why ([`Code`]).
-//! - [`Memory`] is what clients were told. Which address means which decision, and what stands in
+//! - `memory` is what clients were told. Which address means which decision, and what stands in
 //!   where names share one, is the writer's to know (`sortie-plan`, `planner/names.rs`).
 //!
 //! All of that is pure: bytes in, bytes out. Inside, `wire` finds places in a message without
@@ -36,7 +36,6 @@ mod wire;
 
 pub use answer::{Answer, Told, Unreadable, fit};
 pub use learn::{Answered, Learn, NotLearned, Settled, settle};
-pub use memory::{Bounds, History, Memory, Remembered};
 pub use metrics::{Metrics, Outcome};
 pub use name::DnsName;
 pub use names::{Interest, Learning, Names, Wanted};

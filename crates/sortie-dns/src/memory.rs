@@ -15,11 +15,11 @@ use crate::name::DnsName;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Names of one workload. The least recently told goes first.
-    pub names: usize,
+    pub(crate) names: usize,
     /// Addresses of one name. The least recently told goes first.
-    pub addresses: usize,
+    pub(crate) addresses: usize,
 }
 
 /// What one workload was told. TTLs do not matter here: clients such as Java's keep an answer for
@@ -28,7 +28,7 @@ pub struct Bounds {
 /// Memory: about 250 bytes for a name and 64 for each of its addresses. With [`Bounds::RECENT`] a
 /// workload that asks for ever new names holds 100 kB; most ask for ten, which are 5 kB.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     bounds: Bounds,
     names: HashMap<DnsName, Entry>,
     /// Names by when they were told last.
@@ -38,7 +38,7 @@ pub struct History {
 
 /// What all workloads were told.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     bounds: Bounds,
     workloads: HashMap<WorkloadId, History>,
 }
@@ -53,23 +53,23 @@ struct Entry {
 
 /// A name that a workload was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// The name that was asked for.
-    pub name: DnsName,
+    pub(crate) name: DnsName,
     /// Its addresses, and how they were told.
-    pub addresses: Vec<(IpAddr, Answered)>,
+    pub(crate) addresses: Vec<(IpAddr, Answered)>,
     /// When it was asked for last.
-    pub seen: Instant,
+    pub(crate) seen: Instant,
 }
 
 impl Bounds {
     /// For names that no policy names.
-    pub const RECENT: Self = Self {
+    pub(crate) const RECENT: Self = Self {
         names: 256,
         addresses: 32,
     };
     /// For names of policies.
-    pub const LEARNED: Self = Self {
+    pub(crate) const LEARNED: Self = Self {
         names: 1024,
         addresses: 256,
     };
@@ -77,7 +77,7 @@ impl Bounds {
 
 impl History {
     /// Nothing yet.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             names: HashMap::new(),
@@ -88,7 +88,7 @@ impl History {
 
     /// Remembers how addresses of a name were told. Returns what made room: names with an address
     /// that is not remembered of them any more.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         name: &DnsName,
         told: &[(IpAddr, Answered)],
@@ -127,7 +127,7 @@ impl History {
     }
 
     /// How these addresses of a name were told before, in their order; none unless every one was.
-    pub fn recall(&self, name: &DnsName, addresses: &[IpAddr]) -> Option<Vec<Answered>> {
+    pub(crate) fn recall(&self, name: &DnsName, addresses: &[IpAddr]) -> Option<Vec<Answered>> {
         let entry = self.names.get(name)?;
         let told = addresses.iter().map(|wanted| {
             let mut known = entry.addresses.iter();
@@ -139,7 +139,7 @@ impl History {
     }
 
     /// All of it, least recently told first.
-    pub fn all(&self) -> Vec<Remembered> {
+    pub(crate) fn all(&self) -> Vec<Remembered> {
         let names = self.order.values();
         names
             .filter_map(|name| {
@@ -154,7 +154,7 @@ impl History {
     }
 
     /// A name is remembered elsewhere from now on, or nowhere.
-    pub fn forget(&mut self, name: &DnsName) {
+    pub(crate) fn forget(&mut self, name: &DnsName) {
         if let Some(entry) = self.names.remove(name) {
             self.order.remove(&entry.turn);
         }
@@ -163,7 +163,7 @@ impl History {
 
 impl Memory {
     /// Nothing yet.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             workloads: HashMap::new(),
@@ -171,23 +171,18 @@ impl Memory {
     }
 
     /// What a workload was told; none before it is told anything.
-    pub fn of(&self, workload: &WorkloadId) -> Option<&History> {
+    pub(crate) fn of(&self, workload: &WorkloadId) -> Option<&History> {
         self.workloads.get(workload)
     }
 
-    /// What each workload was told.
-    pub fn all(&self) -> impl Iterator<Item = (&WorkloadId, &History)> {
-        self.workloads.iter()
-    }
-
     /// What a workload was told, to be added to.
-    pub fn of_mut(&mut self, workload: &WorkloadId) -> &mut History {
+    pub(crate) fn of_mut(&mut self, workload: &WorkloadId) -> &mut History {
         let new = || History::new(self.bounds);
         self.workloads.entry(workload.clone()).or_insert_with(new)
     }
 
     /// A workload has ended.
-    pub fn forget(&mut self, workload: &WorkloadId) {
+    pub(crate) fn forget(&mut self, workload: &WorkloadId) {
         self.workloads.remove(workload);
     }
 }

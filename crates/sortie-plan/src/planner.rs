@@ -18,7 +18,7 @@ mod own;
 mod place;
 
 pub use meanwhile::Meanwhile;
-pub use names::Told;
+pub use names::{Known, Told};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

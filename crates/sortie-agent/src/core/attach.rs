@@ -419,6 +419,7 @@ impl Core {
     /// Takes away all that Sortie ever made here, and ends the agent.
     pub fn down(&mut self) -> Result<Removed, Error> {
         let steps = remove_everything(&mut self.kernel, &self.attachments)?;
+        self.learned.remove()?;
         self.stopping = true;
         Ok(Removed { steps })
     }

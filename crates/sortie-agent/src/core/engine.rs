@@ -170,12 +170,13 @@ impl Core {
             self.planner.networks(networks);
             self.planner.learn(workloads, &gone);
             self.note_networks();
-            self.compared = self.is_settled();
-            // A comparison with the whole does so itself.
-            if !self.compared {
+            if self.engines_have_told() {
+                self.settle();
+            } else {
+                // A comparison with the whole does so itself.
                 self.recall_bypasses();
+                self.converge();
             }
-            self.converge();
             return;
         }
         self.networks_changed();
@@ -189,15 +190,11 @@ impl Core {
     /// Ends the time in which what a former agent left is not touched: one comparison with the
     /// whole follows.
     pub(super) fn settle(&mut self) {
-        if !self.compared && self.is_settled() {
+        if !self.compared && self.engines_have_told() {
             self.compared = true;
+            self.planner.forget_names_of_others();
             self.converge();
         }
-    }
-
-    /// The engines have told all their containers, and the gateway what it knows of them.
-    fn is_settled(&self) -> bool {
-        self.engines_have_told() && self.names_are_known()
     }
 
     /// One engine has told all its containers, and so has each other one, or it is nowhere. Where

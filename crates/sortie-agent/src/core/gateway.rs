@@ -24,9 +24,6 @@ use crate::api::{ByName, EgressAddress, GatewayHost, GatewayLine, Learned, Packe
 const FOLLOWED: usize = 4_096;
 /// Changes that come together are told together.
 const SETTLES: Duration = Duration::from_millis(5);
-/// How long a new agent waits for the names that the gateway knows. Until then what a former agent
-/// left for them stays.
-const REPLAYED: Duration = Duration::from_secs(10);
 
 /// Names that wait to be learned.
 pub(super) type Waiting = Vec<(Vec<Learned>, oneshot::Sender<Answer>)>;
@@ -43,10 +40,6 @@ pub(super) struct GatewayLink {
     synced: bool,
     /// When it is to be told what has changed.
     due: Option<Instant>,
-    /// It has told every name that it knows since this agent started, or is not waited for.
-    replayed: bool,
-    /// Until when it is waited for.
-    patience: Instant,
 }
 
 impl Default for GatewayLink {
@@ -57,8 +50,6 @@ impl Default for GatewayLink {
             host: GatewayHost::default(),
             synced: false,
             due: None,
-            replayed: false,
-            patience: Instant::now() + REPLAYED,
         }
     }
 }
@@ -113,33 +104,13 @@ impl Core {
     }
 
     pub(super) fn gateway_due(&self) -> Option<Instant> {
-        let patience = (!self.compared && !self.gateway.replayed).then_some(self.gateway.patience);
-        [self.gateway.due, patience].into_iter().flatten().min()
+        self.gateway.due
     }
 
     pub(super) fn gateway_on_time(&mut self, now: Instant) {
         if self.gateway.due.is_some_and(|due| due <= now) {
             self.tell_gateway();
         }
-        if !self.gateway.replayed && self.gateway.patience <= now {
-            self.gateway.replayed = true;
-            self.settle();
-        }
-    }
-
-    /// Whether what is in the kernel for names is known to be wanted or not. Policies are known before
-    /// any workload is placed.
-    pub(super) fn names_are_known(&self) -> bool {
-        let mut policies = self.planner.policies().values();
-        let by_name =
-            policies.any(|policy| policy.destinations.iter().any(|it| !it.hosts.is_empty()));
-        self.gateway.replayed || !by_name
-    }
-
-    /// The names that the gateway knew before this agent have all been told.
-    pub(crate) fn names_replayed(&mut self) {
-        self.gateway.replayed = true;
-        self.settle();
     }
 
     /// Tells what is different from what was told last.
@@ -203,7 +174,8 @@ impl Core {
         }
     }
 
-    /// All names that wait, as one change of the kernel; then each is answered.
+    /// All names that wait, as one change of the kernel; then each is answered. They are kept before:
+    /// who dies in between has told nobody.
     pub(super) fn learn(&mut self) {
         let waiting = mem::take(&mut *lock(&self.handle.waiting));
         let mut ops: Vec<Op> = Vec::new();
@@ -214,6 +186,7 @@ impl Core {
                     self.planner
                         .learned(&name.workload, &name.name, &name.addresses);
                 ops.extend(steps);
+                self.learned.note(&self.planner, name, &told);
                 let told = told.into_iter();
                 told.map(|told| Told {
                     address: told.real,
@@ -223,11 +196,13 @@ impl Core {
             });
             answers.push((answer, told.collect()));
         }
+        let kept = self.learned.keep(&self.planner);
         self.apply(&ops);
         for (answer, told) in answers {
-            let told = match &self.failing {
-                None => Ok(told),
-                Some(failing) => Err(Error::Refused(format!(
+            let told = match (&kept, &self.failing) {
+                (Ok(()), None) => Ok(told),
+                (Err(error), _) => Err(Error::Refused(error.to_string())),
+                (_, Some(failing)) => Err(Error::Refused(format!(
                     "the kernel refused a step: {}",
                     failing.error
                 ))),

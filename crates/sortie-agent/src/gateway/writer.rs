@@ -1,12 +1,9 @@
 //! Names on their way into the kernel: the agent is asked for all that wait at once.
 
-use std::mem;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use sortie_api::workload::WorkloadId;
-use sortie_dns::{Answered, Bounds, DnsName, Learn, Memory, NotLearned};
+use sortie_dns::{Answered, DnsName, Learn, NotLearned};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Learned, Told};
@@ -23,55 +20,14 @@ type Answer = Result<Vec<Told>, NotLearned>;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<(Learned, oneshot::Sender<Answer>)>,
-    client: Client,
-    /// What the agent has put there, to be told to the next one.
-    learned: Arc<Mutex<Memory>>,
 }
 
 impl Writer {
     /// Starts the task that asks; it ends with the last copy of this.
     pub(super) fn start(client: Client) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(ask(client.clone(), waiting));
-        Self {
-            queue,
-            client,
-            learned: Arc::new(Mutex::new(Memory::new(Bounds::LEARNED))),
-        }
-    }
-
-    /// Tells an agent all that a former one has put into the kernel.
-    pub(super) async fn replay(&self) -> Result<(), ClientError> {
-        let mut names = self.all();
-        while names.len() > TOGETHER {
-            let rest = names.split_off(TOGETHER);
-            self.client.learned(&mem::replace(&mut names, rest)).await?;
-        }
-        self.client.names(&names).await?;
-        Ok(())
-    }
-
-    /// A workload has ended.
-    pub(super) fn forget(&self, workload: &WorkloadId) {
-        self.memory().forget(workload);
-    }
-
-    /// Each workload's least recently told names first.
-    fn all(&self) -> Vec<Learned> {
-        let memory = self.memory();
-        let all = memory.all().flat_map(|(workload, history)| {
-            history.all().into_iter().map(|remembered| Learned {
-                workload: workload.clone(),
-                name: remembered.name.as_str().to_owned(),
-                addresses: remembered.addresses.iter().map(|(it, _)| *it).collect(),
-            })
-        });
-        all.collect()
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        // What a panic left is whole: each holder does one thing.
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+        tokio::spawn(ask(client, waiting));
+        Self { queue }
     }
 }
 
@@ -92,21 +48,16 @@ impl Learn for Writer {
         let queued = self.queue.send((asked, answer)).await;
         queued.map_err(|_| ended())?;
         let told = answered.await.map_err(|_| ended())??;
-        let told: Vec<(IpAddr, Answered)> = told.iter().map(as_told).collect();
-        self.memory()
-            .of_mut(workload)
-            .note(name, &told, Instant::now());
-        Ok(told.into_iter().map(|(_, answered)| answered).collect())
+        Ok(told.iter().map(as_told).collect())
     }
 }
 
-fn as_told(told: &Told) -> (IpAddr, Answered) {
-    let answered = match told.answered {
+fn as_told(told: &Told) -> Answered {
+    match told.answered {
         None => Answered::LeftOut,
         Some(same) if same == told.address => Answered::Kept,
         Some(other) => Answered::Replaced(other),
-    };
-    (told.address, answered)
+    }
 }
 
 /// One request after the other, each for all that wait.

@@ -224,7 +224,7 @@ impl Planner {
         affected: &mut Vec<WorkloadId>,
     ) {
         affected.push(workload.id.clone());
-        self.keep_names(&workload.id, workload.started);
+        self.keep_names(&workload.id, workload.pid);
         for endpoint in &workload.endpoints {
             if let Some(bridge) = endpoint.bridge {
                 self.bridges.hold(bridge);

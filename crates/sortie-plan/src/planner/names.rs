@@ -38,8 +38,8 @@ const STAND_INS: u32 = 1 << 17;
 /// What one workload was told.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
-    /// After another start it is another workload.
-    started: i64,
+    /// Its process: with another one it is another run, that was told nothing.
+    pid: u32,
     /// By the address that was answered.
     addresses: BTreeMap<IpAddr, Named>,
     /// Grows with each answer.
@@ -65,9 +65,61 @@ pub struct Told {
     /// What the workload is told: the same, or a stand-in where it knows the same address by a name
     /// that the policies decide otherwise about. None where there is no stand-in left.
     pub answer: Option<IpAddr>,
+    /// Whether it is known by this name from now on only.
+    pub new: bool,
+}
+
+/// A name that a workload was told an address of: what has to outlive the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// Whose.
+    pub workload: &'a WorkloadId,
+    /// Its process then.
+    pub pid: u32,
+    /// The name, in small letters and without a dot at its end.
+    pub name: &'a str,
+    /// Where packets go.
+    pub real: IpAddr,
+    /// What it was answered with.
+    pub answer: IpAddr,
 }
 
 impl Planner {
+    /// What a former agent has told, in that order, before any workload is there.
+    pub fn recall_name(&mut self, known: Known<'_>) {
+        let names = self.names.entry(known.workload.clone()).or_default();
+        if names.pid != known.pid {
+            *names = Names {
+                pid: known.pid,
+                ..Names::default()
+            };
+        }
+        let nobody = &mut |_, _: Option<&Named>, _: Option<&Named>| {};
+        names.note(&known.name.into(), known.real, known.answer, nobody);
+    }
+
+    /// All that is there are known: nothing is kept for others.
+    pub fn forget_names_of_others(&mut self) {
+        self.names.retain(|id, _| self.workloads.contains_key(id));
+    }
+
+    /// All names of all workloads, those that were answered last at the end of each one's.
+    pub fn known_names(&self) -> impl Iterator<Item = Known<'_>> {
+        self.names.iter().flat_map(|(workload, names)| {
+            let mut addresses: Vec<_> = names.addresses.iter().collect();
+            addresses.sort_by_key(|(_, named)| named.used);
+            addresses.into_iter().flat_map(|(answer, named)| {
+                named.names.iter().map(|name| Known {
+                    workload,
+                    pid: names.pid,
+                    name,
+                    real: named.real,
+                    answer: *answer,
+                })
+            })
+        })
+    }
+
     /// A workload looked a name up (lower case, without the last dot), and these are its addresses:
     /// what it is to be told, once the steps are done. A workload that is not there is told what the
     /// server said.
@@ -255,14 +307,12 @@ impl Planner {
         })
     }
 
-    /// A workload is there that was started at this time: what another one by its name was told is
-    /// forgotten.
-    pub(super) fn keep_names(&mut self, id: &WorkloadId, started: i64) {
-        let other = self
-            .names
-            .get(id)
-            .is_some_and(|names| names.started != started);
-        if other {
+    /// A workload is there with this process, or one that is not known: what an earlier run was told
+    /// is forgotten. The time of a start is no sign of another run: runtime and engine tell different
+    /// ones of the same.
+    pub(super) fn keep_names(&mut self, id: &WorkloadId, pid: u32) {
+        let other = |names: &Names| pid != 0 && names.pid != pid;
+        if self.names.get(id).is_some_and(other) {
             self.names.remove(id);
         }
     }
@@ -279,37 +329,36 @@ impl Planner {
             let as_is = |real: &IpAddr| Told {
                 real: *real,
                 answer: Some(*real),
+                new: false,
             };
             return addresses.iter().map(as_is).collect();
         };
         let names = self.names.entry(id.clone()).or_insert_with(|| Names {
-            started: tracked.workload.started,
+            pid: tracked.workload.pid,
             ..Names::default()
         });
         let placement = &tracked.placement;
         let name: Arc<str> = name.into();
         let mut told = Vec::new();
         for real in addresses {
-            let answer = names.answer(
-                &name,
-                *real,
-                asking(placement, real.is_ipv6()),
-                &mut |address, before, now| {
-                    changed.push(address);
-                    steps.remove_elements(
-                        before
-                            .into_iter()
-                            .flat_map(|named| elements(placement, address, named)),
-                    );
-                    steps.add_elements(
-                        now.into_iter()
-                            .flat_map(|named| elements(placement, address, named)),
-                    );
-                },
-            );
+            let answer = names.answer(&name, *real, asking(placement, real.is_ipv6()));
+            let changed = &mut |address, before: Option<&Named>, now: Option<&Named>| {
+                changed.push(address);
+                steps.remove_elements(
+                    before
+                        .into_iter()
+                        .flat_map(|named| elements(placement, address, named)),
+                );
+                steps.add_elements(
+                    now.into_iter()
+                        .flat_map(|named| elements(placement, address, named)),
+                );
+            };
+            let new = answer.is_some_and(|answer| names.note(&name, *real, answer, changed));
             told.push(Told {
                 real: *real,
                 answer,
+                new,
             });
         }
         told
@@ -317,17 +366,10 @@ impl Planner {
 }
 
 impl Names {
-    /// Steps, in order:
+    /// What a name's address is answered with. Steps, in order:
     /// 1. The address itself, where it has no other name that is decided otherwise.
     /// 2. A stand-in that has such names only, or a new one.
-    /// 3. The name is noted; where that is too much, what is unused for longest goes.
-    fn answer(
-        &mut self,
-        name: &Arc<str>,
-        real: IpAddr,
-        set: Option<&PolicySet>,
-        changed: &mut impl FnMut(IpAddr, Option<&Named>, Option<&Named>),
-    ) -> Option<IpAddr> {
+    fn answer(&self, name: &Arc<str>, real: IpAddr, set: Option<&PolicySet>) -> Option<IpAddr> {
         let decided_alike = |named: &Named| match set {
             None => true,
             Some(set) => {
@@ -338,7 +380,7 @@ impl Names {
                     .all(|other| other == name || set.meant(other) == meant)
             }
         };
-        let address = match self.addresses.get(&real) {
+        match self.addresses.get(&real) {
             Some(named) if !decided_alike(named) => {
                 let stand_ins = self
                     .addresses
@@ -346,12 +388,23 @@ impl Names {
                     .filter(|(address, named)| named.real == real && **address != real);
                 let mut fitting = stand_ins.filter(|(_, named)| decided_alike(named));
                 match fitting.next() {
-                    Some((address, _)) => *address,
-                    None => self.stand_in(real.is_ipv6())?,
+                    Some((address, _)) => Some(*address),
+                    None => self.stand_in(real.is_ipv6()),
                 }
             }
-            _ => real,
-        };
+            _ => Some(real),
+        }
+    }
+
+    /// Notes what a name's address was answered with; where that is too much, what is unused for
+    /// longest goes. Yields whether that is new.
+    fn note(
+        &mut self,
+        name: &Arc<str>,
+        real: IpAddr,
+        address: IpAddr,
+        changed: &mut impl FnMut(IpAddr, Option<&Named>, Option<&Named>),
+    ) -> bool {
         // It may have had this name while nothing depended on it.
         for (other, named) in &mut self.addresses {
             if named.real == real && *other != address && named.names.contains(name) {
@@ -368,7 +421,8 @@ impl Names {
             used: 0,
         });
         named.used = self.clock;
-        if !named.names.contains(name) {
+        let new = !named.names.contains(name);
+        if new {
             if named.names.len() == NAMES {
                 named.names.remove(0);
             }
@@ -384,7 +438,7 @@ impl Names {
                 changed(oldest, Some(&named), None);
             }
         }
-        Some(address)
+        new
     }
 
     /// The lowest stand-in that is free; none when the workload has all.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use sortie_lab::{
-    Container, ContainerSpec, EngineKind, Place, Process, Result, Traffic, eventually,
+    Call, Container, ContainerSpec, EngineKind, Place, Process, Result, Traffic, eventually,
 };
 
 use crate::stage::{GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
@@ -151,14 +151,26 @@ fn names_outlive_agent_and_gateway() -> Result<()> {
     running.kill()?;
     running.wait(LIMIT)?;
     leaves_right(&stage)?;
-    let _running = gateway(&stage, "gateway-2")?;
+    let running = gateway(&stage, "gateway-2")?;
     is_told(&web, "db.example", db)?;
-    // The next agent is told all names, and takes nothing away before.
+    // The next agent knows all names, also when the gateway is away at the same time, and that two
+    // of them have one address.
+    names.set("other.example", &[db], 60);
+    let other = eventually(LIMIT, "other.example has a stand-in", || {
+        let told = looked_up(&web, "other.example").map_err(|error| error.to_string())?;
+        told.filter(|told| *told != db).ok_or(format!("{told:?}"))
+    })?;
+    running.kill()?;
+    running.wait(LIMIT)?;
     stage.kill_agent()?;
     leaves_right(&stage)?;
     stage.start_agent(GUARD_ALL)?;
     leaves_right(&stage)?;
+    let seen = Call::new(Traffic::Tcp(7), other).make(&web)?;
+    assert_eq!(seen.map(|seen| seen.ip()), Some(ip(HOST_V4)));
+    let _running = gateway(&stage, "gateway-3")?;
     is_told(&web, "db.example", db)?;
+    is_told(&web, "other.example", other)?;
     leaves_right(&stage)?;
     // Without the policy everything is as before it.
     stage.ok(&["delete", "db"]);

@@ -5,7 +5,7 @@ use sortie_api::config::Guard;
 use sortie_api::policy::{Action, EgressPolicy, HostPattern, Http, PolicyName, Protocol};
 use sortie_api::workload::WorkloadId;
 
-use super::{REMEMBERED, Told};
+use super::{Known, REMEMBERED, Told};
 use crate::compile::treatment::Treatment;
 use crate::nft::{Family, text};
 use crate::op::Op;
@@ -127,8 +127,12 @@ fn names_last_as_long_as_the_workload() {
     let mut workload = container("web", None, 30, &["172.17.0.9"]);
     planner.workload(workload.clone(), None);
     assert_eq!(held(&planner, "named4"), ["172.17.0.9 . 198.51.100.7"]);
-    // It was started anew.
+    // The engine tells another time of its start than the runtime did.
     workload.started += 1;
+    planner.workload(workload.clone(), None);
+    assert_eq!(held(&planner, "named4"), ["172.17.0.9 . 198.51.100.7"]);
+    // It was started anew.
+    workload.pid += 1;
     planner.workload(workload, None);
     assert_eq!(held(&planner, "named4"), Vec::<String>::new());
     answer(&mut planner, "bank.example", "198.51.100.7");
@@ -138,8 +142,52 @@ fn names_last_as_long_as_the_workload() {
     let as_is = Told {
         real: ip("198.51.100.7"),
         answer: Some(ip("198.51.100.7")),
+        new: false,
     };
     assert_eq!(told, (vec![as_is], Vec::new()));
+}
+
+#[test]
+fn the_next_agent_goes_on_where_the_last_one_was() {
+    let policies = vec![by_host("bank", "bank.example", &[], EGRESS)];
+    let mut before = planner(policies.clone());
+    let looked_up = [
+        ("other.example", "198.51.100.7"),
+        ("bank.example", "198.51.100.7"),
+        ("www.example", "198.51.100.7"),
+        ("bank.example", "198.51.100.8"),
+    ];
+    for (name, address) in looked_up {
+        answer(&mut before, name, address);
+    }
+    let mut after = Planner::new(environment(&[EGRESS, "203.0.113.12"], Guard::Networks));
+    after.policies_changed(policies);
+    for known in before.known_names() {
+        after.recall_name(known);
+    }
+    // Of another run, and of one that has ended meanwhile.
+    let (mut other, gone) = (
+        before.known_names().next().unwrap(),
+        "docker/gone".to_owned().into(),
+    );
+    after.recall_name(Known {
+        workload: &gone,
+        ..other
+    });
+    other.pid += 1;
+    let mut another = Planner::new(environment(&[EGRESS], Guard::Networks));
+    another.recall_name(other);
+    for planner in [&mut after, &mut another] {
+        planner.workload(container("web", None, 30, &["172.17.0.2"]), None);
+        planner.forget_names_of_others();
+    }
+    assert_eq!(after.desired(), before.desired());
+    assert!(after.known_names().eq(before.known_names()));
+    assert_eq!(another.known_names().count(), 0);
+    for (name, address) in looked_up {
+        let told = answer(&mut before, name, address);
+        assert_eq!(answer(&mut after, name, address), told, "{name}");
+    }
 }
 
 #[test]
