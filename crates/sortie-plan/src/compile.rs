@@ -7,6 +7,7 @@
 //! - [`treatment`]: what one list of policies means for one family.
 //! - [`workload`]: the elements of one workload.
 //! - `inbound`: addresses that nobody may connect to from outside.
+//! - `gateway`: what the gateway sends itself.
 //! - [`steering`]: leaving by an uplink that the host's routes would not take.
 //! - [`sockets`]: workloads in the host's network namespace, known by their cgroup.
 //! - `statement`: statements and chains in few words.
@@ -14,6 +15,7 @@
 
 pub mod base;
 mod bridge;
+mod gateway;
 mod inbound;
 pub mod policy_set;
 pub mod shared;

@@ -23,7 +23,8 @@ use sortie_api::mark_mask::MarkMask;
 /// Whole marks that others set: with what they have in our bits our rules would take their packets.
 const WHOLE: [u32; 2] = [0xca6c, 0x00d0_c4e3];
 
-/// One value of our bits of a packet's mark: names an uplink, but for [`Mark::PASS`].
+/// One value of our bits of a packet's mark: names an uplink, but for [`Mark::PASS`] and
+/// [`Mark::gateway`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {
     value: u32,
@@ -40,14 +41,24 @@ impl Mark {
 
     /// How many uplinks can be told apart.
     pub fn count(mask: MarkMask) -> usize {
-        values(mask).count()
+        uplinks(mask).count()
     }
 
     /// The one with this number, from 0.
     pub fn nth(mask: MarkMask, number: usize) -> Option<Self> {
-        let value = values(mask).nth(number)?;
+        let value = uplinks(mask).nth(number)?;
         let mask = mask.bits();
         Some(Self { value, mask })
+    }
+
+    /// What the gateway's sockets have towards an uplink that the host's routes lead to: the source
+    /// that they are bound to is theirs. Names no uplink.
+    pub fn gateway(mask: MarkMask) -> Self {
+        let bits = mask.bits();
+        Self {
+            value: values(mask).last().unwrap_or(bits),
+            mask: bits,
+        }
     }
 
     /// As a routing rule has it, whatever mask it was made with.
@@ -55,8 +66,8 @@ impl Mark {
         Self { value, mask }
     }
 
-    /// Whether this value of our bits names an uplink.
-    pub fn names_uplink(mask: MarkMask, value: u32) -> bool {
+    /// Whether this value of our bits names an uplink, or is the gateway's.
+    pub fn is_given_out(mask: MarkMask, value: u32) -> bool {
         values(mask).any(|known| known == value)
     }
 
@@ -73,6 +84,12 @@ impl Mark {
 
 /// Every value that names an uplink, in the order in which they are given out. With the usual mask
 /// those with the bit of the AWS VPC CNI come last.
+fn uplinks(mask: MarkMask) -> impl Iterator<Item = u32> {
+    let gateway = Mark::gateway(mask);
+    values(mask).filter(move |value| *value != gateway.value)
+}
+
+/// The same, and last the gateway's.
 fn values(mask: MarkMask) -> impl Iterator<Item = u32> {
     let (bits, lowest) = (mask.bits(), mask.lowest());
     let values = (1..=bits / lowest).map(move |number| number * lowest);

@@ -1,3 +1,5 @@
+mod gateway;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;

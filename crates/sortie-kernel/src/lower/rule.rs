@@ -110,6 +110,12 @@ impl Lowering {
                 let address = *address;
                 self.with(|exprs| exprs.snat_to(address));
             }
+            Statement::SnatToItself { v6 } => {
+                let source = if *v6 { Field::Ip6Saddr } else { Field::IpSaddr };
+                self.load(&[source]);
+                let to = ip_family(*v6);
+                self.with(|exprs| exprs.snat(to));
+            }
             Statement::Redirect(port) => {
                 let port = *port;
                 self.with(|exprs| exprs.redirect_to(port));
@@ -120,20 +126,15 @@ impl Lowering {
             }
             Statement::DestinationIsLocal => self.is_local(selectors::FIB_DADDR_TYPE),
             Statement::SourceIsLocal => self.is_local(selectors::FIB_SADDR_TYPE),
+            Statement::Marked(mark) => {
+                let (bits, value) = (mark.mask(), mark.value());
+                self.masked(selectors::META_MARK, bits, CmpOp::EQ, value);
+            }
             Statement::SetMark(mark) => {
                 let (bits, value) = (mark.mask(), mark.value());
                 self.with(|exprs| exprs.set_meta_mark_bits(bits, value));
             }
-            Statement::NoteCgroup { level } => {
-                // Bits are only ever added to a label: the lower half is others'.
-                self.push(Immediate::value(Reg::R0, Data::unpadded(&[0; HALF_LABEL])));
-                let upper = Reg::R0.after(HALF_LABEL);
-                self.push(Selector::socket_cgroupv2(*level).load(upper));
-                self.push(Ct::Set {
-                    key: CtKey::LABELS,
-                    sreg: Reg::R0,
-                });
-            }
+            Statement::NoteCgroup { level } => self.note_cgroup(*level),
             Statement::First => {
                 let confirmed = nfnetlink::conntrack::Status::CONFIRMED.0;
                 self.masked(selectors::CT_STATUS, confirmed, CmpOp::EQ, 0_u32);
@@ -152,6 +153,17 @@ impl Lowering {
             }
         }
         Ok(())
+    }
+
+    fn note_cgroup(&mut self, level: u32) {
+        // Bits are only ever added to a label: the lower half is others'.
+        self.push(Immediate::value(Reg::R0, Data::unpadded(&[0; HALF_LABEL])));
+        let upper = Reg::R0.after(HALF_LABEL);
+        self.push(Selector::socket_cgroupv2(level).load(upper));
+        self.push(Ct::Set {
+            key: CtKey::LABELS,
+            sreg: Reg::R0,
+        });
     }
 
     fn with(&mut self, append: impl FnOnce(Exprs) -> Exprs) {

@@ -250,6 +250,13 @@ fn what_leads_packets_elsewhere_is_what_nft_means_by_it() {
             ],
             "meta l4proto udp th dport 53 redirect to :1053",
         ),
+        (
+            vec![
+                Marked(sortie_plan::mark::Mark::PASS),
+                SnatToItself { v6: false },
+            ],
+            "meta mark & 0x000000f0 == 0x000000e0 snat ip to ip saddr",
+        ),
     ];
     in_namespace(|| {
         for (rule, expected) in cases {

@@ -9,7 +9,7 @@ use sortie_api::workload::{IfIndex, MacAddress};
 
 use super::steering::{Steering, by_uplink};
 use super::workload::{Element, named};
-use super::{base, inbound, sockets};
+use super::{base, gateway, inbound, sockets};
 use crate::environment::Environment;
 use crate::nft::key::Key;
 use crate::nft::rule::Verdict::Accept;
@@ -45,6 +45,8 @@ pub struct Topology {
     pub cgroup_levels: BTreeSet<u32>,
     /// Uplinks of egress addresses that the host's routes do not lead to.
     pub steering: Steering,
+    /// Whether any workload needs the gateway.
+    pub by_gateway: bool,
 }
 
 impl Topology {
@@ -120,6 +122,7 @@ pub fn skeleton(environment: &Environment, topology: &Topology) -> HostState {
         let levels = &topology.cgroup_levels;
         inet.chains.extend(sockets::chains(environment, levels));
         inet.chains.extend(inbound::chains(environment, topology));
+        inet.chains.extend(gateway::chains(environment, topology));
     }
     state
 }

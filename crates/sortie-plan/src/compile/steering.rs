@@ -60,13 +60,17 @@ impl Steering {
         Mark::nth(self.mask, number)
     }
 
+    /// Every mark that leads to an uplink.
+    pub fn marks(&self) -> BTreeSet<Mark> {
+        let uplinks = self.uplinks.iter();
+        uplinks
+            .filter_map(|(uplink, v6)| self.mark(*uplink, *v6))
+            .collect()
+    }
+
     /// The base chain, and one for each mark; none at all where no uplink needs one.
     pub fn chains(&self, environment: &Environment) -> Vec<(Name, Chain)> {
-        let marks: BTreeSet<Mark> = self
-            .uplinks
-            .iter()
-            .filter_map(|(uplink, v6)| self.mark(*uplink, *v6))
-            .collect();
+        let marks = self.marks();
         if marks.is_empty() {
             return Vec::new();
         }

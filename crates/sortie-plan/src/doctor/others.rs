@@ -89,7 +89,7 @@ pub(super) fn marks(facts: &Facts, findings: &mut Vec<Finding>) {
     let mask = facts.mark_mask;
     let bits = mask.bits();
     let clashes = facts.marks.iter().filter(|mark| match mark.value {
-        Some(value) => Mark::names_uplink(mask, value & mark.bits & bits),
+        Some(value) => Mark::is_given_out(mask, value & mark.bits & bits),
         None => mark.bits & bits != 0,
     });
     for mark in clashes {

@@ -80,6 +80,11 @@ pub enum Statement {
     },
     /// `snat ip to ADDRESS`.
     Snat(std::net::IpAddr),
+    /// `snat ip to ip saddr`: the source stays, and no later translation of the flow is asked.
+    SnatToItself {
+        /// The translation's family.
+        v6: bool,
+    },
     /// `redirect to :PORT`: to a listener on this host's loopback, where the host itself is the
     /// sender.
     Redirect(u16),
@@ -89,6 +94,8 @@ pub enum Statement {
     DestinationIsLocal,
     /// `fib saddr type local`: the source is an address of this host.
     SourceIsLocal,
+    /// `meta mark & MASK == MARK`: whatever others' bits are.
+    Marked(Mark),
     /// `meta mark set meta mark & ~MASK ^ MARK`: others' bits stay.
     SetMark(Mark),
     /// `ct label set socket cgroupv2 level LEVEL`: the flow is noted to be that cgroup's.

@@ -196,10 +196,16 @@ impl fmt::Display for Statement {
                 "snat {} to {address}",
                 if address.is_ipv4() { "ip" } else { "ip6" }
             ),
+            Self::SnatToItself { v6: false } => f.write_str("snat ip to ip saddr"),
+            Self::SnatToItself { v6: true } => f.write_str("snat ip6 to ip6 saddr"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
             Self::GoesOn => f.write_str("tcp flags != syn / fin,syn,rst,ack"),
             Self::DestinationIsLocal => f.write_str("fib daddr type local"),
             Self::SourceIsLocal => f.write_str("fib saddr type local"),
+            Self::Marked(mark) => {
+                let (bits, value) = (mark.mask(), mark.value());
+                write!(f, "meta mark & {bits:#010x} == {value:#010x}")
+            }
             // The mask as nft lists it: the bits that are set afterwards need not be cleared.
             Self::SetMark(mark) => write!(
                 f,

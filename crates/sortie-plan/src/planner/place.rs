@@ -117,6 +117,7 @@ impl Planner {
             veths: self.veths_now(),
             direct: self.direct(),
             steering: self.steering_now(),
+            by_gateway: !self.by_name.is_empty(),
             ..Topology::default()
         };
         let cgroups = self.cgroups.values();

@@ -187,3 +187,27 @@ fn ways_to_uplinks_stay_until_the_workloads_are_known() {
     }
     assert_eq!(kernel, Observed::from(new.desired()));
 }
+
+/// The gateway's own packets, while a policy asks for a name; before and after there is nothing.
+#[test]
+fn golden_what_the_gateway_sends() {
+    use crate::precedence::tests::any::to_host;
+
+    let web = container("web", Some("203.0.113.12"), 20, &["172.17.0.2"]);
+    let mut planner = with_second_uplink(vec![web], Vec::new());
+    let chains = |planner: &Planner| {
+        let mut inet = planner.desired().tables.remove(&Family::Inet).unwrap();
+        inet.sets.clear();
+        inet.counters.clear();
+        inet.chains.retain(|name, _| name.starts_with("gateway-"));
+        text::table(Family::Inet, &inet)
+    };
+    let without = chains(&planner);
+    assert!(!without.contains("chain"), "{without}");
+    let mut named = policy("named", &[], &[], v4("203.0.113.11"));
+    named.destinations = vec![to_host("api.test", &[])];
+    planner.policies_changed(vec![named]);
+    insta::assert_snapshot!(chains(&planner));
+    planner.policies_changed(Vec::new());
+    assert_eq!(chains(&planner), without);
+}
