@@ -18,6 +18,7 @@
 //! | `POST /v1/starting` | [`StartingRequest`] → [`Starting`] |
 //! | `GET /v1/gateway` | → [`GatewayLine`], one JSON object a line |
 //! | `POST /v1/gateway/learned` | [`Vec<Learned>`] → `Vec<Vec<`[`Told`]`>>` |
+//! | `POST /v1/gateway/opened` | [`Opened`] |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
 //! An answer other than 2xx has an [`ErrorBody`].
@@ -30,7 +31,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use gateway::{ByName, EgressAddress, GatewayHost, GatewayLine, Learned, PacketMark, Told};
+pub use gateway::{
+    ByName, EgressAddress, GatewayHost, GatewayLine, Learned, Opened, PacketMark, Told,
+};
 pub use proof::{Drop, Flow, Verification, VerifyRequest};
 pub use sortie_plan::explain::{AuditNote, Draining, Explanation, Verdict};
 pub use sortie_plan::planner::Meanwhile;

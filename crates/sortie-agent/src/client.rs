@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
-    Flow, GatewayLine, Learned, PolicyRecord, Question, Removed, Starting, StartingRequest, Status,
-    Told, Verification, VerifyRequest,
+    Flow, GatewayLine, Learned, Opened, PolicyRecord, Question, Removed, Starting, StartingRequest,
+    Status, Told, Verification, VerifyRequest,
 };
 use lines::Lines;
 
@@ -197,6 +197,12 @@ impl Client {
     /// `POST /v1/gateway/learned`: answered when the kernel has them.
     pub async fn learned(&self, names: &[Learned]) -> Result<Vec<Vec<Told>>, ClientError> {
         self.ask(Method::POST, "/v1/gateway/learned", Some(&names))
+            .await
+    }
+
+    /// `POST /v1/gateway/opened`.
+    pub async fn opened(&self, opened: &Opened) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/gateway/opened", Some(opened))
             .await
     }
 

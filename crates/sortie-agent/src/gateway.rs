@@ -84,7 +84,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
         Settings::with_mark(SOCKET_MARK),
     ));
     let follower = Follower {
-        doors: Doors::new(inside, changes),
+        doors: Doors::new(inside, changes, client.clone()),
         client,
         known,
     };

@@ -67,6 +67,7 @@ pub async fn serve(
         .route("/v1/starting", post(starting))
         .route("/v1/gateway", get(gateway))
         .route("/v1/gateway/learned", post(learned))
+        .route("/v1/gateway/opened", post(opened))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -276,6 +277,14 @@ async fn learned(
     Json(names): Json<Vec<api::Learned>>,
 ) -> Answer<Vec<Vec<api::Told>>> {
     handle.learned(names).await.map(Json)
+}
+
+async fn opened(State(handle): State<Handle>, Json(opened): Json<api::Opened>) -> Answer<()> {
+    let opened = |core: &mut crate::core::Core| {
+        core.gateway_opened(opened);
+        Ok(())
+    };
+    handle.call(opened).await.map(Json)
 }
 
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {

@@ -35,6 +35,8 @@ pub struct Steps {
     /// Which flows of a source stay, where that is known better than elements tell.
     keep: BTreeMap<Source, Keep>,
     network: Vec<Op>,
+    /// What leads lookups and connections to resolver and gateway.
+    leading: Vec<Op>,
     /// Addresses that workloads have themselves no longer.
     gone_own: Vec<OwnAddress>,
 }
@@ -240,10 +242,10 @@ impl Steps {
 
     /// What leads to resolver and gateway in the namespace of a process; none takes it back.
     pub fn redirect(&mut self, pid: u32, redirect: Option<Redirect>) {
-        self.network.push(match redirect {
-            Some(redirect) => Op::AddRedirect(pid, redirect),
-            None => Op::DeleteRedirect(pid),
-        });
+        match redirect {
+            Some(redirect) => self.leading.push(Op::AddRedirect(pid, redirect)),
+            None => self.network.push(Op::DeleteRedirect(pid)),
+        }
     }
 
     /// Addresses that a namespace leads to the gateway no longer, and such that it does again.
@@ -283,7 +285,7 @@ impl Steps {
         }
         for (pid, redirect) in &desired.redirects {
             if observed.redirects.get(pid) != Some(redirect) {
-                network.push(Op::AddRedirect(*pid, redirect.clone()));
+                self.leading.push(Op::AddRedirect(*pid, redirect.clone()));
             }
         }
         let gone = observed.redirects.keys();
@@ -307,6 +309,8 @@ impl Steps {
 
     /// Steps, in order:
     /// 1. Addresses go that workloads have themselves no longer, while the rules still know them.
+    ///    Workloads' namespaces lead to resolver and gateway, before anything may leave by the rules:
+    ///    an answer that the resolver does not see would be to an address without a name.
     /// 2. What translates sources that lose their translation goes, alone: the guard still holds
     ///    them, so from here on they can only be dropped.
     /// 3. Flows end whose source loses its binding or translation.
@@ -322,6 +326,7 @@ impl Steps {
         let counted = self.count_anew();
 
         let mut ops: Vec<Op> = self.gone_own.into_iter().map(Op::DeleteOwn).collect();
+        ops.append(&mut self.leading);
         ops.extend(delete_elements(released));
         ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
             source,

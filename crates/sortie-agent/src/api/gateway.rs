@@ -88,6 +88,16 @@ pub struct Learned {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A workload's lookups are answered from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Opened {
+    /// Who.
+    pub workload: WorkloadId,
+    /// The process in whose network namespace the sockets are.
+    pub pid: u32,
+}
+
 /// What the workload is to be told of one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -18,7 +18,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::{Core, Event, Handle};
 use crate::Error;
-use crate::api::{ByName, EgressAddress, GatewayHost, GatewayLine, Learned, PacketMark, Told};
+use crate::api::{
+    ByName, EgressAddress, GatewayHost, GatewayLine, Learned, Opened, PacketMark, Told,
+};
 
 /// A follower that is slower than this many lines is cut off.
 const FOLLOWED: usize = 4_096;
@@ -35,6 +37,8 @@ pub(crate) type Answer = Result<Vec<Vec<Told>>, Error>;
 pub(super) struct GatewayLink {
     lines: broadcast::Sender<GatewayLine>,
     workloads: BTreeMap<WorkloadId, ByName>,
+    /// The processes in whose namespaces it listens.
+    opened: BTreeMap<WorkloadId, u32>,
     host: GatewayHost,
     /// The engines have told their containers: whom it has not been told of needs it no longer.
     synced: bool,
@@ -47,6 +51,7 @@ impl Default for GatewayLink {
         Self {
             lines: broadcast::Sender::new(FOLLOWED),
             workloads: BTreeMap::new(),
+            opened: BTreeMap::new(),
             host: GatewayHost::default(),
             synced: false,
             due: None,
@@ -81,6 +86,8 @@ impl Core {
         &mut self,
     ) -> (Vec<GatewayLine>, broadcast::Receiver<GatewayLine>) {
         self.tell_gateway();
+        // A new one has opened nothing yet.
+        self.gateway.opened.clear();
         let link = &self.gateway;
         let host = GatewayLine::Host(link.host.clone());
         let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
@@ -88,6 +95,19 @@ impl Core {
         let synced = link.synced.then_some(GatewayLine::Synced(true));
         let known = known.chain(synced).collect();
         (known, link.lines.subscribe())
+    }
+
+    /// Lookups of a workload are answered from now on.
+    pub(crate) fn gateway_opened(&mut self, opened: Opened) {
+        self.gateway.opened.insert(opened.workload, opened.pid);
+    }
+
+    /// Whether lookups of this process would be refused for a moment still. Without a gateway they
+    /// are for longer than anybody wants to wait.
+    pub(super) fn gateway_is_late(&self, id: &WorkloadId, pid: u32) -> bool {
+        self.has_gateway()
+            && self.planner.asks_names(id)
+            && self.gateway.opened.get(id) != Some(&pid)
     }
 
     /// Whether anybody follows.
@@ -144,6 +164,7 @@ impl Core {
         let link = &mut self.gateway;
         let tell = |line| drop(link.lines.send(line));
         for id in before.into_keys() {
+            link.opened.remove(&id);
             tell(GatewayLine::WorkloadGone(id));
         }
         if synced && !link.synced {

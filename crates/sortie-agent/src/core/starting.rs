@@ -41,7 +41,8 @@ impl Core {
     /// 2. The plan and the kernel learn of the workload, also where step 1 found no network: its
     ///    own labels hold whatever that is.
     ///    Old flows of its addresses end after the answer.
-    /// 3. It is decided when the kernel took every step and every network is known.
+    /// 3. It is decided when the kernel took every step and every network is known. Where names matter
+    ///    the gateway then is waited for, but nobody's start fails without it.
     pub fn starting(&mut self, request: &StartingRequest, place: Place) -> Starting {
         let container = &request.container;
         let id = container.workload_id();
@@ -96,6 +97,11 @@ impl Core {
             (None, Some(bridge)) => {
                 let bridge = self.planner.environment().name_of(bridge);
                 format!("the engine has not told of the network with bridge {bridge} yet")
+            }
+            (None, None) if self.gateway_is_late(&id, begins.pid) => {
+                let why = "the gateway does not listen in it yet".to_owned();
+                let meanwhile = Meanwhile::Unconcerned;
+                return Starting::Undecided { why, meanwhile };
             }
             (None, None) => return Starting::Decided,
         };

@@ -15,12 +15,14 @@ use sortie_plan::redirect::RESOLVER_PORT;
 use tokio::sync::mpsc;
 
 use super::known::Known;
-use crate::api::ByName;
+use crate::api::{ByName, Opened};
+use crate::client::Client;
 
 /// Opens and closes them.
 pub(super) struct Doors {
     inside: Inside,
     resolver: mpsc::Sender<Change>,
+    agent: Client,
     /// Those whose sockets could not be opened, and why, as it was told.
     closed: BTreeMap<WorkloadId, String>,
     /// The resolver does not know yet that policies are others now.
@@ -28,10 +30,11 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    pub(super) fn new(inside: Inside, resolver: mpsc::Sender<Change>) -> Self {
+    pub(super) fn new(inside: Inside, resolver: mpsc::Sender<Change>, agent: Client) -> Self {
         Self {
             inside,
             resolver,
+            agent,
             closed: BTreeMap::new(),
             changed: false,
         }
@@ -92,6 +95,13 @@ impl Doors {
                     listeners,
                 })
                 .await;
+                let opened = Opened {
+                    workload: workload.id.clone(),
+                    pid: workload.pid,
+                };
+                let agent = self.agent.clone();
+                // Who starts does not wait for long: an agent that is away misses nothing.
+                tokio::spawn(async move { agent.opened(&opened).await });
             }
             Err(error) => {
                 let error = error.to_string();

@@ -251,8 +251,7 @@ impl Planner {
             return;
         };
         self.by_name.insert(id.clone(), pid);
-        // A container that has not begun has no namespace yet.
-        if pid != 0 && redirects.get(&pid) != Some(&redirect) {
+        if redirects.get(&pid) != Some(&redirect) {
             redirects.insert(pid, redirect.clone());
             steps.redirect(pid, Some(redirect));
         }

@@ -399,14 +399,18 @@ fn sets(placement: &Placement) -> impl Iterator<Item = &Arc<PolicySet>> {
         })
 }
 
-/// On the host's network nobody can tell whose look-up is whose: what depends on names lets nothing
-/// leave.
+/// On the host's network nobody can tell whose look-up is whose, and while the first process is not
+/// known nothing leads its look-ups to the resolver: what depends on names lets nothing leave.
 fn without_names(workload: &Workload, treated: Treated) -> Treated {
     match &treated.treatment {
-        Treatment::Set(set) if workload.cgroup.is_some() && set.asks_names() => Treated {
-            treatment: Treatment::Blocked(Refusal::Unlearned),
-            drain: None,
-        },
+        Treatment::Set(set)
+            if set.asks_names() && (workload.cgroup.is_some() || workload.pid == 0) =>
+        {
+            Treated {
+                treatment: Treatment::Blocked(Refusal::Unlearned),
+                drain: None,
+            }
+        }
         _ => treated,
     }
 }

@@ -130,6 +130,49 @@ fn a_name_has_its_policys_address_from_the_first_packet() -> Result<()> {
     Ok(())
 }
 
+/// With the runtime a container starts when its look-ups are answered: the first one is, and what
+/// comes right behind it has the policy's address.
+#[test]
+fn the_first_look_up_of_all_is_answered() -> Result<()> {
+    let (stage, web) = stage("names-first")?;
+    web.remove()?;
+    let names = stage.lab.internet().observer().names();
+    let _gateway = gateway(&stage, "gateway")?;
+    stage.install("60");
+    for number in 0..8 {
+        let db = stage.lab.destination()?.v4;
+        names.set("db.example", &[db], 0);
+        let mark = stage.lab.mark()?;
+        let first = format!(
+            "nslookup -type=a db.example >/told 2>&1; told=$?; nc -w 5 {db} 7 </dev/null; \
+             echo $told >/first; sleep 3600"
+        );
+        let spec = ContainerSpec::new("web").network("shop");
+        let spec = spec.name_server(SERVER).command(&["sh", "-c", &first]);
+        let web = stage.engine.run(&spec)?;
+        let told = eventually(LIMIT, "it was answered or not", || {
+            let told = web.exec(&["cat", "/first", "/told"]);
+            let told = told.map_err(|error| error.to_string())?;
+            if told.code == 0 {
+                Ok(told.output)
+            } else {
+                Err(told.output)
+            }
+        })?;
+        assert!(told.starts_with("0\n"), "{number}: {told}");
+        let frames = stage.lab.frames_since(&mark)?;
+        assert!(
+            frames.iter().any(|(_, frame)| frame.left_for(db)),
+            "{number}: {told}"
+        );
+        stage
+            .lab
+            .expect_only_sources(&mark, db, &[ip("203.0.113.11")])?;
+        web.remove()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn names_outlive_agent_and_gateway() -> Result<()> {
     let (mut stage, web) = stage("names-restarts")?;

@@ -12,7 +12,7 @@ use crate::op::Op;
 use crate::planner::Planner;
 use crate::planner::tests::{NAMES, any_policy, container, destination, environment, policy, v4};
 use crate::precedence::{Candidate, Target};
-use crate::resolve::{Decision, Exit, resolve};
+use crate::resolve::{Decision, Exit, Refusal, resolve};
 
 const EGRESS: &str = "203.0.113.11";
 
@@ -260,11 +260,26 @@ fn a_workloads_namespace_leads_to_the_gateway_what_the_kernel_cannot_decide() {
         direct(&planner),
         ["198.51.100.7", "198.51.100.8", "198.51.100.9"].map(ip)
     );
+    // Its process is not known, and nothing leads its look-ups to the resolver.
+    let mut workload = container("web", None, 30, &["172.17.0.2"]);
+    workload.pid = 0;
+    planner.workload(workload, None);
+    assert_eq!(planner.by_name().count(), 0);
+    let blocked = Treatment::Blocked(Refusal::Unlearned);
+    assert_eq!(
+        *planner.workloads()[&web()].placement.of_family(false),
+        blocked
+    );
     // Another process of the same container, and its end.
     let mut workload = container("web", None, 30, &["172.17.0.2"]);
     workload.pid = 2;
     let ops = planner.workload(workload, None);
-    assert_eq!(redirects(&ops).len(), 2, "{ops:?}");
+    assert_eq!(redirects(&ops).len(), 1, "{ops:?}");
+    let first = ops.iter().position(|op| matches!(op, Op::AddRedirect(..)));
+    assert!(
+        first < ops.iter().position(|op| matches!(op, Op::Nft(..))),
+        "{ops:?}"
+    );
     let taken_back = "in the namespace of process 2";
     let ops = redirects(&planner.workload_gone(&web()));
     assert!(ops.len() == 1 && ops[0].starts_with(taken_back), "{ops:?}");
