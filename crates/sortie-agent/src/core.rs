@@ -239,6 +239,7 @@ impl Core {
             Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),
             Event::Learned => self.learn(),
+            Event::Overheard(heard) => self.overhear(heard),
             Event::Call(call) => {
                 call(self);
                 let ops = std::mem::take(&mut self.after_answer);

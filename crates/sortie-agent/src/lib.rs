@@ -29,6 +29,7 @@ pub mod host;
 mod lock;
 pub mod metrics;
 pub mod observe;
+mod overheard;
 pub mod policies;
 pub mod probe;
 mod process;

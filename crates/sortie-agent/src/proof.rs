@@ -22,10 +22,11 @@ use sortie_plan::reason::{LOG_GROUP, Reason};
 use crate::Error;
 use crate::api;
 use crate::core::{Core, Event, Handle};
+use crate::overheard;
 use crate::source_ports;
 
 /// How long a reader waits before it looks whether anybody still listens.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts the readers that the kernel has something for, in the calling thread's network
 /// namespace; they end with the core.
@@ -41,6 +42,7 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
                 .next(PATIENCE)
                 .map(|notice| notice.map(|n| event(n, Event::Dropped)))
         })?;
+        overheard::listen(handle)?;
     }
     Ok(())
 }
@@ -82,7 +84,8 @@ fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {
     }
 }
 
-fn read(
+/// Reads on a thread of its own until the core ends.
+pub(crate) fn read(
     name: &str,
     handle: &Handle,
     mut next: impl FnMut() -> Result<Option<Event>, nfnetlink::Error> + Send + 'static,

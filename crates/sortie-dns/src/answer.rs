@@ -12,6 +12,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::learn::Answered;
+use crate::name::DnsName;
 use crate::names::{Learning, Wanted};
 use crate::svcb::{hints, shown, told};
 
@@ -71,6 +72,13 @@ impl Answer {
             owners.push(end);
         }
         Ok(Self { message, owners })
+    }
+
+    /// The host that was asked for.
+    pub fn name(&self) -> DnsName {
+        let asked = self.owners.first().into_iter();
+        let labels: Vec<&[u8]> = asked.flat_map(Name::iter).collect();
+        DnsName::of_labels(&labels).without_https_port()
     }
 
     /// The addresses that it tells of the asked name, each once: those of address records at the

@@ -5,6 +5,9 @@ use crate::resolve::Refusal;
 /// The NFLOG group that every drop of ours is reported to.
 pub const LOG_GROUP: u16 = 83;
 
+/// The NFLOG group that answers to look-ups are copied to.
+pub const ANSWERS_GROUP: u16 = 84;
+
 /// Why a packet was dropped.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

@@ -39,10 +39,10 @@ pub const CHAIN: &str = "names";
 /// Before the redirect of Docker's own resolver (-100): of two, the first in one hook decides.
 const PRIORITY: i32 = -110;
 /// DNS over UDP and TCP (RFC 1035, section 4.2).
-const DNS: u16 = 53;
+pub(crate) const DNS: u16 = 53;
 /// `IPPROTO_TCP` and `IPPROTO_UDP`.
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 
 /// What is led where in one workload's namespace; lookups always are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::Core;
 use super::gateway::Waiting;
 use crate::Error;
 use crate::api;
+use crate::overheard::Overheard;
 use crate::source_ports;
 
 /// A follower that is slower than this many loses the oldest.
@@ -39,6 +40,8 @@ pub enum Event {
     OwnerEnded(WorkloadId),
     /// Names wait to be learned.
     Learned,
+    /// A workload was told a name's addresses by others than the gateway.
+    Overheard(Overheard),
     /// Something asked for.
     Call(Box<dyn FnOnce(&mut Core) + Send>),
     /// The agent ends; what the kernel holds stays.

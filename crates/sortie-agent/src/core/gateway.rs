@@ -195,6 +195,21 @@ impl Core {
         }
     }
 
+    /// A name that was not looked up through the gateway. Nobody waits for it to be kept.
+    pub(crate) fn remember_name(&mut self, learned: &Learned) {
+        let Learned {
+            workload,
+            name,
+            addresses,
+        } = learned;
+        let (told, ops) = self.planner.learned(workload, name, addresses);
+        self.learned.note(&self.planner, learned, &told);
+        if let Err(error) = self.learned.keep(&self.planner) {
+            tracing::warn!(%error, "names that were looked up are not kept for the next agent");
+        }
+        self.apply(&ops);
+    }
+
     /// All names that wait, as one change of the kernel; then each is answered. They are kept before:
     /// who dies in between has told nobody.
     pub(super) fn learn(&mut self) {

@@ -355,6 +355,7 @@ fn selector(field: Field) -> Selector {
         Field::ArpSaddrIp => selectors::ARP_SADDR_IP,
         Field::Icmpv6Type => selectors::ICMPV6_TYPE,
         Field::Icmpv6Taddr => selectors::ICMPV6_TADDR,
+        Field::ThSport => selectors::TH_SPORT,
         Field::ThDport => selectors::TH_DPORT,
         Field::CtDirection => selectors::CT_DIRECTION,
         Field::CtOriginalIpSaddr => selectors::CT_ORIGINAL_IP_SADDR,

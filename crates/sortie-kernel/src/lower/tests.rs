@@ -33,6 +33,7 @@ fn listed(family: Family, chain: &str) -> Vec<String> {
                 .replace("0x0 [invalid type]", "ct label")
                 .replace("tcp dport", "meta l4proto tcp th dport")
                 .replace("udp dport", "meta l4proto udp th dport")
+                .replace("udp sport", "meta l4proto udp th sport")
                 .replace("@th,64,128", "icmpv6 taddr")
                 .replace("@ll,48,48", "ether saddr")
                 .replace(
@@ -207,6 +208,15 @@ fn every_kind_of_statement_is_what_nft_means_by_it() {
                 },
             ],
             "ip saddr != @own4 iif vmap @ports",
+        ),
+        (
+            Family::Inet,
+            vec![
+                compare(L4Proto, Value::Byte(17)),
+                compare(ThSport, Value::Short(53)),
+                Verdict::Accept.into(),
+            ],
+            "meta l4proto udp th sport 53 accept",
         ),
         (
             Family::Netdev,

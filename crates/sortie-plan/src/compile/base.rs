@@ -16,15 +16,18 @@ use crate::environment::Environment;
 use crate::mark::Mark;
 use crate::nft::rule::Field::{
     CtDirection, CtOriginalIp6Saddr, CtOriginalIpSaddr, EtherSaddr, Iif, IifKind, IifName,
-    Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif,
+    Ip6Daddr, Ip6Hoplimit, Ip6Saddr, IpDaddr, IpSaddr, L4Proto, Oif, ThSport,
 };
-use crate::nft::rule::Statement::{Answered, DnatMap, SetMark, SnatMap, SourceIsLocal, VerdictMap};
-use crate::nft::rule::Value::{Byte, Interface, Kind};
+use crate::nft::rule::Statement::{
+    Answered, DnatMap, Log, SetMark, SnatMap, SourceIsLocal, VerdictMap,
+};
+use crate::nft::rule::Value::{Byte, Interface, Kind, Short};
 use crate::nft::rule::Verdict::{Accept, Goto};
 use crate::nft::rule::{Field, Rule};
 use crate::nft::set::{DataType, KeyType, Set};
 use crate::nft::{Chain, Family, Hook, HookKind, HookPoint, Name, Table};
-use crate::reason::Reason;
+use crate::reason::{ANSWERS_GROUP, Reason};
+use crate::redirect::{DNS, UDP};
 
 /// Changes when sets or chains mean something else than before: other versions rebuild the tables.
 const SCHEMA: u32 = 1;
@@ -101,6 +104,7 @@ fn inet(environment: &Environment) -> Table {
             ),
         ),
         ("port".into(), plain(port())),
+        ("inward".into(), plain(inward())),
         (
             "translate".into(),
             hooked(
@@ -291,12 +295,26 @@ fn translate() -> Vec<Rule> {
     ]
 }
 
+/// To workloads. What they are told of names before any policy names one is copied, also from a
+/// resolver on this host, as Podman's is.
+fn inward() -> Vec<Rule> {
+    let copied = Log {
+        group: ANSWERS_GROUP,
+        prefix: "answer".into(),
+    };
+    vec![
+        vec![is(L4Proto, Byte(UDP)), is(ThSport, Short(DNS)), copied],
+        vec![Accept.into()],
+    ]
+}
+
 fn guard(environment: &Environment) -> Vec<Rule> {
     let pass = || {
         let mark = environment.gated.then_some(SetMark(Mark::PASS));
         mark.into_iter().chain([Accept.into()])
     };
     vec![
+        on(lookup(&[Oif], "inside"), vec![Goto("inward".into()).into()]),
         // What this host sends itself is nobody's workload.
         on(is(Iif, Interface(0)), vec![Accept.into()]),
         on(
@@ -309,7 +327,6 @@ fn guard(environment: &Environment) -> Vec<Rule> {
         ),
         on(lookup(&[IpSaddr, Oif], "direct4"), pass()),
         on(lookup(&[Ip6Saddr, Oif], "direct6"), pass()),
-        on(lookup(&[Oif], "inside"), vec![Accept.into()]),
         on(lookup(&[IpDaddr], "local4"), vec![Accept.into()]),
         on(lookup(&[Ip6Daddr], "local6"), vec![Accept.into()]),
         on(lookup(&[CtOriginalIpSaddr], "bypass4"), vec![Accept.into()]),

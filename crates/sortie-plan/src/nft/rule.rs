@@ -176,6 +176,8 @@ pub enum Field {
     Icmpv6Type,
     /// `icmpv6 taddr`: the target of a neighbour message (RFC 4861, section 4.4).
     Icmpv6Taddr,
+    /// `th sport`.
+    ThSport,
     /// `th dport`.
     ThDport,
     /// `ct direction`: 0 original, 1 reply; no match without an entry.
@@ -258,6 +260,7 @@ impl Field {
             | Self::L4Proto
             | Self::Mark
             | Self::EtherSaddr
+            | Self::ThSport
             | Self::ThDport
             | Self::CtDirection
             | Self::SocketCgroup(_)

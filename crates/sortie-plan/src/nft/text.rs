@@ -247,6 +247,7 @@ impl fmt::Display for Field {
             Self::ArpSaddrIp => "arp saddr ip",
             Self::Icmpv6Type => "icmpv6 type",
             Self::Icmpv6Taddr => "icmpv6 taddr",
+            Self::ThSport => "th sport",
             Self::ThDport => "th dport",
             Self::CtDirection => "ct direction",
             Self::CtOriginalIpSaddr => "ct original ip saddr",

@@ -26,6 +26,8 @@ use crate::steps::Steps;
 
 /// Addresses remembered for one workload: about 1 MB with their elements in the kernel.
 const REMEMBERED: usize = 4_096;
+/// The same while no policy of the workload asks for names: about 60 kB.
+const OVERHEARD: usize = 256;
 /// Names remembered for one address; one more takes the place of the oldest that means the same.
 const NAMES: usize = 16;
 /// Stand-ins are taken from here: 198.18.0.0/15 (RFC 2544), which nobody routes.
@@ -95,7 +97,8 @@ impl Planner {
             };
         }
         let nobody = &mut |_, _: Option<&Named>, _: Option<&Named>| {};
-        names.note(&known.name.into(), known.real, known.answer, nobody);
+        let name = known.name.into();
+        names.note(&name, known.real, known.answer, REMEMBERED, nobody);
     }
 
     /// All that is there are known: nothing is kept for others.
@@ -337,6 +340,12 @@ impl Planner {
             ..Names::default()
         });
         let placement = &tracked.placement;
+        let asks = [false, true].map(|v6| asking(placement, v6).is_some());
+        let most = if asks.contains(&true) {
+            REMEMBERED
+        } else {
+            OVERHEARD
+        };
         let name: Arc<str> = name.into();
         let mut told = Vec::new();
         for real in addresses {
@@ -353,7 +362,8 @@ impl Planner {
                         .flat_map(|named| elements(placement, address, named)),
                 );
             };
-            let new = answer.is_some_and(|answer| names.note(&name, *real, answer, changed));
+            let new = |answer| names.note(&name, *real, answer, most, changed);
+            let new = answer.is_some_and(new);
             told.push(Told {
                 real: *real,
                 answer,
@@ -395,13 +405,14 @@ impl Names {
         }
     }
 
-    /// Notes what a name's address was answered with; where that is too much, what is unused for
-    /// longest goes. Yields whether that is new.
+    /// Notes what a name's address was answered with; where that is more than `most`, what is unused
+    /// for longest goes. Yields whether that is new.
     fn note(
         &mut self,
         name: &Arc<str>,
         real: IpAddr,
         address: IpAddr,
+        most: usize,
         changed: &mut impl FnMut(IpAddr, Option<&Named>, Option<&Named>),
     ) -> bool {
         // It may have had this name while nothing depended on it.
@@ -428,7 +439,7 @@ impl Names {
             named.names.push(Arc::clone(name));
             changed(address, before.as_ref(), Some(named));
         }
-        if self.addresses.len() > REMEMBERED {
+        if self.addresses.len() > most {
             let oldest = self.addresses.iter().min_by_key(|(_, named)| named.used);
             if let Some((oldest, named)) = oldest
                 .map(|(address, _)| *address)

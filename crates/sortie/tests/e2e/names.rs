@@ -9,7 +9,7 @@ use sortie_lab::{
     Call, Container, ContainerSpec, EngineKind, Place, Process, Result, Traffic, eventually,
 };
 
-use crate::stage::{GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
 
 /// Where Docker's own resolver is, in containers on networks that somebody made.
 const DOCKERS: [u8; 4] = [127, 0, 0, 11];
@@ -28,15 +28,23 @@ spec:
 
 /// A stage whose container `web` is on a network of its own; no gateway runs yet.
 fn stage(name: &str) -> Result<(Stage, Container)> {
-    let stage = Stage::guarded(name, EngineKind::Docker29(sortie_lab::Firewall::Nftables))?;
+    let stage = Stage::guarded(name, DOCKER_29_NFTABLES)?;
     stage.network("shop", 1, &[])?;
+    apply(&stage)?;
+    let web = stage.managed(&web_spec())?;
+    Ok((stage, web))
+}
+
+fn web_spec() -> ContainerSpec {
+    ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER)
+}
+
+fn apply(stage: &Stage) -> Result<()> {
     let outcome = stage.apply(POLICY)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let spec = ContainerSpec::new("web")
-        .network("shop")
-        .name_server(SERVER);
-    let web = stage.managed(&spec)?;
-    Ok((stage, web))
+    Ok(())
 }
 
 fn gateway(stage: &Stage, name: &str) -> Result<Process> {
@@ -147,9 +155,9 @@ fn the_first_look_up_of_all_is_answered() -> Result<()> {
             "nslookup -type=a db.example >/told 2>&1; told=$?; nc -w 5 {db} 7 </dev/null; \
              echo $told >/first; sleep 3600"
         );
-        let spec = ContainerSpec::new("web").network("shop");
-        let spec = spec.name_server(SERVER).command(&["sh", "-c", &first]);
-        let web = stage.engine.run(&spec)?;
+        let web = stage
+            .engine
+            .run(&web_spec().command(&["sh", "-c", &first]))?;
         let told = eventually(LIMIT, "it was answered or not", || {
             let told = web.exec(&["cat", "/first", "/told"]);
             let told = told.map_err(|error| error.to_string())?;
@@ -171,6 +179,46 @@ fn the_first_look_up_of_all_is_answered() -> Result<()> {
         web.remove()?;
     }
     Ok(())
+}
+
+/// A program that looked up before there was any policy, and never does it again. No gateway is
+/// needed for that, and the agent may have been another one.
+fn a_look_up_of_before_the_policy(engine: EngineKind) -> Result<()> {
+    let mut stage = Stage::guarded("names-before", engine)?;
+    stage.network("shop", 1, &[])?;
+    let web = stage.engine.run(&web_spec())?;
+    let names = stage.lab.internet().observer().names();
+    let (db, other) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
+    names.set("db.example", &[db], 0);
+    names.set("other.example", &[other], 0);
+    is_told(&web, "db.example", db)?;
+    is_told(&web, "other.example", other)?;
+    let leaves = |stage: &Stage, db_as: &str| {
+        for (to, source) in [(db, db_as), (other, HOST_V4)] {
+            for traffic in [Traffic::Tcp(7), Traffic::Udp(7)] {
+                stage.lab.expect_source(&web, traffic, to, ip(source))?;
+            }
+        }
+        Ok::<_, sortie_lab::LabError>(())
+    };
+    leaves(&stage, HOST_V4)?;
+    stage.kill_agent()?;
+    stage.start_agent(GUARD_ALL)?;
+    leaves(&stage, HOST_V4)?;
+    apply(&stage)?;
+    leaves(&stage, "203.0.113.11")?;
+    stage.ok(&["delete", "db"]);
+    leaves(&stage, HOST_V4)
+}
+
+#[test]
+fn a_look_up_of_before_the_policy_docker_20() -> Result<()> {
+    a_look_up_of_before_the_policy(DOCKER_20)
+}
+
+#[test]
+fn a_look_up_of_before_the_policy_docker_29() -> Result<()> {
+    a_look_up_of_before_the_policy(DOCKER_29_NFTABLES)
 }
 
 #[test]
