@@ -102,6 +102,9 @@ pub struct Change {
     pub workloads: Vec<WorkloadChange>,
     /// The steps in the kernel, as text.
     pub steps: Vec<String>,
+    /// What else the kernel does not hold yet: it keeps nothing of this change back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// What becomes of a policy.
@@ -213,6 +216,9 @@ pub struct Bypass {
     pub pid: Option<i32>,
     /// Why.
     pub reason: String,
+    /// In answer to a change: what else the kernel does not hold yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// The runtime is about to start a container.

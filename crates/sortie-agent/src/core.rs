@@ -230,7 +230,10 @@ impl Core {
                 self.host_due
                     .get_or_insert_with(|| Instant::now() + HOST_SETTLES);
             }
-            Event::PoliciesChanged => self.reload_policies(),
+            Event::PoliciesChanged => {
+                // What is wrong is in the log, and `status` tells it.
+                let _ = self.reload_policies();
+            }
             Event::Flow(event) => self.flow_seen(&event),
             Event::Dropped(packet) => self.drop_seen(&packet),
             Event::PortsListed(ports) => self.ports.replace(ports),
@@ -262,7 +265,7 @@ impl Core {
             .as_ref()
             .is_some_and(|failing| failing.due <= now)
         {
-            self.converge();
+            self.try_again();
         }
         self.note_ended_bypasses();
         self.end_vain_starts(now);
@@ -282,14 +285,18 @@ impl Core {
         self.apply(&ops);
     }
 
-    /// Addresses, routes and interfaces as they are now.
-    fn look_at_host(&mut self, look: Look) {
+    /// Addresses, routes and interfaces as they are now, and what follows.
+    fn see_host(&mut self) -> Result<Vec<Op>, sortie_kernel::Error> {
         self.gateway_changes();
-        match facts::read(self.kernel.rtnetlink()) {
-            Ok(facts) => {
-                let mut environment = environment(&facts, &self.config);
-                environment.gated = self.kernel.lifetime() == Lifetime::Process;
-                let ops = self.planner.environment_changed(environment);
+        let facts = facts::read(self.kernel.rtnetlink())?;
+        let mut environment = environment(&facts, &self.config);
+        environment.gated = self.kernel.lifetime() == Lifetime::Process;
+        Ok(self.planner.environment_changed(environment))
+    }
+
+    fn look_at_host(&mut self, look: Look) {
+        match self.see_host() {
+            Ok(ops) => {
                 self.apply(&ops);
                 let ops = self.recall_networks();
                 self.apply(&ops);

@@ -73,6 +73,33 @@ impl fmt::Display for LeftSysctl {
     }
 }
 
+/// Steps that were not done.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unapplied {
+    /// Why the first of them failed; each is in the log.
+    pub error: Box<Error>,
+    /// All that failed, and what was not tried because of it.
+    pub steps: Vec<Op>,
+}
+
+impl Unapplied {
+    /// Whether a step needs one that was not done: a workload is given an address once the host has
+    /// the route to it.
+    fn keeps_back(&self, op: &Op) -> bool {
+        let Op::AddOwn(own) = op else { return false };
+        let mut undone = self.steps.iter();
+        undone
+            .any(|op| matches!(op, Op::AddRoute(route) if route.destination.addr() == own.address))
+    }
+}
+
+impl From<Unapplied> for Error {
+    fn from(unapplied: Unapplied) -> Self {
+        *unapplied.error
+    }
+}
+
 /// The kernel of one network namespace, to be changed by this value only.
 #[derive(Debug)]
 pub struct Kernel {
@@ -146,22 +173,44 @@ impl Kernel {
         &self.applied
     }
 
-    /// Does steps in order, and stops at the first that fails: doing all of them again, or those
-    /// of a new comparison, converges.
-    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
-        let together =
-            |a: &Op, b: &Op| step(a) == step(b) && matches!(step(a), Step::Nft | Step::ForgetFlows);
+    /// Does steps in order. Behind a change of our tables that fails, or flows that cannot be ended,
+    /// nothing is done; any other step that fails keeps back only those that need it. Doing all of
+    /// them again, or those of a new comparison, converges.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Unapplied> {
+        let is_first = |op: &Op| matches!(step(op), Step::Nft | Step::ForgetFlows);
+        let together = |a: &Op, b: &Op| step(a) == step(b) && is_first(a);
+        let mut failed: Option<Unapplied> = None;
+        let mut behind = ops;
         for group in ops.chunk_by(together) {
-            if let Some(first) = group.first() {
-                let object = || match group {
-                    [Op::Nft(family, op)] => format!("{family}: {op:?}"),
-                    [one] => format!("{one:?}"),
-                    several => format!("{} operations", several.len()),
-                };
-                self.step(step(first), object, |kernel| kernel.act(first, group))?;
+            let before = behind;
+            behind = behind.get(group.len()..).unwrap_or_default();
+            let Some(first) = group.first() else { continue };
+            if let Some(failed) = &mut failed
+                && failed.keeps_back(first)
+            {
+                failed.steps.extend_from_slice(group);
+                continue;
             }
+            let object = || match group {
+                [Op::Nft(family, op)] => format!("{family}: {op:?}"),
+                [one] => format!("{one:?}"),
+                several => format!("{} operations", several.len()),
+            };
+            let Err(error) = self.step(step(first), object, |kernel| kernel.act(first, group))
+            else {
+                continue;
+            };
+            let failed = failed.get_or_insert_with(|| Unapplied {
+                error: Box::new(error),
+                steps: Vec::new(),
+            });
+            if is_first(first) {
+                failed.steps.extend_from_slice(before);
+                break;
+            }
+            failed.steps.extend_from_slice(group);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Ends one tracked flow of before a policy for a cgroup.

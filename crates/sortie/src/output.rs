@@ -73,6 +73,13 @@ impl Output {
     }
 }
 
+/// What somebody should know whose own wish was done, on standard error.
+pub(crate) fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
+}
+
 fn yaml<T: Serialize>(value: &T) -> Result<String, CliError> {
     let mut text = serde_saphyr::to_string(value).map_err(|e| no_form("YAML", &e))?;
     if !text.ends_with('\n') {

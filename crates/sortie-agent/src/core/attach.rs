@@ -283,13 +283,7 @@ impl Core {
         // The plan names interfaces: it must have seen this one.
         self.look_at_host(Look::Nowhere);
         let ops = self.plan_for(owner, entry, link.host);
-        self.apply(&ops);
-        if let Some(failing) = &self.failing {
-            return Err(Error::Refused(format!(
-                "the kernel refused a step: {}",
-                failing.error
-            )));
-        }
+        self.enforce(&ops).map_err(Error::Refused)?;
         self.kernel
             .configure_link(&link, &namespace, &entry.addresses)?;
         for address in &entry.addresses {
@@ -358,7 +352,7 @@ pub fn remove_everything(
     let observed = kernel.observe()?;
     let ops = sortie_plan::diff::diff(&observed, HostState::default());
     kernel.take_left();
-    kernel.apply(&ops)?;
+    kernel.apply(&ops).map_err(sortie_kernel::Error::from)?;
     let left = kernel.take_left();
     let stays = |op: &Op| match op {
         Op::RestoreSysctl(sysctl) => left.iter().any(|left| left.sysctl == *sysctl),

@@ -192,15 +192,12 @@ impl Core {
         );
         self.bypasses.journal.write("begin", &id, &record, None);
         let ops = self.planner.bypass(&id, time);
-        self.apply(&ops);
-        if let Some(failing) = &self.failing {
-            let message = format!(
-                "the bypass is noted, but the kernel refused a step: {}",
-                failing.error
-            );
-            return Err(Error::Refused(message));
-        }
-        Ok(told(&id, &record, time))
+        self.enforce(&ops)
+            .map_err(|why| Error::Refused(format!("the bypass is noted, but {why}")))?;
+        Ok(Bypass {
+            warning: self.warning(),
+            ..told(&id, &record, time)
+        })
     }
 
     /// The policies hold again, before the time is over.
@@ -218,9 +215,13 @@ impl Core {
             )));
         };
         let ops = self.planner.end_bypass(&id);
-        self.apply(&ops);
+        let done = self.enforce(&ops);
         self.bypass_ended(&id, &format!("ended by uid {}", caller.uid));
-        Ok(told(&id, &record, left))
+        done.map_err(|why| Error::Refused(format!("the end is noted, but {why}")))?;
+        Ok(Bypass {
+            warning: self.warning(),
+            ..told(&id, &record, left)
+        })
     }
 
     /// Those that go on, by name.
@@ -337,6 +338,7 @@ fn told(id: &WorkloadId, record: &Record, left: Duration) -> Bypass {
         uid: record.uid,
         pid: record.pid,
         reason: record.reason.clone(),
+        warning: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sortie_kernel::Look;
+use sortie_kernel::kernel::Unapplied;
 use sortie_plan::diff;
 use sortie_plan::op::Op;
 
@@ -17,6 +18,18 @@ pub(super) struct Failing {
     pub(super) due: Instant,
     /// Before the attempt that is due.
     pause: Duration,
+    /// What was not done; none where that is not known.
+    undone: Option<Vec<Op>>,
+}
+
+impl Failing {
+    /// Whether any of these steps may not be done. A change of our tables is one for all workloads.
+    pub(super) fn concerns(&self, ops: &[Op]) -> bool {
+        self.undone.as_ref().is_none_or(|undone| {
+            let of_all = |op: &Op| matches!(op, Op::Nft(..) | Op::ForgetFlows { .. });
+            undone.iter().any(|op| of_all(op) || ops.contains(op))
+        })
+    }
 }
 
 impl Core {
@@ -48,19 +61,50 @@ impl Core {
                     tracing::info!("the kernel holds what it should again");
                 }
             }
+            Err(Unapplied { error, steps }) => self.fails(error.to_string(), Some(steps)),
+        }
+    }
+
+    /// The same after something failed: it may have been for an interface that is not there any more.
+    pub(super) fn try_again(&mut self) {
+        match self.see_host() {
+            // The comparison makes the steps.
+            Ok(_) => self.converge(),
             Err(error) => self.failed(&error.to_string()),
         }
     }
 
     /// The steps of one change. When one fails, the whole is compared and tried again.
     pub(super) fn apply(&mut self, ops: &[Op]) {
-        if ops.is_empty() {
-            return;
-        }
-        if let Err(error) = self.timed(|_, kernel| kernel.apply(ops)) {
+        // Nobody waits for these: what fails is told by `status`.
+        let _ = self.enforce(ops);
+    }
+
+    /// The same for somebody who waits to be told whether these steps are in force, whatever else
+    /// cannot be done yet; else why not.
+    pub(super) fn enforce(&mut self, ops: &[Op]) -> Result<(), String> {
+        if !ops.is_empty() {
+            let Err(error) = self.timed(|_, kernel| kernel.apply(ops)) else {
+                return Ok(());
+            };
             tracing::warn!(%error, "a step failed; comparing everything");
-            self.converge();
+            self.try_again();
         }
+        match &self.failing {
+            Some(failing) if failing.concerns(ops) => {
+                Err(format!("the kernel refused a step: {}", failing.error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What those are to be told whose own change is in force, where something else is not.
+    pub(super) fn warning(&self) -> Option<String> {
+        let failing = self.failing.as_ref()?;
+        Some(format!(
+            "something else cannot be done yet, and is tried again: {}",
+            failing.error
+        ))
     }
 
     /// What is outside nftables can be changed by others. Before the engine has told its containers,
@@ -90,6 +134,10 @@ impl Core {
     }
 
     pub(super) fn failed(&mut self, error: &str) {
+        self.fails(error.to_owned(), None);
+    }
+
+    fn fails(&mut self, error: String, undone: Option<Vec<Op>>) {
         let pause = self
             .failing
             .as_ref()
@@ -99,9 +147,10 @@ impl Core {
             "the kernel does not hold what it should; trying again"
         );
         self.failing = Some(Failing {
-            error: error.to_owned(),
+            error,
             due: Instant::now() + pause,
             pause,
+            undone,
         });
     }
 }

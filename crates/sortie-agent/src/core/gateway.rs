@@ -233,16 +233,10 @@ impl Core {
             answers.push((answer, told.collect()));
         }
         let kept = self.learned.keep(&self.planner);
-        self.apply(&ops);
+        let done = self.enforce(&ops);
+        let done = kept.map_err(|error| error.to_string()).and(done);
         for (answer, told) in answers {
-            let told = match (&kept, &self.failing) {
-                (Ok(()), None) => Ok(told),
-                (Err(error), _) => Err(Error::Refused(error.to_string())),
-                (_, Some(failing)) => Err(Error::Refused(format!(
-                    "the kernel refused a step: {}",
-                    failing.error
-                ))),
-            };
+            let told = done.clone().map_err(Error::Refused).map(|()| told);
             // Nobody waits any more when the gateway has gone.
             let _ = answer.send(told);
         }

@@ -43,11 +43,12 @@ impl Manager {
 
 impl Core {
     /// At each turn of the loop, so that a loop that hangs says nothing:
-    /// 1. Once the kernel holds what it should, that whatever waits for that may start.
+    /// 1. Once our tables are what they should be, that whatever waits for that may start.
     /// 2. When it is time, that the loop turns.
     /// 3. How things are, when that has changed.
     pub(super) fn tell_manager(&mut self, now: Instant) {
         let failing = self.failing.is_some();
+        let waits = self.failing.as_ref().is_some_and(|it| it.concerns(&[]));
         let engines = self.engine_statuses();
         let engines = engines.iter().filter(|it| it.state != EngineState::Absent);
         let engines: Vec<String> = engines
@@ -66,7 +67,7 @@ impl Core {
         let Some(manager) = &mut self.manager else {
             return;
         };
-        if !manager.ready && !failing {
+        if !manager.ready && !waits {
             manager.ready = true;
             manager.notify.say("READY=1");
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sortie_kernel::failpoint::Step;
-use sortie_kernel::kernel::Kernel;
+use sortie_kernel::kernel::{Kernel, Unapplied};
 use sortie_plan::planner::Planner;
 
 use super::Core;
@@ -49,8 +49,8 @@ impl Core {
     /// The kernel does the steps of a change.
     pub(super) fn timed(
         &mut self,
-        steps: impl FnOnce(&Planner, &mut Kernel) -> Result<(), sortie_kernel::Error>,
-    ) -> Result<(), sortie_kernel::Error> {
+        steps: impl FnOnce(&Planner, &mut Kernel) -> Result<(), Unapplied>,
+    ) -> Result<(), Unapplied> {
         let begun = Instant::now();
         let done = steps(&self.planner, &mut self.kernel);
         if let Some(telling) = &self.telling {

@@ -13,10 +13,11 @@ use crate::api::{self, Change, PolicyChange, WorkloadChange};
 use crate::policies::Texts;
 
 impl Core {
-    pub(super) fn reload_policies(&mut self) {
+    /// Reads the policy folder; says why, if what it holds is not in force then.
+    pub(super) fn reload_policies(&mut self) -> Result<(), String> {
         if let Err(error) = self.policies.reload() {
             tracing::error!(%error, "the policy folder cannot be read; what ran before keeps running");
-            return;
+            return Err(error.to_string());
         }
         if let Some(problem) = &self.policies.problem {
             tracing::error!(
@@ -26,7 +27,7 @@ impl Core {
         let policies = self.policies.set.policies().cloned().collect();
         let ops = self.planner.policies_changed(policies);
         self.audits.follow(&self.planner);
-        self.apply(&ops);
+        self.enforce(&ops)
     }
 
     /// Puts files into the policy folder, or only says what that would do.
@@ -50,22 +51,18 @@ impl Core {
         let new: Vec<EgressPolicy> = set.policies().cloned().collect();
         let mut planner = self.planner.clone();
         let ops = planner.policies_changed(new.clone());
-        let change = Change {
+        let mut change = Change {
             dry_run,
             policies: changed_policies(&self.planner, &new),
             workloads: changed_workloads(&self.planner, &planner),
             steps: describe(&ops),
+            warning: None,
         };
         if !dry_run {
             self.policies.write(texts)?;
-            self.reload_policies();
-            if let Some(failing) = &self.failing {
-                let message = format!(
-                    "the policies are kept, but the kernel refused a step: {}",
-                    failing.error
-                );
-                return Err(Error::Refused(message));
-            }
+            self.reload_policies()
+                .map_err(|why| Error::Refused(format!("the policies are kept, but {why}")))?;
+            change.warning = self.warning();
         }
         Ok(change)
     }

@@ -41,8 +41,8 @@ impl Core {
     /// 2. The plan and the kernel learn of the workload, also where step 1 found no network: its
     ///    own labels hold whatever that is.
     ///    Old flows of its addresses end after the answer.
-    /// 3. It is decided when the kernel took every step and every network is known. Where names matter
-    ///    the gateway then is waited for, but nobody's start fails without it.
+    /// 3. It is decided when the kernel took every step for it and every network is known. Where names
+    ///    matter the gateway then is waited for, but nobody's start fails without it.
     pub fn starting(&mut self, request: &StartingRequest, place: Place) -> Starting {
         let container = &request.container;
         let id = container.workload_id();
@@ -80,7 +80,7 @@ impl Core {
             followed.containers.insert(id.clone());
         }
         let (first, later) = answered_first(ops);
-        self.apply(&first);
+        let done = self.enforce(&first);
         self.after_answer = later;
         // Its first lookup may come soon.
         if self.has_gateway() && self.planner.asks_names(&id) {
@@ -92,18 +92,18 @@ impl Core {
             let why = format!("it {reason}, but {who}");
             return Starting::Impossible { why };
         }
-        let why = match (&self.failing, unknown) {
-            (Some(failing), _) => format!("the kernel refused a step: {}", failing.error),
-            (None, Some(bridge)) => {
+        let why = match (done, unknown) {
+            (Err(why), _) => why,
+            (Ok(()), Some(bridge)) => {
                 let bridge = self.planner.environment().name_of(bridge);
                 format!("the engine has not told of the network with bridge {bridge} yet")
             }
-            (None, None) if self.gateway_is_late(&id, begins.pid) => {
+            (Ok(()), None) if self.gateway_is_late(&id, begins.pid) => {
                 let why = "the gateway does not listen in it yet".to_owned();
                 let meanwhile = Meanwhile::Unconcerned;
                 return Starting::Undecided { why, meanwhile };
             }
-            (None, None) => return Starting::Decided,
+            (Ok(()), None) => return Starting::Decided,
         };
         Starting::Undecided { why, meanwhile }
     }

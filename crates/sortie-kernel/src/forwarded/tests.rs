@@ -115,7 +115,7 @@ fn a_firewall_that_cannot_be_seen_is_told() {
     in_namespace(|| {
         sh("iptables-legacy -P FORWARD DROP");
         let (mut kernel, _state) = open_kernel();
-        let error = kernel.apply(&let_through("srt0")).unwrap_err();
+        let error = *kernel.apply(&let_through("srt0")).unwrap_err().error;
         assert!(matches!(error, Error::LegacyFirewall { .. }), "{error}");
     });
 }

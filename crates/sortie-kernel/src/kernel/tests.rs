@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use sortie_api::workload::MacAddress;
 use sortie_plan::diff::diff;
 use sortie_plan::nft::key::Key;
 use sortie_plan::nft::rule::{Field, Statement, Verdict};
@@ -13,7 +14,7 @@ use sortie_plan::nft::set::{Data, DataType, KeyType, Set};
 use sortie_plan::nft::{Chain, Elements, Hook, HookKind, HookPoint, Table};
 use sortie_plan::op::NftOp;
 use sortie_plan::state::{
-    HostState, Network, Observed, ProxyNeighbour, Route, RoutingRule, RuleBy, Sysctl,
+    HostState, Network, Observed, OwnAddress, ProxyNeighbour, Route, RoutingRule, RuleBy, Sysctl,
 };
 
 use super::*;
@@ -217,8 +218,9 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
                         | Step::Announce
                 );
                 if !elsewhere && *step != Step::ForgetFlows {
-                    let injected =
-                        |result: Result<(), Error>| matches!(result, Err(Error::Injected { .. }));
+                    let injected = |result: Result<(), Unapplied>| {
+                        result.is_err_and(|it| matches!(*it.error, Error::Injected { .. }))
+                    };
                     assert!(injected(up) || injected(down), "{spec} was never reached");
                 }
             }
@@ -359,9 +361,51 @@ fn anothers_route_is_left_alone() {
             gateway: None,
         };
         let error = kernel.apply(&[Op::AddRoute(route.clone())]).unwrap_err();
-        assert!(matches!(error, Error::RouteTaken { .. }), "{error}");
+        assert!(matches!(*error.error, Error::RouteTaken { .. }), "{error}");
         kernel.apply(&[Op::DeleteRoute(route)]).unwrap();
         assert!(sh("ip route").contains("203.0.113.5 via 192.0.2.77"));
+    });
+}
+
+/// What cannot be done for one keeps back what needs it, and nothing of another.
+#[test]
+fn a_step_that_fails_keeps_back_only_those_that_need_it() {
+    in_namespace(|| {
+        uplink();
+        sh("ip route add 203.0.113.5/32 via 192.0.2.77");
+        let (mut kernel, _state) = open_kernel();
+        let route = |destination: &str, device: &str| {
+            Op::AddRoute(Route {
+                table: 254,
+                destination: destination.parse().unwrap(),
+                device: device.to_owned(),
+                gateway: None,
+            })
+        };
+        let own = |address: &str| {
+            Op::AddOwn(OwnAddress {
+                pid: u32::MAX,
+                mac: MacAddress([2, 0, 0, 0, 0, 1]),
+                address: address.parse().unwrap(),
+            })
+        };
+        let ops = [
+            route("203.0.113.5/32", "up0"),
+            route("203.0.113.6/32", "gone0"),
+            route("203.0.113.7/32", "up0"),
+            own("203.0.113.5"),
+            own("203.0.113.7"),
+        ];
+        let unapplied = kernel.apply(&ops).unwrap_err();
+        assert_eq!(unapplied.steps, [&ops[..2], &ops[3..4]].concat());
+        assert!(sh("ip route").contains("203.0.113.7 dev up0"));
+
+        // Behind a change of our tables that fails there is nothing.
+        let chain = NftOp::FlushChain("nowhere".into());
+        let ops = [Op::Nft(Family::Inet, chain), route("203.0.113.8/32", "up0")];
+        let unapplied = kernel.apply(&ops).unwrap_err();
+        assert_eq!(unapplied.steps, ops);
+        assert!(!sh("ip route").contains("203.0.113.8"));
     });
 }
 

@@ -176,7 +176,9 @@ fn local_ranges(environment: &Environment) -> impl Iterator<Item = (Name, Key, D
     })
 }
 
-/// The host has a route to the workload, answers for its address on the uplink, and forwards.
+/// The host has a route to the workload, answers for its address on the uplink, and forwards. While
+/// the interface that leads there is gone, as an engine's bridge is with its last container, nobody
+/// can be reached by it: the rest comes with the interface.
 fn direct_network(
     network: &mut Network,
     direct: &Direct,
@@ -184,7 +186,18 @@ fn direct_network(
     environment: &Environment,
 ) {
     let v6 = direct.address.is_ipv6();
-    let port = environment.name_of(direct.port);
+    if let Some(beside) = direct.beside.as_ref().filter(|beside| beside.pid != 0) {
+        let own = OwnAddress {
+            pid: beside.pid,
+            mac: beside.mac,
+            address: direct.address,
+        };
+        network.own.insert(own, Held::Whole);
+    }
+    let Some(port) = environment.interfaces.get(&direct.port) else {
+        return;
+    };
+    let port = port.name.clone();
     // Of its own bridges the engine forwards what their containers send, and its answers.
     if direct.beside.is_none() {
         network.forwarded.insert(port.clone());
@@ -195,14 +208,6 @@ fn direct_network(
         device: port.clone(),
         gateway: direct.beside.as_ref().map(|beside| beside.address),
     });
-    if let Some(beside) = direct.beside.as_ref().filter(|beside| beside.pid != 0) {
-        let own = OwnAddress {
-            pid: beside.pid,
-            mac: beside.mac,
-            address: direct.address,
-        };
-        network.own.insert(own, Held::Whole);
-    }
     let mut set =
         |name: String, value: &str| network.sysctls.insert(Sysctl(name), value.to_owned());
     set(
@@ -215,7 +220,10 @@ fn direct_network(
         "1",
     );
     let Some(uplink) = direct.uplink else { return };
-    let device = environment.name_of(uplink);
+    let Some(device) = environment.interfaces.get(&uplink) else {
+        return;
+    };
+    let device = device.name.clone();
     let family = if v6 { "ipv6" } else { "ipv4" };
     // Else the first reply waits up to 0.8 s (arp(7), proxy_delay).
     set(format!("net/{family}/neigh/{device}/proxy_delay"), "0");

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sortie_api::mark_mask::MarkMask;
 use sortie_api::workload::IfIndex;
 
-use super::shared::Topology;
+use super::shared::{Direct, Topology};
 use super::statement::{is, lookup, on, plain};
 use super::workload::named;
 use crate::environment::{Environment, NextHop};
@@ -234,7 +234,8 @@ fn routes(
             .filter(|subnet| subnet.prefix_len() < subnet.max_prefix_len());
         networks.map(|subnet| (subnet.trunc(), *device, None))
     });
-    let direct = topology.direct.iter();
+    let there = |direct: &&Direct| environment.interfaces.contains_key(&direct.port);
+    let direct = topology.direct.iter().filter(there);
     let direct = direct.map(|direct| (IpNet::from(direct.address), direct.port, None));
     let everything = if v6 {
         IpNet::V6(Ipv6Net::default())

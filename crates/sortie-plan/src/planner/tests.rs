@@ -21,6 +21,7 @@ use crate::state::Observed;
 
 mod by_name;
 mod facts;
+mod own;
 mod uplinks;
 
 pub(super) use facts::{

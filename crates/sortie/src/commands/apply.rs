@@ -8,7 +8,7 @@ use sortie_agent::client::Client;
 
 use crate::error::CliError;
 use crate::files;
-use crate::output::{Output, table, write};
+use crate::output::{Output, table, warn, write};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,10 +37,13 @@ pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliErr
     let output = args.plan.output;
     if output.is_table() {
         write(&as_text(&client.apply(&files, true).await?))?;
-        client.apply(&files, false).await?;
+        let change = client.apply(&files, false).await?;
         write("applied\n")?;
+        warn(change.warning.as_deref());
     } else {
-        output.print(&client.apply(&files, false).await?, as_text)?;
+        let change = client.apply(&files, false).await?;
+        output.print(&change, as_text)?;
+        warn(change.warning.as_deref());
     }
     Ok(ExitCode::SUCCESS)
 }

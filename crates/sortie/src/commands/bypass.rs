@@ -8,7 +8,7 @@ use sortie_agent::api::{Bypass, BypassRequest};
 use sortie_agent::client::Client;
 
 use crate::error::CliError;
-use crate::output::{Output, table};
+use crate::output::{Output, table, warn};
 
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("what").args(["time", "end"])))]
@@ -49,12 +49,14 @@ pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliErr
                     "{name} leaves as without Sortie until {until}; end it before with: sortie bypass {name} --end\n"
                 )
             })?;
+            warn(bypass.warning.as_deref());
         }
         (Some(workload), ..) => {
             let bypass = client.end_bypass(workload).await?;
             args.output.print(&bypass, |bypass| {
                 format!("{}: the policies hold again\n", bypass.workload)
             })?;
+            warn(bypass.warning.as_deref());
         }
         (None, ..) => args
             .output

@@ -9,7 +9,7 @@ use sortie_agent::client::Client;
 use super::apply;
 use crate::error::CliError;
 use crate::files;
-use crate::output::Output;
+use crate::output::{Output, warn};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -44,12 +44,14 @@ pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliErr
                 whole.policies.extend(change.policies);
                 whole.workloads.extend(change.workloads);
                 whole.steps.extend(change.steps);
+                whole.warning = change.warning;
             }
             Err(error) => failures.push(error),
         }
     }
     if !whole.policies.is_empty() {
         args.output.print(&whole, apply::as_text)?;
+        warn(whole.warning.as_deref());
     }
     if failures.is_empty() {
         Ok(ExitCode::SUCCESS)

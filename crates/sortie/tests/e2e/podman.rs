@@ -1,10 +1,12 @@
 //! What only Podman does: containers without a daemon, bridges that come and go, pods, and a second
 //! engine beside it.
 
+use std::fs;
 use std::process::Command;
 
 use sortie_lab::{
-    ALL_TRAFFIC, Container, ContainerSpec, Destination, Engine, EngineSpec, Result, eventually,
+    ALL_TRAFFIC, Container, ContainerSpec, Destination, Engine, EngineSpec, Result, Traffic,
+    eventually,
 };
 
 use crate::sender::Sender;
@@ -135,6 +137,92 @@ fn its_rules_made_anew() -> Result<()> {
     stage.engine.podman(&["network", "reload", "--all"])?;
     web.arrives(&stage)?;
     web.never_otherwise(&stage)
+}
+
+/// What cannot be done for one container keeps nothing of another's back, and is no error of those who
+/// asked for something else: a bridge that went under a container with an address of its own, and
+/// another program's route where one must be.
+#[test]
+fn what_one_container_waits_for_keeps_no_other_back() -> Result<()> {
+    let stage = Stage::guarded("waits", PODMAN)?;
+    stage.network("shop", 1, &[])?;
+    let web = stage.labelled("web", &format!("{V4},{V6}"))?;
+    let direct = |name: &str, address: &str| {
+        let spec = ContainerSpec::new(name).label("sortie.egress", address);
+        spec.label("sortie.egress.mode", "direct")
+    };
+    let to = stage.lab.destination()?;
+    let own = stage.managed(&direct("own", "203.0.113.21").network("shop"))?;
+    let tcp = Traffic::Tcp(7);
+    stage
+        .lab
+        .expect_source(&own, tcp, to.v4, ip("203.0.113.21"))?;
+    // It waits for the link, and nobody is told of an error.
+    let bridge = stage.host.ip("-o -4 addr show to 10.77.1.0/24")?;
+    let bridge = bridge.split_whitespace().nth(1).expect("a bridge");
+    stage.host.ip(&format!("link del {bridge}"))?;
+    let change = |last: u8| -> Result<String> {
+        stage.ok(&["bypass", "web", "--for", "1h", "--reason", "test"]);
+        let host = [crate::stage::HOST_V4, crate::stage::HOST_V6];
+        leaves_with(&stage, &web, to, host)?;
+        let ended = stage.run(&["bypass", "web", "--end"])?;
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        leaves_with(&stage, &web, to, [V4, V6])?;
+        let job = format!("job-{last}");
+        let applied = stage.apply(&format!(
+            "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {job}}}\nspec:\n  \
+             workloads: [{{containers: {{names: [{job}]}}}}]\n  action: Egress\n  egress: {{addresses: \
+             [203.0.113.{last}, \"2001:db8:113::{last}\"]}}\n"
+        ))?;
+        assert_eq!(applied.code(), 0, "{}", applied.stderr);
+        assert_eq!(applied.stderr, ended.stderr);
+        let job = stage.managed(&ContainerSpec::new(&job))?;
+        let sources = [format!("203.0.113.{last}"), format!("2001:db8:113::{last}")];
+        leaves_with(&stage, &job, to, [&sources[0], &sources[1]])?;
+        Ok(applied.stderr)
+    };
+    assert_eq!(change(12)?, "");
+    let problems = || -> Result<String> {
+        let status = stage.json(&["status"])?;
+        Ok(status["problems"].to_string())
+    };
+    assert!(!problems()?.contains("cannot"), "{}", problems()?);
+
+    stage.host.ip("route add 203.0.113.22/32 dev up0")?;
+    let taken = stage.unmanaged("taken")?;
+    let policy = "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: taken}\nspec:\n  \
+                  workloads: [{containers: {names: [taken]}}]\n  action: Egress\n  egress: {addresses: \
+                  [203.0.113.22], mode: Direct}\n";
+    let file = stage.folder().join("taken.yaml");
+    fs::write(&file, policy).expect("a policy file");
+    let refused = stage.refused(&["apply", &file.display().to_string()]);
+    assert!(
+        refused.contains("the policies are kept, but the kernel refused a step: cannot add route"),
+        "{refused}"
+    );
+    let is_told = |wanted: bool| {
+        eventually(
+            LIMIT,
+            &format!("a route in the way is told: {wanted}"),
+            || {
+                let problems = problems().map_err(|error| error.to_string())?;
+                let told = problems.contains("another program has a route");
+                (told == wanted).then_some(()).ok_or(problems)
+            },
+        )
+    };
+    is_told(true)?;
+    let warned = change(13)?;
+    assert!(
+        warned.starts_with("warning: something else cannot be done yet"),
+        "{warned}"
+    );
+    assert!(warned.contains("203.0.113.22/32"), "{warned}");
+    stage.host.ip("route del 203.0.113.22/32 dev up0")?;
+    is_told(false)?;
+    stage
+        .lab
+        .expect_source(&taken, tcp, to.v4, ip("203.0.113.22"))
 }
 
 /// A pod's label is its infra container's, whose network namespace all of the pod share.

@@ -9,14 +9,13 @@ use std::process::Command;
 use sortie_lab::frame::Mac;
 use sortie_lab::{
     Container, ContainerSpec, Destination, EngineKind, NetworkSpec, OddPackets, Place, Result,
-    eventually,
 };
 
 use super::fault::forget_flows;
 use super::sender;
 use super::tally::{Allowed, Tally};
 use super::wave::addresses;
-use crate::stage::{HOST_V4, HOST_V6, LIMIT, PODMAN, Stage, ip};
+use crate::stage::{HOST_V4, HOST_V6, PODMAN, Stage, ip};
 use crate::wire;
 
 /// The last number of the egress addresses.
@@ -86,15 +85,8 @@ impl Claims {
         let policy = format!(
             "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: claims}}\nspec:\n  workloads: [{{containers: {{names: [open-bank, host-bank]}}}}]\n  destinations: [{{cidrs: [198.51.100.0/24, \"2001:db8:51::/64\"]}}]\n  action: Egress\n  egress: {{addresses: [203.0.113.{EGRESS}, \"2001:db8:113::{EGRESS}\"]}}\n"
         );
-        // What the faults have left may still be put right, such as a bridge that went with its last
-        // container: a policy is kept all the same, and the error says so.
-        eventually(LIMIT, "the policy of claims is in the kernel", || {
-            let applied = stage.apply(&policy).map_err(|error| error.to_string())?;
-            match applied.code() {
-                0 => Ok(()),
-                _ => Err(applied.stderr),
-            }
-        })?;
+        let applied = stage.apply(&policy)?;
+        assert_eq!(applied.code(), 0, "{}", applied.stderr);
         let labelled = |name: &str| on(name).label("sortie.egress", &label(EGRESS));
         let half = on("open-half").label("sortie.egress", &format!("203.0.113.{EGRESS}"));
         let direct = |name: &str, last| {
