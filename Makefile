@@ -44,8 +44,9 @@ FUZZ_DIR := target/$(TRIPLE)/release
 fuzz:
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --target $(TRIPLE) --target-dir target
 	cd fuzz && for target in $(FUZZ_TARGETS); do \
-		mkdir -p corpus/$$target && \
-		$(FUZZ_DIR)/$$target corpus/$$target seeds/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		mkdir -p corpus/$$target artifacts && \
+		$(FUZZ_DIR)/$$target corpus/$$target seeds/$$target -artifact_prefix=artifacts/ \
+			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 # N containers while everything around them is killed and changed: every frame on the uplink is read.

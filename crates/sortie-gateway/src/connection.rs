@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
@@ -11,25 +13,29 @@ use tokio::net::TcpStream;
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
 use crate::decide::{Target, Verdict, Way};
+use crate::http1::Refused;
+use crate::http1::authority::Host;
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core, Entrance};
-use crate::tls;
+use crate::stream::Stream;
+use crate::tls::{self, Origination};
 
 mod answer;
 mod dial;
 mod http;
+mod http2;
 mod proxy;
 mod report;
 mod sniff;
 mod tunnel;
 
-use dial::Dial;
+use dial::{Dial, Spoken};
 use report::Report;
 use sniff::Protocol;
 
 /// A client's side.
 struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Buffer,
     deadline: Deadline,
 }
@@ -44,6 +50,40 @@ struct Called {
     port: u16,
     /// Whether a proxy was asked: its client could else reach what only the host reaches.
     proxied: bool,
+    /// Whose TLS was taken off.
+    inside: Option<Inside>,
+}
+
+/// TLS that a client began and the gateway looks into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inside {
+    /// The name that the client asked for, and got a certificate of.
+    name: String,
+    /// How TLS is begun with the origin.
+    upstream: Arc<Origination>,
+}
+
+impl Called {
+    /// Whom a request is for. Inside of TLS it is for whom TLS was begun with: a certificate is for
+    /// one name, and only that one may be looked into.
+    fn asked(&self, host: &Host<'_>) -> Result<Self, Refused> {
+        let (name, address) = match host {
+            Host::Name(name) => (Some(&**name), None),
+            Host::Ip(address) => (None, Some(*address)),
+        };
+        if let Some(inside) = &self.inside
+            && name != Some(&inside.name)
+        {
+            return Err(Refused {
+                status: 421,
+                reason: "the request is for another host than TLS was begun with",
+            });
+        }
+        Ok(Self {
+            address: self.address.or(address),
+            ..self.clone()
+        })
+    }
 }
 
 impl From<SocketAddr> for Called {
@@ -53,6 +93,7 @@ impl From<SocketAddr> for Called {
             address: Some(redirected.ip()),
             port: redirected.port(),
             proxied: false,
+            inside: None,
         }
     }
 }
@@ -60,7 +101,7 @@ impl From<SocketAddr> for Called {
 /// Serves a connection to its end. Who connects to a listener that others are redirected to is
 /// closed.
 pub(crate) async fn serve(
-    core: &Core,
+    core: &Rc<Core>,
     connection: &Connection,
     entrance: &Entrance,
     stream: TcpStream,
@@ -71,7 +112,7 @@ pub(crate) async fn serve(
     }
     let original = crate::socket::original_destination(&stream);
     let client = Client {
-        stream,
+        stream: Stream::Plain(stream),
         buffer: core.buffers.take(),
         deadline: Deadline::after(core.config.sniff),
     };
@@ -90,11 +131,11 @@ pub(crate) async fn serve(
 ///
 /// 1. By its first bytes it is HTTP, TLS or something else; something else too is one on which the
 ///    client waits for the server.
-/// 2. HTTP is served request by request. TLS is decided by the name in the client's hello, all else
+/// 2. HTTP is served request by request, or stream by stream. TLS is decided by the name in the client's hello, all else
 ///    by whom was called, and becomes a tunnel.
 /// 3. A hello with another name than the one that a proxy was told is refused.
 async fn speak(
-    core: &Core,
+    core: &Rc<Core>,
     connection: &Connection,
     workload: &WorkloadId,
     mut client: Client,
@@ -108,6 +149,9 @@ async fn speak(
             http::Http::new(core, connection, workload, client, Some(called))
                 .serve()
                 .await;
+        }
+        Some(Protocol::Http2) => {
+            http2::serve(core, workload.clone(), client, called).await;
         }
         Some(Protocol::Tls(hello)) => {
             let told = called.name.clone();
@@ -162,6 +206,7 @@ async fn settled(
         verdict: &verdict,
         name: Some(name),
         called,
+        spoken: Spoken::Http1,
     };
     let Some(address) = dial.addresses(deadline).await?.first().copied() else {
         let empty = io::Error::new(io::ErrorKind::NotFound, "it has no addresses");
@@ -211,6 +256,7 @@ async fn by_connection(
                     verdict: &verdict,
                     name,
                     called: &called,
+                    spoken: Spoken::Http1,
                 };
                 report.verdict(&verdict);
                 let reached = dial.connect(deadline).await;
@@ -221,7 +267,7 @@ async fn by_connection(
     };
     match reached {
         Ok((mut upstream, verdict)) => {
-            report.upstream(&verdict, &upstream, false);
+            report.upstream(&verdict, upstream.seen(), false);
             let mut answer = core.buffers.take();
             let (sent, received) = tunnel::run(
                 core,

@@ -20,6 +20,7 @@ pub mod response;
 mod scan;
 
 pub use field::FieldSpace;
+pub(crate) use field::{is_hop_by_hop, tokens};
 
 /// The most field lines a head may have.
 pub const MAX_FIELDS: usize = 100;

@@ -7,6 +7,9 @@
 //! origin ◄─ bound to the source, with the mark ◄─ addresses that may be called ◄─ resolve ◄────────────┘
 //! ```
 //!
+//! HTTP is HTTP/1.1 and HTTP/2 (so gRPC), the latter where a client speaks it without asking; it goes
+//! on as what it came as.
+//!
 //! A client may also ask the gateway as a proxy (whole URLs, CONNECT, SOCKS5): the decisions are the
 //! same, but it must prove who it is.
 //!
@@ -29,7 +32,9 @@ pub mod private;
 pub mod refusal;
 pub mod tls;
 
+mod body;
 mod buffer;
+mod carrier;
 mod connection;
 mod deadline;
 mod log;
@@ -37,6 +42,7 @@ mod pool;
 mod pump;
 mod serve;
 mod socket;
+mod stream;
 mod upstream;
 
 pub use log::AccessLog;

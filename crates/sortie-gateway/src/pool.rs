@@ -26,6 +26,8 @@ pub(crate) struct Key {
     pub(crate) policy: Option<Arc<str>>,
     /// How TLS was begun, and with which name.
     pub(crate) tls: Option<(Arc<Origination>, Box<str>)>,
+    /// Whose streams of HTTP/2 it carries; those of two hosts are never on one. `None` for HTTP/1.
+    pub(crate) http2: Option<Box<str>>,
 }
 
 /// The idle connections of one core. The one used last is used first.

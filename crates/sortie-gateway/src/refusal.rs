@@ -191,7 +191,12 @@ impl Refusal {
         value
     }
 
-    /// Appends the whole response.
+    /// The body: a line for a person.
+    pub fn text(&self) -> String {
+        format!("sortie: {}\n", self.details)
+    }
+
+    /// Appends the whole response of HTTP/1.
     pub fn write(&self, out: &mut Vec<u8>, closes: bool, is_head: bool) {
         let reason = match self.status {
             400 => "Bad Request",
@@ -199,6 +204,7 @@ impl Refusal {
             407 => "Proxy Authentication Required",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
+            421 => "Misdirected Request",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",
             502 => "Bad Gateway",
@@ -207,7 +213,7 @@ impl Refusal {
             505 => "HTTP Version Not Supported",
             _ => "Refused",
         };
-        let body = format!("sortie: {}\n", self.details);
+        let body = self.text();
         let text = format!(
             "HTTP/1.1 {} {reason}\r\nProxy-Status: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: {}\r\n{}{}\r\n{}",

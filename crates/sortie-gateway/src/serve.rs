@@ -10,10 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, LocalSet};
 
 use crate::buffer::Buffers;
+use crate::carrier::Carriers;
 use crate::connection;
 use crate::decide::{Clients, Decide, Resolve};
 use crate::http1;
@@ -198,12 +200,15 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) outside: Outside,
     pub(crate) pool: Pool,
+    pub(crate) carriers: Carriers,
     pub(crate) buffers: Buffers,
     pub(crate) lines: Lines,
     listeners: RefCell<Vec<(Entrance, AbortHandle)>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
     drains: Cell<bool>,
+    /// Tells those who do not look at `drains` between two requests.
+    pub(crate) drained: Notify,
 }
 
 /// What others may know of a connection.
@@ -228,12 +233,14 @@ impl Core {
             config,
             outside,
             pool: Pool::default(),
+            carriers: Carriers::default(),
             buffers: Buffers::default(),
             lines: Lines::default(),
             listeners: RefCell::default(),
             connections: RefCell::default(),
             next: Cell::new(0),
             drains: Cell::new(false),
+            drained: Notify::new(),
         }
     }
 
@@ -260,6 +267,7 @@ impl Core {
                 Some(None) => return,
                 None => {
                     core.pool.sweep(core.config.pool);
+                    core.carriers.sweep(core.config.pool);
                     core.lines.hand_on(&*core.outside.log);
                 }
             }
@@ -336,10 +344,12 @@ impl Core {
         });
         self.end(|connection| connection.workload.borrow().as_ref() == Some(workload));
         self.pool.forget(workload);
+        self.carriers.forget(workload);
     }
 
     fn drain(&self) {
         self.drains.set(true);
+        self.drained.notify_waiters();
         for (_, accepts) in self.listeners.borrow_mut().drain(..) {
             accepts.abort();
         }

@@ -13,20 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::serve::SeenSource;
-use crate::tls::TlsStream;
+use crate::stream::Stream;
+use crate::tls::{H2, TlsStream};
 
 /// A connection to an origin, whose requests are those of one workload.
 pub(crate) struct Upstream {
-    io: Io,
+    stream: Stream,
     /// Whom it calls.
     pub(crate) peer: SocketAddr,
     /// The source it is seen with, as the kernel's flow has it.
     pub(crate) source: Option<IpAddr>,
-}
-
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream>),
 }
 
 impl Upstream {
@@ -35,10 +31,15 @@ impl Upstream {
             .zip(stream.local_addr().ok())
             .and_then(|(seen, local)| seen.source(local, peer));
         Self {
-            io: Io::Plain(stream),
+            stream: Stream::Plain(stream),
             peer,
             source,
         }
+    }
+
+    /// Whom it calls, and the source it is seen with.
+    pub(crate) fn seen(&self) -> (SocketAddr, Option<IpAddr>) {
+        (self.peer, self.source)
     }
 
     /// Begins TLS with a server that proves to have this name.
@@ -51,12 +52,20 @@ impl Upstream {
         config: Arc<ClientConfig>,
     ) -> io::Result<Self> {
         let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        if let Io::Plain(stream) = self.io {
+        if let Stream::Plain(stream) = self.stream {
             let mut tls = Box::new(TlsStream::new(stream, session));
             poll_fn(|cx| tls.poll_handshake(cx)).await?;
-            self.io = Io::Tls(tls);
+            self.stream = Stream::Tls(tls);
         }
         Ok(self)
+    }
+
+    /// Whether HTTP/2 can be spoken: TLS has agreed on it, or nobody is asked.
+    pub(crate) fn takes_http2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => true,
+            Stream::Tls(stream) => stream.protocol() == Some(H2),
+        }
     }
 
     /// Whether nothing has come on it. Nobody asked, so what has come is an end, or an answer that
@@ -75,10 +84,7 @@ impl AsyncRead for Upstream {
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, room),
-            Io::Tls(stream) => Pin::new(stream).poll_read(cx, room),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, room)
     }
 }
 
@@ -88,23 +94,14 @@ impl AsyncWrite for Upstream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

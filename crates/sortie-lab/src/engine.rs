@@ -106,15 +106,7 @@ impl EngineKind {
         if self == Self::Docker20 {
             return Ok("docker-compose".into());
         }
-        let path = cache().join("compose/bin/docker-compose");
-        if path.is_file() {
-            return Ok(path);
-        }
-        Err(LabError::EngineMissing {
-            engine: "Docker Compose".into(),
-            path: path.display().to_string(),
-            goal: "test",
-        })
+        built_program("compose", "docker-compose")
     }
 
     /// The name of its folder in a host's.
@@ -135,6 +127,22 @@ impl EngineKind {
             Self::Podman | Self::Installed => json!({}),
         }
     }
+}
+
+/// A program that `scripts/install.sh test` has built into a folder of the cache.
+///
+/// # Errors
+/// [`LabError::EngineMissing`].
+pub fn built_program(folder: &str, name: &str) -> Result<PathBuf> {
+    let path = cache().join(folder).join("bin").join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(LabError::EngineMissing {
+        engine: name.to_owned(),
+        path: path.display().to_string(),
+        goal: "test",
+    })
 }
 
 /// Where scripts/install.sh puts engines: the same rule as in scripts/cache.sh.

@@ -25,7 +25,7 @@ mod whole;
 pub use capture::{Capture, Direction, Frame};
 pub use engine::{
     Container, ContainerSpec, DOCKER_SOCKET, Engine, EngineKind, EngineSpec, Executed, Firewall,
-    NetworkSpec, PODMAN_SOCKET,
+    NetworkSpec, PODMAN_SOCKET, built_program,
 };
 pub use error::{LabError, Result};
 pub use host::{Host, HostSpec, Uplink, UplinkSpec};

@@ -16,6 +16,7 @@ use crate::private::is_private;
 use crate::refusal::Refusal;
 use crate::serve::Core;
 use crate::socket::{self, Unbound};
+use crate::tls::Origination;
 use crate::upstream::Upstream;
 
 /// One question of a way.
@@ -27,6 +28,15 @@ pub(super) struct Dial<'a> {
     pub(super) name: Option<&'a str>,
     /// Whom the client called.
     pub(super) called: &'a Called,
+    pub(super) spoken: Spoken,
+}
+
+/// What the client speaks, and so the origin, where it can.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// HTTP/1, or something that goes through as it is.
+    Http1,
+    Http2,
 }
 
 /// Addresses that may be called, each with the source to leave with.
@@ -119,11 +129,18 @@ impl Dial<'_> {
             mark: self.mark(),
             to,
             policy: self.verdict.policy.clone(),
-            tls: self.verdict.originate.as_ref().map(|originate| {
+            tls: self.originate().map(|originate| {
                 let name = self.name.unwrap_or_default();
                 (Arc::clone(originate), name.into())
             }),
+            http2: (self.spoken == Spoken::Http2).then(|| self.name.unwrap_or_default().into()),
         }
+    }
+
+    /// How TLS is begun: where the policy says so, or because the client's own was taken off.
+    fn originate(&self) -> Option<&Arc<Origination>> {
+        let inside = self.called.inside.as_ref().map(|inside| &inside.upstream);
+        self.verdict.originate.as_ref().or(inside)
     }
 
     /// The origin's port: another one than the workload called, where TLS is begun for it.
@@ -197,13 +214,14 @@ impl Dial<'_> {
             }
         }
     }
-    /// TLS, where the policy begins it.
+
+    /// TLS, where the gateway begins it.
     async fn begin_tls(
         &self,
         upstream: Upstream,
         deadline: &mut Deadline,
     ) -> Result<Upstream, Refusal> {
-        let Some(originate) = &self.verdict.originate else {
+        let Some(originate) = self.originate() else {
             return Ok(upstream);
         };
         let peer = upstream.peer;
@@ -211,7 +229,11 @@ impl Dial<'_> {
             Some(Ok(name)) => name,
             Some(Err(_)) | None => ServerName::from(peer.ip()),
         };
-        let begun = upstream.with_tls(name, Arc::clone(&originate.config));
+        let config = match self.spoken {
+            Spoken::Http1 => &originate.config,
+            Spoken::Http2 => &originate.http2,
+        };
+        let begun = upstream.with_tls(name, Arc::clone(config));
         match deadline.within(begun).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(error)) => Err(Refusal::tls(peer, &error)),

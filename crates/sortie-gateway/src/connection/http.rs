@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::dial::{Dial, Ways};
+use super::dial::{Dial, Spoken, Ways};
 use super::report::Report;
 use super::{Called, Client, settled};
 use crate::buffer::Buffer;
@@ -21,6 +20,7 @@ use crate::pool::Key;
 use crate::pump::{Body, Pump};
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core};
+use crate::stream::Stream;
 use crate::upstream::Upstream;
 
 /// How long, and for how many bytes, a client that was refused is listened to: closing on bytes that
@@ -31,7 +31,7 @@ const LINGER: (Duration, u64) = (Duration::from_secs(1), 256 * 1024);
 pub(super) struct Http<'c> {
     pub(super) core: &'c Core,
     connection: &'c Connection,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) buffer: Buffer,
     pub(super) deadline: Deadline,
     workload: WorkloadId,
@@ -244,6 +244,7 @@ impl<'c> Http<'c> {
             verdict: &decided.verdict,
             name: self.report.name(),
             called: &decided.called,
+            spoken: Spoken::Http1,
         };
         let ways = dial.ways(&mut self.deadline).await;
         let ways = ways.map_err(Failure::Refused)?;
@@ -252,7 +253,7 @@ impl<'c> Http<'c> {
             let mut origin = self.origin(decided, &ways, is_fresh).await?;
             let reused = origin.reused;
             self.report
-                .upstream(&decided.verdict, &origin.upstream, reused);
+                .upstream(&decided.verdict, origin.upstream.seen(), reused);
             let ended = match self.round(&mut origin.upstream, decided).await {
                 Err(Failure::Silent) if reused && decided.repeats && !is_fresh => {
                     is_fresh = true;
@@ -284,6 +285,7 @@ impl<'c> Http<'c> {
             verdict: &decided.verdict,
             name: self.report.name(),
             called: &decided.called,
+            spoken: Spoken::Http1,
         };
         for (to, source) in ways.iter().filter(|_| !is_fresh) {
             let key = dial.key(*to, *source);
@@ -330,7 +332,7 @@ impl<'c> Http<'c> {
 }
 
 /// Says the last thing on a connection, and listens until the client has it.
-pub(super) async fn say_last(stream: &mut TcpStream, deadline: &mut Deadline, bytes: &[u8]) {
+pub(super) async fn say_last(stream: &mut Stream, deadline: &mut Deadline, bytes: &[u8]) {
     deadline.set(LINGER.0);
     let rest = async {
         stream.write_all(bytes).await?;
@@ -346,24 +348,21 @@ pub(super) async fn say_last(stream: &mut TcpStream, deadline: &mut Deadline, by
 /// the called address and port do.
 fn called(told: Option<&Called>, request: &Request<'_, '_>) -> Result<Called, Refused> {
     const HTTP: u16 = 80;
-    let asked = request.authority.as_ref();
-    let address = match asked.map(|asked| &asked.host) {
-        Some(Host::Ip(address)) => Some(*address),
-        Some(Host::Name(_)) | None => None,
-    };
-    match (told, asked) {
-        (Some(told), None) if told.address.is_none() => {
+    match (told, request.authority.as_ref()) {
+        (Some(told), None) if told.address.is_none() || told.inside.is_some() => {
             Err(Refused::bad("nobody says which host is asked"))
         }
-        (Some(told), _) => Ok(Called {
-            address: told.address.or(address),
-            ..told.clone()
-        }),
+        (Some(told), None) => Ok(told.clone()),
+        (Some(told), Some(asked)) => told.asked(&asked.host),
         (None, Some(asked)) if request.is_absolute => Ok(Called {
             name: None,
-            address,
+            address: match &asked.host {
+                Host::Ip(address) => Some(*address),
+                Host::Name(_) => None,
+            },
             port: asked.port.unwrap_or(HTTP),
             proxied: true,
+            inside: None,
         }),
         (None, _) => Err(Refused::bad("a proxy is asked with a whole URL")),
     }

@@ -3,12 +3,12 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
-use super::dial::Dial;
+use super::dial::{Dial, Spoken};
 use super::http::Http;
 use super::report::Report;
 use super::sniff::Protocol;
@@ -41,7 +41,7 @@ enum Asked {
 /// 3. HTTP is served request by request, as for a workload that knows of no proxy. CONNECT is
 ///    decided before it is answered; what SOCKS5 leads to is looked at as if it had been redirected.
 pub(super) async fn serve(
-    core: &Core,
+    core: &Rc<Core>,
     connection: &Connection,
     clients: &dyn Clients,
     mut client: Client,
@@ -116,12 +116,14 @@ fn tunnel_to(request: &Request<'_, '_>) -> Result<Called, Refusal> {
             address: None,
             port,
             proxied: true,
+            inside: None,
         }),
         Some((Host::Ip(address), Some(port))) => Ok(Called {
             name: None,
             address: Some(*address),
             port,
             proxied: true,
+            inside: None,
         }),
         _ => Err(Refusal::request(Refused::bad("CONNECT without a port"))),
     }
@@ -158,6 +160,7 @@ async fn connect(core: &Core, workload: &WorkloadId, mut client: Client, mut cal
                 verdict: &verdict,
                 name,
                 called: &called,
+                spoken: Spoken::Http1,
             };
             let is_open = called.port == HTTPS
                 || verdict.policy.is_some()
@@ -179,7 +182,7 @@ async fn connect(core: &Core, workload: &WorkloadId, mut client: Client, mut cal
             write_refusal(&mut client, &refusal).await;
         }
         Ok((mut upstream, verdict)) => {
-            report.upstream(&verdict, &upstream, false);
+            report.upstream(&verdict, upstream.seen(), false);
             report.status(200);
             let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
             let is_told = client.stream.write_all(answer).await.is_ok();
@@ -228,7 +231,7 @@ async fn write_refusal(client: &mut Client, refusal: &Refusal) {
 impl Client {
     /// Reads more; `None` at the end, in time.
     pub(super) async fn fill(&mut self) -> Option<()> {
-        let (stream, buffer): (&mut TcpStream, _) = (&mut self.stream, &mut self.buffer);
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
         let more = poll_fn(|cx| buffer.poll_fill(cx, stream));
         match self.deadline.within(more).await {
             Ok(Ok(length)) if length > 0 => Some(()),

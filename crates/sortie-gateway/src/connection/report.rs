@@ -11,7 +11,6 @@ use crate::decide::{Verdict, Way};
 use crate::log::{Record, micros};
 use crate::refusal::Refusal;
 use crate::serve::Core;
-use crate::upstream::Upstream;
 
 /// Its texts keep their memory from request to request.
 pub(super) struct Report {
@@ -92,14 +91,20 @@ impl Report {
         self.policy.clone_from(&verdict.policy);
     }
 
-    pub(super) fn upstream(&mut self, verdict: &Verdict, upstream: &Upstream, reused: bool) {
+    /// Whom it reached, and with which source it is seen there.
+    pub(super) fn upstream(
+        &mut self,
+        verdict: &Verdict,
+        (peer, source): (SocketAddr, Option<IpAddr>),
+        reused: bool,
+    ) {
         let sources = match verdict.way {
             Way::Egress { sources, .. } => sources,
             Way::AsHost | Way::Refused(_) => verdict.intended,
         };
-        self.intended = sources.towards(upstream.peer.ip());
-        self.actual = upstream.source;
-        self.upstream = Some(upstream.peer);
+        self.intended = sources.towards(peer.ip());
+        self.actual = source;
+        self.upstream = Some(peer);
         self.reused = reused;
     }
 

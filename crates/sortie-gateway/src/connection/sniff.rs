@@ -7,6 +7,8 @@ use crate::tls::client_hello::{self, ClientHello, Sniffed};
 pub(super) enum Protocol {
     /// HTTP/1, or what some origin could take for it.
     Http,
+    /// HTTP/2 (RFC 9113 §3.3), without asking whether the server speaks it.
+    Http2,
     /// TLS.
     Tls(ClientHello),
     /// Anything else.
@@ -18,6 +20,9 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
 
+/// How HTTP/2 begins (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The longest method that is waited for.
 const MAX_METHOD: usize = 32;
 
@@ -27,7 +32,7 @@ const MAX_METHOD: usize = 32;
 /// When in doubt it is HTTP, whose codec refuses what is not quite HTTP: taken for something else it
 /// would be decided by address, and a policy for the name or the path would be passed by.
 ///
-/// 1. A TLS record with a handshake's beginning is TLS.
+/// 1. A TLS record with a handshake's beginning is TLS, and the whole preface of HTTP/2 is HTTP/2.
 /// 2. Empty lines and spaces are left out: some origins do the same.
 /// 3. A token with a space behind it is HTTP; one of the known methods is, whatever is behind it.
 #[expect(
@@ -40,6 +45,12 @@ pub(super) fn protocol(input: &[u8]) -> Option<Option<Protocol>> {
         Sniffed::Incomplete => return None,
         Sniffed::Malformed => return Some(None),
         Sniffed::NotTls => {}
+    }
+    if input.starts_with(PREFACE) {
+        return Some(Some(Protocol::Http2));
+    }
+    if !input.is_empty() && PREFACE.starts_with(input) {
+        return None;
     }
     let input = input.trim_ascii_start();
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_';

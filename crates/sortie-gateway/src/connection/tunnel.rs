@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
 use crate::pump::{Body, Broken, Pump};
 use crate::serve::Core;
+use crate::stream::Stream;
 use crate::upstream::Upstream;
 
 /// One direction: it flows, then its end is passed on.
@@ -51,7 +51,7 @@ impl Way {
 /// What the buffers hold goes first. Returns the bytes from and to the client.
 pub(super) async fn run(
     core: &Core,
-    (stream, buffer): (&mut TcpStream, &mut Buffer),
+    (stream, buffer): (&mut Stream, &mut Buffer),
     (upstream, answer): (&mut Upstream, &mut Buffer),
     deadline: &mut Deadline,
 ) -> (u64, u64) {

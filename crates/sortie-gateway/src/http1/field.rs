@@ -184,7 +184,7 @@ impl Hop {
 }
 
 /// The elements of a list, without spaces around them; empty ones left out (RFC 9110 §5.6.1).
-pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
@@ -193,7 +193,7 @@ pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether a field is for one connection only, by its name alone. `Connection`, `TE` and `Upgrade`
 /// are looked at by their own.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let starts_with_proxy = || {
         name.get(..6)

@@ -129,16 +129,7 @@ impl<'h, 'a> Response<'h, 'a> {
     /// names and paths. A field that offers something else too goes whole; it is only an offer.
     pub fn remove_http3(&mut self) {
         for (index, header) in self.fields.headers().iter().enumerate() {
-            let offers = |prefix: &[u8]| {
-                let mut entries = header.value.split(|byte| *byte == b',');
-                entries.any(|entry| {
-                    let entry = entry.trim_ascii_start();
-                    entry
-                        .get(..prefix.len())
-                        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-                })
-            };
-            if header.name.eq_ignore_ascii_case("alt-svc") && (offers(b"h3") || offers(b"quic")) {
+            if header.name.eq_ignore_ascii_case("alt-svc") && offers_http3(header.value) {
                 self.fields.remove(index);
             }
         }
@@ -200,6 +191,20 @@ impl Found {
             (false, None) => Framing::UntilClose,
         })
     }
+}
+
+/// Whether a value of `Alt-Svc` offers HTTP/3 or its forerunner.
+pub fn offers_http3(value: &[u8]) -> bool {
+    let mut entries = value.split(|byte| *byte == b',');
+    entries.any(|entry| {
+        let entry = entry.trim_ascii_start();
+        let offers = |protocol: &[u8]| {
+            entry
+                .get(..protocol.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(protocol))
+        };
+        offers(b"h3") || offers(b"quic")
+    })
 }
 
 /// Whether the value of an authentication field is of a scheme that proves a connection.

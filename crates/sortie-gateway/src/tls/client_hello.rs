@@ -43,6 +43,8 @@ type Read<T> = Result<T, Stop>;
 
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
+/// Bytes before a record's content.
+const RECORD_HEAD: usize = 5;
 /// RFC 8446 §5.1.
 const MAX_RECORD: usize = 1 << 14;
 const SERVER_NAME: u16 = 0;
@@ -52,7 +54,8 @@ const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 /// Looks at the first bytes of a connection.
 ///
 /// 1. The first record's head must be a handshake's, and its first message a client's hello: what
-///    is something else at a byte that has come is not waited for. No hello begins with an empty record.
+///    is something else at a byte that has come is not waited for. No hello begins with an empty
+///    record; in one that is larger than any may be nothing else is looked at.
 /// 2. The message is put together from records, each at least one byte and all of handshakes.
 /// 3. Once it is whole, its fields are read; every length inside must fit exactly.
 pub fn sniff(input: &[u8]) -> Sniffed {
@@ -64,10 +67,23 @@ pub fn sniff(input: &[u8]) -> Sniffed {
         |_| true,
         |byte| byte == CLIENT_HELLO,
     ];
-    if !input.iter().zip(START).all(|(byte, fits)| fits(*byte)) {
+    // What is behind it must not change the answer.
+    let input = &input[..input.len().min(MAX_LENGTH)];
+    let (head, body) = input.split_at(input.len().min(RECORD_HEAD));
+    let fits = |bytes: &[u8], wanted: &[fn(u8) -> bool]| {
+        bytes.iter().zip(wanted).all(|(byte, fits)| fits(*byte))
+    };
+    if !fits(head, &START[..RECORD_HEAD]) {
         return Sniffed::NotTls;
     }
-    if matches!(input, [_, _, _, 0, 0, ..]) {
+    if let [_, _, _, high, low] = *head {
+        match usize::from(u16::from_be_bytes([high, low])) {
+            0 => return Sniffed::NotTls,
+            length if length > MAX_RECORD => return Sniffed::Malformed,
+            _ => {}
+        }
+    }
+    if !fits(body, &START[RECORD_HEAD..]) {
         return Sniffed::NotTls;
     }
     let message = match message(input) {

@@ -8,6 +8,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::{H2, HTTP1};
+
 /// Where Debian and Ubuntu, Alpine, Fedora and openSUSE keep the certificates that the system trusts.
 const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -15,13 +17,16 @@ const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/ca-bundle.pem",
 ];
 
-/// How TLS to an origin is begun, and on which port. Connections of one are never used for another:
+/// How TLS to an origin is begun, and on which port, which nobody looks at in an inspection. Connections of one are never used for another:
 /// make one for each policy, and keep it.
 #[derive(Clone)]
 pub struct Origination {
     /// The origin's port, whatever port the workload called.
     pub port: u16,
+    /// For clients that speak HTTP/1, which goes on as such.
     pub(crate) config: Arc<ClientConfig>,
+    /// For clients that speak HTTP/2; the origin chooses.
+    pub(crate) http2: Arc<ClientConfig>,
 }
 
 /// Why a policy's TLS cannot be set up.
@@ -116,10 +121,13 @@ impl Origination {
                     .map_err(OriginationError::Client)?
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http2 = config.clone();
+        http2.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
+        config.alpn_protocols = vec![HTTP1.to_vec()];
         Ok(Self {
             port,
             config: Arc::new(config),
+            http2: Arc::new(http2),
         })
     }
 }

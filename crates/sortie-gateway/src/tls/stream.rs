@@ -1,20 +1,21 @@
-//! TLS over a TCP connection, as its client.
+//! TLS over a TCP connection, on either side of it.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::ClientConnection;
+use rustls::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes that are encrypted before the origin must take them.
+/// Bytes that are encrypted before the other side must take them.
 const UNSENT: usize = 64 * 1024;
 
-/// A TLS connection to an origin.
+/// A TLS connection.
 pub(crate) struct TlsStream {
     stream: TcpStream,
-    session: ClientConnection,
+    session: Connection,
 }
 
 /// The TCP connection as `rustls` wants it: what would wait is `WouldBlock`, and the task is woken.
@@ -55,9 +56,28 @@ fn poll<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
 }
 
 impl TlsStream {
-    pub(crate) fn new(stream: TcpStream, mut session: ClientConnection) -> Self {
+    pub(crate) fn new(stream: TcpStream, session: impl Into<Connection>) -> Self {
+        let mut session = session.into();
         session.set_buffer_limit(Some(UNSENT));
         Self { stream, session }
+    }
+
+    /// The protocol that both sides have agreed on (RFC 7301), once the handshake is over.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.session.alpn_protocol()
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// Waits until something can be read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        // Else there is something decrypted, or the end.
+        if self.session.wants_read() {
+            self.stream.readable().await?;
+        }
+        Ok(())
     }
 
     /// Until both sides have proved what they must. An error has the reason in it.

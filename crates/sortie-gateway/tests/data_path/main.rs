@@ -4,6 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test's own steps")]
 
 mod http;
+mod http2;
+mod http2_client;
+mod http2_origin;
+mod http2_peers;
 mod origin;
 mod originate;
 mod pki;

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 /// A CA with a server and a client that it has signed, and another CA that has signed nobody. All
@@ -33,6 +37,22 @@ impl Pki {
             );
         }
         Self(folder)
+    }
+
+    /// A server's side of TLS that offers HTTP/2 and HTTP/1.1.
+    pub(crate) fn http2(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(&self.read("server.pem")).unwrap()],
+                PrivateKeyDer::from_pem_slice(&self.read("server.key")).unwrap(),
+            )
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
     }
 
     /// A file's text.

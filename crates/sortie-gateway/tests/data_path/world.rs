@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 
 use sortie_api::workload::WorkloadId;
@@ -16,6 +16,7 @@ use sortie_gateway::tls::{ClientCertificate, Origination};
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
 use sortie_lab::{Host, HostSpec, Lab, SOON, UplinkSpec, eventually_true};
 
+use crate::http2_origin::Http2Origin;
 use crate::origin::Origin;
 use crate::pki::Pki;
 use crate::tls::TlsOrigin;
@@ -34,6 +35,11 @@ pub(crate) const CALLED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 
 pub(crate) const PORT: u16 = 8080;
 pub(crate) const TLS_PORT: u16 = 8443;
+/// Where HTTP/2 is spoken, and where TLS agrees on it.
+pub(crate) const HTTP2_PORT: u16 = 8082;
+pub(crate) const HTTP2_TLS_PORT: u16 = 8444;
+/// For servers that a test starts itself.
+pub(crate) const OTHER_PORT: u16 = 8085;
 /// Nobody listens there.
 pub(crate) const CLOSED_PORT: u16 = 8081;
 const PROXY_PORT: u16 = 3128;
@@ -45,6 +51,7 @@ struct Policies {
     trusting: Arc<Origination>,
     strange: Arc<Origination>,
     known: Arc<Origination>,
+    http2: Arc<Origination>,
 }
 
 impl Policies {
@@ -54,14 +61,15 @@ impl Policies {
             chain: &chain,
             key: &key,
         };
-        let begin = |ca: &str, client| {
+        let begin = |port, ca: &str, client| {
             let ca = pki.read(ca);
-            Arc::new(Origination::new(TLS_PORT, Some(&ca), client).unwrap())
+            Arc::new(Origination::new(port, Some(&ca), client).unwrap())
         };
         Self {
-            trusting: begin("ca.pem", None),
-            strange: begin("other.pem", None),
-            known: begin("ca.pem", Some(client)),
+            trusting: begin(TLS_PORT, "ca.pem", None),
+            strange: begin(TLS_PORT, "other.pem", None),
+            known: begin(TLS_PORT, "ca.pem", Some(client)),
+            http2: begin(HTTP2_TLS_PORT, "ca.pem", None),
         }
     }
 }
@@ -118,6 +126,7 @@ impl Decide for Policies {
             Some("secure.example" | "wrong.example") => secured(&self.trusting),
             Some("strange.partner.example") => secured(&self.strange),
             Some("known.partner.example") => secured(&self.known),
+            Some("h2.partner.example") => secured(&self.http2),
             Some("gone.example") => leaves("gone", Ipv4Addr::new(203, 0, 113, 99)),
             Some(name) if name.ends_with(".partner.example") => leaves("partner", FIRST),
             Some("allowed.example") => Verdict {
@@ -176,6 +185,7 @@ impl Names {
             ("wrong.example", vec![ORIGIN]),
             ("strange.partner.example", vec![ORIGIN]),
             ("known.partner.example", vec![ORIGIN]),
+            ("h2.partner.example", vec![ORIGIN]),
             ("allowed.example", vec![private]),
         ]))
     }
@@ -225,6 +235,8 @@ impl Log {
 pub(crate) struct World {
     pub(crate) origin: Origin,
     pub(crate) tls: TlsOrigin,
+    pub(crate) http2: Http2Origin,
+    pub(crate) http2_tls: Http2Origin,
     pub(crate) log: Arc<Log>,
     gateway: Gateway,
     workload: Host,
@@ -246,6 +258,9 @@ impl World {
         let origin = Origin::start(lab.internet().netns());
         let pki = Pki::new();
         let tls = TlsOrigin::start(lab.internet().netns(), &pki);
+        let http2 = Http2Origin::start(lab.internet().netns(), HTTP2_PORT, None);
+        let agrees = Some(pki.http2());
+        let http2_tls = Http2Origin::start(lab.internet().netns(), HTTP2_TLS_PORT, agrees);
         // All that it has is a way to nowhere, from which its connections are redirected.
         for line in [
             "link add nowhere type veth peer name elsewhere",
@@ -260,7 +275,7 @@ impl World {
             "add table ip steer".to_owned(),
             "add chain ip steer output { type nat hook output priority -110 ; }".to_owned(),
             format!(
-                "add rule ip steer output ip daddr != 10.9.0.0/24 tcp dport {{ {PORT}, {TLS_PORT}, {CLOSED_PORT} }} redirect to :{LISTENER}"
+                "add rule ip steer output ip daddr != 10.9.0.0/24 tcp dport {{ {PORT}, {TLS_PORT}, {HTTP2_PORT}, {HTTP2_TLS_PORT}, {OTHER_PORT}, {CLOSED_PORT} }} redirect to :{LISTENER}"
             ),
         ] {
             workload.netns().nft(&line).unwrap();
@@ -289,6 +304,8 @@ impl World {
         Self {
             origin,
             tls,
+            http2,
+            http2_tls,
             log,
             gateway,
             workload,
@@ -307,7 +324,10 @@ impl World {
             "unnamed.example",
         ]
         .into_iter()
-        .flat_map(|name| [PORT, TLS_PORT].map(|port| format!("{name}:{port}:{CALLED}")));
+        .flat_map(|name| {
+            [PORT, TLS_PORT, HTTP2_PORT, HTTP2_TLS_PORT]
+                .map(|port| format!("{name}:{port}:{CALLED}"))
+        });
         command.args(limits);
         for resolve in resolve {
             command.args(["--resolve", &resolve]);
@@ -324,6 +344,23 @@ impl World {
         command.args(arguments);
         let output = self.lab.internet().netns().output(command);
         output.map_err(|error| error.to_string())
+    }
+
+    /// What a program prints, run as the workload.
+    pub(crate) fn run(&self, command: Command) -> sortie_lab::Result<String> {
+        self.workload.netns().output(command)
+    }
+
+    /// Starts a server outside, and waits until it listens on [`OTHER_PORT`].
+    pub(crate) fn serve(&self, command: &mut Command) -> Server {
+        let netns = self.lab.internet().netns();
+        let server = Server(netns.run(|| command.spawn()).unwrap().unwrap());
+        eventually_true(SOON, "the server listens", || {
+            let connect = || TcpStream::connect((ORIGIN, OTHER_PORT)).is_ok();
+            netns.run(connect).unwrap()
+        })
+        .unwrap();
+        server
     }
 
     /// A connection from outside to the proxy.
@@ -360,6 +397,16 @@ impl World {
 
     pub(crate) fn drain(self) {
         self.gateway.drain();
+    }
+}
+
+/// A program that ends with this.
+pub(crate) struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

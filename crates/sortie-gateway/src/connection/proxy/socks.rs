@@ -97,6 +97,7 @@ fn called(kind: u8, address: &[u8], port: u16) -> Option<Called> {
         address,
         port,
         proxied: true,
+        inside: None,
     })
 }
 

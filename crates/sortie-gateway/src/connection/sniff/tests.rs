@@ -13,7 +13,8 @@ fn http_is_what_an_origin_could_take_for_it() {
         "get /",
         "GET\t/api HTTP/1.1",
         "GET\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+        " PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
         assert_eq!(
             protocol(input.as_bytes()),
@@ -21,6 +22,16 @@ fn http_is_what_an_origin_could_take_for_it() {
             "{input:?}"
         );
     }
+}
+
+#[test]
+fn only_the_whole_preface_is_http2() {
+    let (last, cut) = PREFACE.split_last().unwrap();
+    assert_eq!(protocol(cut), None);
+    assert_eq!(
+        protocol(&[cut, &[*last, 0]].concat()),
+        Some(Some(Protocol::Http2))
+    );
 }
 
 #[test]

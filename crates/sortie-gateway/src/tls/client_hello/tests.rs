@@ -174,6 +174,9 @@ fn what_no_server_would_answer_is_malformed() {
         sniff(b"\x16\x03\x01\x40\x00\x01\x01\x00\x00"),
         Sniffed::Incomplete
     );
+    for large in [&b"\x16\x03\x01\x40\x01"[..], b"\x16\x03\x01\x40\x01\x00"] {
+        assert_eq!(sniff(large), Sniffed::Malformed);
+    }
     let mut huge = b"\x16\x03\x01\x00\x04\x01\x01\x00\x00".to_vec();
     assert_eq!(sniff(&huge), Sniffed::Malformed);
     huge.truncate(5);

@@ -1,0 +1,165 @@
+// A gRPC server and client that talk through the gateway in its tests.
+//
+//	grpc-echo serve ADDRESS:PORT     sends back what comes, with the caller's address as a trailer
+//	grpc-echo call ADDRESS:PORT HOST calls it in each way, and prints the address it was seen with
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	echo   = "/sortie.test.Echo/Echo"
+	refuse = "/sortie.test.Echo/Refuse"
+	rounds = 100
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "grpc-echo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "serve":
+		return serve(args[1])
+	case len(args) == 3 && args[0] == "call":
+		return call(args[1], args[2])
+	}
+	return errors.New("usage: grpc-echo serve ADDRESS:PORT | call ADDRESS:PORT HOST")
+}
+
+func serve(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer()
+	server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "sortie.test.Echo",
+		HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Echo", Handler: sendBack, ServerStreams: true, ClientStreams: true},
+			{StreamName: "Refuse", Handler: sayNo, ServerStreams: true, ClientStreams: true},
+		},
+	}, nil)
+	return server.Serve(listener)
+}
+
+func sendBack(_ any, stream grpc.ServerStream) error {
+	caller, _ := peer.FromContext(stream.Context())
+	host, _, err := net.SplitHostPort(caller.Addr.String())
+	if err != nil {
+		return err
+	}
+	count := 0
+	for ; ; count++ {
+		var message wrapperspb.StringValue
+		err := stream.RecvMsg(&message)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(&message); err != nil {
+			return err
+		}
+	}
+	stream.SetTrailer(metadata.Pairs("x-source", host, "x-count", fmt.Sprint(count)))
+	return nil
+}
+
+func sayNo(any, grpc.ServerStream) error {
+	return status.Error(codes.FailedPrecondition, "no, thank you")
+}
+
+func call(address, host string) error {
+	connection, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithAuthority(host),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := refused(ctx, connection); err != nil {
+		return err
+	}
+	source, err := talk(ctx, connection)
+	if err != nil {
+		return err
+	}
+	fmt.Println(source)
+	return nil
+}
+
+// refused expects the server's own status, which is all of the response.
+func refused(ctx context.Context, connection *grpc.ClientConn) error {
+	stream, err := open(ctx, connection, refuse)
+	if err != nil {
+		return err
+	}
+	err = stream.RecvMsg(new(wrapperspb.StringValue))
+	if status.Code(err) != codes.FailedPrecondition || status.Convert(err).Message() != "no, thank you" {
+		return fmt.Errorf("expected the server's refusal, got: %w", err)
+	}
+	return nil
+}
+
+// talk sends a message after each answer, the last ones large, and returns the caller's address.
+func talk(ctx context.Context, connection *grpc.ClientConn) (string, error) {
+	stream, err := open(ctx, connection, echo)
+	if err != nil {
+		return "", err
+	}
+	for round := range rounds {
+		text := fmt.Sprint("message ", round)
+		if round >= rounds-2 {
+			text = strings.Repeat("x", 3<<20)
+		}
+		if err := stream.SendMsg(wrapperspb.String(text)); err != nil {
+			return "", err
+		}
+		var answer wrapperspb.StringValue
+		if err := stream.RecvMsg(&answer); err != nil {
+			return "", fmt.Errorf("round %d: %w", round, err)
+		}
+		if answer.Value != text {
+			return "", fmt.Errorf("round %d: the answer is another one", round)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return "", err
+	}
+	if err := stream.RecvMsg(new(wrapperspb.StringValue)); !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("expected the end, got: %w", err)
+	}
+	trailer := stream.Trailer()
+	if got := strings.Join(trailer.Get("x-count"), ","); got != fmt.Sprint(rounds) {
+		return "", fmt.Errorf("the trailer counts %q messages", got)
+	}
+	return strings.Join(trailer.Get("x-source"), ","), nil
+}
+
+func open(ctx context.Context, connection *grpc.ClientConn, method string) (grpc.ClientStream, error) {
+	return connection.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+}
