@@ -101,7 +101,7 @@ impl LearnedNames {
 
     /// What of a look-up is new is written with the next [`LearnedNames::keep`].
     pub(super) fn note(&mut self, planner: &Planner, learned: &Learned, told: &[Told]) {
-        let Some(tracked) = planner.workloads().get(&learned.workload) else {
+        let Some(pid) = planner.named_process(&learned.workload) else {
             return;
         };
         for told in told.iter().filter(|told| told.new) {
@@ -111,7 +111,7 @@ impl LearnedNames {
             self.lines += 1;
             let line = Line {
                 workload: learned.workload.clone(),
-                pid: tracked.workload.pid,
+                pid,
                 name: learned.name.clone(),
                 real: told.real,
                 answer,

@@ -91,6 +91,9 @@ fn uplink() {
         ip link set up0 addrgenmode none; ip link set far0 addrgenmode none
         ip link set up0 up; ip link set far0 up
         ip addr add 192.0.2.2/24 dev up0
+        for end in up0 far0; do
+            until ip -6 route show table local | grep -q 'ff00::/8 dev '$end; do :; done
+        done
         nft add table ip filter
         nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'");
 }

@@ -40,7 +40,8 @@ const STAND_INS: u32 = 1 << 17;
 /// What one workload was told.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
-    /// Its process: with another one it is another run, that was told nothing.
+    /// Its process: with another one it is another run, that was told nothing. 0 while it is not
+    /// known yet.
     pid: u32,
     /// By the address that was answered.
     addresses: BTreeMap<IpAddr, Named>,
@@ -90,15 +91,19 @@ impl Planner {
     /// What a former agent has told, in that order, before any workload is there.
     pub fn recall_name(&mut self, known: Known<'_>) {
         let names = self.names.entry(known.workload.clone()).or_default();
-        if names.pid != known.pid {
-            *names = Names {
-                pid: known.pid,
-                ..Names::default()
-            };
+        // A process that is not known yet is a new one's.
+        if names.pid != 0 && names.pid != known.pid {
+            *names = Names::default();
         }
+        names.pid = known.pid;
         let nobody = &mut |_, _: Option<&Named>, _: Option<&Named>| {};
         let name = known.name.into();
         names.note(&name, known.real, known.answer, REMEMBERED, nobody);
+    }
+
+    /// The process that a workload's names were told to.
+    pub fn named_process(&self, id: &WorkloadId) -> Option<u32> {
+        self.names.get(id).map(|names| names.pid)
     }
 
     /// All that is there are known: nothing is kept for others.
@@ -313,9 +318,13 @@ impl Planner {
     /// is forgotten. The time of a start is no sign of another run: runtime and engine tell different
     /// ones of the same.
     pub(super) fn keep_names(&mut self, id: &WorkloadId, pid: u32) {
-        let other = |names: &Names| pid != 0 && names.pid != pid;
-        if self.names.get(id).is_some_and(other) {
+        let Some(names) = self.names.get_mut(id).filter(|_| pid != 0) else {
+            return;
+        };
+        if names.pid != 0 && names.pid != pid {
             self.names.remove(id);
+        } else {
+            names.pid = pid;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Policies by host name: a container looks a name up, and leaves with the policy's address towards
 //! what it was answered, over every protocol.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -202,6 +203,13 @@ fn a_look_up_of_before_the_policy(engine: EngineKind) -> Result<()> {
         Ok::<_, sortie_lab::LabError>(())
     };
     leaves(&stage, HOST_V4)?;
+    // What it has heard is for the next agent; how soon it hears is the machine's business.
+    eventually(LIMIT, "both names are kept", || {
+        let kept = stage.host.path("/run/sortie/names.jsonl");
+        let kept = fs::read_to_string(kept).map_err(|error| error.to_string())?;
+        let both = kept.contains("db.example") && kept.contains("other.example");
+        both.then_some(()).ok_or(kept)
+    })?;
     stage.kill_agent()?;
     stage.start_agent(GUARD_ALL)?;
     leaves(&stage, HOST_V4)?;

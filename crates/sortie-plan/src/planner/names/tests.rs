@@ -165,6 +165,12 @@ fn the_next_agent_goes_on_where_the_last_one_was() {
     for known in before.known_names() {
         after.recall_name(known);
     }
+    // From when the process was not known yet.
+    let mut early = Planner::new(environment(&[EGRESS], Guard::Networks));
+    let first = before.known_names().next().unwrap();
+    early.recall_name(Known { pid: 0, ..first });
+    early.workload(container("web", None, 30, &["172.17.0.2"]), None);
+    assert!(early.known_names().eq([first]));
     // Of another run, and of one that has ended meanwhile.
     let (mut other, gone) = (
         before.known_names().next().unwrap(),
