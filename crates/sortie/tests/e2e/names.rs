@@ -2,12 +2,13 @@
 //! what it was answered, over every protocol.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use sortie_lab::{
-    Call, Container, ContainerSpec, EngineKind, Place, Process, Result, Traffic, eventually,
+    Call, Container, ContainerSpec, Destination, EngineKind, Place, Process, Result, Traffic,
+    eventually,
 };
 
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
@@ -24,8 +25,12 @@ spec:
   workloads: [{containers: {names: [web]}}]
   destinations: [{hosts: [db.example]}]
   action: Egress
-  egress: {addresses: [203.0.113.11]}
+  egress: {addresses: [203.0.113.11, \"2001:db8:113::11\"]}
 ";
+
+/// Types of records (RFC 1035, RFC 3596).
+const A: u8 = 1;
+const AAAA: u8 = 28;
 
 /// A stage whose container `web` is on a network of its own; no gateway runs yet.
 fn stage(name: &str) -> Result<(Stage, Container)> {
@@ -102,6 +107,108 @@ fn is_told(container: &Container, name: &str, address: IpAddr) -> Result<()> {
             other => Err(format!("{other:?}")),
         }
     })
+}
+
+/// All addresses of a name, asked for by TCP at the internet's server; each is a pointer to the name,
+/// type, class, time to live and length before it (RFC 1035, section 4.1.3).
+fn addresses(container: &Container, name: &str) -> Result<Vec<IpAddr>> {
+    let of_kind = |kind: u8| -> std::io::Result<Vec<IpAddr>> {
+        let mut query = query(name);
+        let kind_at = query.len() - 3;
+        query[kind_at] = kind;
+        let mut server = TcpStream::connect((SERVER, 53))?;
+        server.set_read_timeout(Some(LIMIT))?;
+        let length = u16::try_from(query.len()).expect("a short query");
+        server.write_all(&[&length.to_be_bytes()[..], &query].concat())?;
+        let mut length = [0; 2];
+        server.read_exact(&mut length)?;
+        let mut answer = vec![0; u16::from_be_bytes(length).into()];
+        server.read_exact(&mut answer)?;
+        assert_eq!(answer[3] % 16, 0, "{name}: {answer:?}");
+        let records = &answer[query.len()..];
+        let mut told = Vec::new();
+        if kind == A {
+            let (records, []) = records.as_chunks::<16>() else {
+                panic!("{name}: {answer:?}");
+            };
+            told.extend(
+                records
+                    .iter()
+                    .filter_map(|it| it.last_chunk::<4>())
+                    .map(|it| IpAddr::from(*it)),
+            );
+        } else {
+            let (records, []) = records.as_chunks::<28>() else {
+                panic!("{name}: {answer:?}");
+            };
+            told.extend(
+                records
+                    .iter()
+                    .filter_map(|it| it.last_chunk::<16>())
+                    .map(|it| IpAddr::from(*it)),
+            );
+        }
+        Ok(told)
+    };
+    let both = || Ok::<_, std::io::Error>([of_kind(A)?, of_kind(AAAA)?].concat());
+    Ok(container.place()?.run(both)?.expect("a lookup"))
+}
+
+/// Forty addresses of both families, others that take their place while the first ones are still
+/// used, and a name of another policy with an address of them.
+#[test]
+fn each_of_the_addresses_that_a_name_is_answered_with() -> Result<()> {
+    let (stage, web) = stage("names-many")?;
+    let mail = POLICY
+        .replace("name: db", "name: mail")
+        .replace("db.example", "mail.example")
+        .replace("203.0.113.11", "203.0.113.12")
+        .replace("2001:db8:113::11", "2001:db8:113::12");
+    // One file is one piece: another text of that name would take the first policy's place.
+    let outcome = stage.apply(&[POLICY, &mail].join("---\n"))?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let names = stage.lab.internet().observer().names();
+    let _gateway = gateway(&stage, "gateway")?;
+    let many: Vec<Destination> = (0..20)
+        .map(|_| stage.lab.destination())
+        .collect::<Result<_>>()?;
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = many.iter().map(|it| (it.v4, it.v6)).unzip();
+    names.set("db.example", &[&v4[1..], &v6[1..]].concat(), 0);
+    let other = stage.lab.destination()?.v4;
+    names.set("other.example", &[other], 0);
+    is_told(&web, "other.example", other)?;
+    assert_eq!(
+        addresses(&web, "db.example")?,
+        [&v4[1..], &v6[1..]].concat()
+    );
+    let leaves = |to: &[Destination]| {
+        for to in to {
+            let pairs = [(to.v4, "203.0.113.11"), (to.v6, "2001:db8:113::11")];
+            for (to, source) in pairs {
+                stage
+                    .lab
+                    .expect_source(&web, Traffic::Tcp(7), to, ip(source))?;
+            }
+        }
+        Ok::<_, sortie_lab::LabError>(())
+    };
+    leaves(&many[1..])?;
+
+    names.set("db.example", &[v4[0], v6[0]], 0);
+    assert_eq!(addresses(&web, "db.example")?, [v4[0], v6[0]]);
+    leaves(&many[..3])?;
+
+    names.set("mail.example", &[v4[0], v6[0]], 0);
+    let stand_ins = addresses(&web, "mail.example")?;
+    assert!(
+        stand_ins.len() == 2 && !stand_ins.contains(&v4[0]),
+        "{stand_ins:?}"
+    );
+    for (to, source) in stand_ins.iter().zip(["203.0.113.12", "2001:db8:113::12"]) {
+        let seen = Call::new(Traffic::Tcp(7), *to).make(&web)?;
+        assert_eq!(seen.map(|seen| seen.ip()), Some(ip(source)), "{to}");
+    }
+    leaves(&many[..1])
 }
 
 #[test]
