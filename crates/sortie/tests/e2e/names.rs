@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use sortie_lab::{
@@ -11,11 +11,9 @@ use sortie_lab::{
     eventually,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
+use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, PODMAN, Stage, ip};
 
-/// Where Docker's own resolver is, in containers on networks that somebody made.
-const DOCKERS: [u8; 4] = [127, 0, 0, 11];
-/// The internet's, which it asks.
+/// The internet's resolver, which an engine's own asks.
 const SERVER: &str = "198.51.100.53";
 
 const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
@@ -32,19 +30,30 @@ spec:
 const A: u8 = 1;
 const AAAA: u8 = 28;
 
-/// A stage whose container `web` is on a network of its own; no gateway runs yet.
-fn stage(name: &str) -> Result<(Stage, Container)> {
-    let stage = Stage::guarded(name, DOCKER_29_NFTABLES)?;
-    stage.network("shop", 1, &[])?;
+/// A stage whose container `web` looks names up; no gateway runs yet.
+fn stage(name: &str, engine: EngineKind) -> Result<(Stage, Container)> {
+    let stage = Stage::guarded(name, engine)?;
     apply(&stage)?;
-    let web = stage.managed(&web_spec())?;
+    let web = stage.managed(&web_spec(&stage)?)?;
     Ok((stage, web))
 }
 
-fn web_spec() -> ContainerSpec {
-    ContainerSpec::new("web")
-        .network("shop")
-        .name_server(SERVER)
+/// On Docker with its own resolver in between, which it has on networks that somebody made.
+fn web_spec(stage: &Stage) -> Result<ContainerSpec> {
+    let web = ContainerSpec::new("web").name_server(SERVER);
+    if stage.engine.kind() == PODMAN {
+        return Ok(web);
+    }
+    stage.network("shop", 1, &[])?;
+    Ok(web.network("shop"))
+}
+
+/// Whom a container asks.
+fn resolver(container: &Container) -> Result<IpAddr> {
+    let file = container.exec(&["cat", "/etc/resolv.conf"])?.output;
+    let mut words = file.split_whitespace();
+    words.find(|word| *word == "nameserver");
+    Ok(ip(words.next().unwrap_or_else(|| panic!("{file}"))))
 }
 
 fn apply(stage: &Stage) -> Result<()> {
@@ -70,10 +79,11 @@ fn query(name: &str) -> Vec<u8> {
 
 /// What a container is told of a name by the resolver that it has; none where it is told nothing.
 fn looked_up(container: &Container, name: &str) -> Result<Option<IpAddr>> {
+    let resolver = resolver(container)?;
     let ask = || -> std::io::Result<Option<IpAddr>> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        socket.connect(SocketAddr::from((DOCKERS, 53)))?;
+        socket.connect((resolver, 53))?;
         let mut answer = [0; 512];
         let length = match socket
             .send(&query(name))
@@ -158,7 +168,7 @@ fn addresses(container: &Container, name: &str) -> Result<Vec<IpAddr>> {
 /// used, and a name of another policy with an address of them.
 #[test]
 fn each_of_the_addresses_that_a_name_is_answered_with() -> Result<()> {
-    let (stage, web) = stage("names-many")?;
+    let (stage, web) = stage("names-many", DOCKER_29_NFTABLES)?;
     let mail = POLICY
         .replace("name: db", "name: mail")
         .replace("db.example", "mail.example")
@@ -211,9 +221,13 @@ fn each_of_the_addresses_that_a_name_is_answered_with() -> Result<()> {
     leaves(&many[..1])
 }
 
-#[test]
-fn a_name_has_its_policys_address_from_the_first_packet() -> Result<()> {
-    let (stage, web) = stage("names")?;
+on_every_engine_and_podman!(
+    a_name_has_its_policys_address_from_the_first_packet,
+    a_look_up_of_before_the_policy,
+);
+
+fn a_name_has_its_policys_address_from_the_first_packet(engine: EngineKind) -> Result<()> {
+    let (stage, web) = stage("names", engine)?;
     let names = stage.lab.internet().observer().names();
     let (db, other) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
     names.set("db.example", &[db], 60);
@@ -250,8 +264,11 @@ fn a_name_has_its_policys_address_from_the_first_packet() -> Result<()> {
 /// comes right behind it has the policy's address.
 #[test]
 fn the_first_look_up_of_all_is_answered() -> Result<()> {
-    let (stage, web) = stage("names-first")?;
+    let (stage, web) = stage("names-first", DOCKER_29_NFTABLES)?;
     web.remove()?;
+    let spec = ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER);
     let names = stage.lab.internet().observer().names();
     let _gateway = gateway(&stage, "gateway")?;
     stage.install("60");
@@ -265,7 +282,7 @@ fn the_first_look_up_of_all_is_answered() -> Result<()> {
         );
         let web = stage
             .engine
-            .run(&web_spec().command(&["sh", "-c", &first]))?;
+            .run(&spec.clone().command(&["sh", "-c", &first]))?;
         let told = eventually(LIMIT, "it was answered or not", || {
             let told = web.exec(&["cat", "/first", "/told"]);
             let told = told.map_err(|error| error.to_string())?;
@@ -293,8 +310,7 @@ fn the_first_look_up_of_all_is_answered() -> Result<()> {
 /// needed for that, and the agent may have been another one.
 fn a_look_up_of_before_the_policy(engine: EngineKind) -> Result<()> {
     let mut stage = Stage::guarded("names-before", engine)?;
-    stage.network("shop", 1, &[])?;
-    let web = stage.engine.run(&web_spec())?;
+    let web = stage.engine.run(&web_spec(&stage)?)?;
     let names = stage.lab.internet().observer().names();
     let (db, other) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
     names.set("db.example", &[db], 0);
@@ -327,18 +343,8 @@ fn a_look_up_of_before_the_policy(engine: EngineKind) -> Result<()> {
 }
 
 #[test]
-fn a_look_up_of_before_the_policy_docker_20() -> Result<()> {
-    a_look_up_of_before_the_policy(DOCKER_20)
-}
-
-#[test]
-fn a_look_up_of_before_the_policy_docker_29() -> Result<()> {
-    a_look_up_of_before_the_policy(DOCKER_29_NFTABLES)
-}
-
-#[test]
 fn names_outlive_agent_and_gateway() -> Result<()> {
-    let (mut stage, web) = stage("names-restarts")?;
+    let (mut stage, web) = stage("names-restarts", DOCKER_29_NFTABLES)?;
     let db = stage.lab.destination()?.v4;
     let names = stage.lab.internet().observer().names().clone();
     names.set("db.example", &[db], 60);
