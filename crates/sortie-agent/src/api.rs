@@ -7,6 +7,7 @@
 //! | `POST /v1/policies?dryRun=BOOL` | [`Files`] → [`Change`] |
 //! | `DELETE /v1/policies/{name}?dryRun=BOOL` | → [`Change`] |
 //! | `POST /v1/explain` | [`Question`] → [`Explanation`] |
+//! | `POST /v1/explain/name` | [`NameQuestion`] → [`NameExplanation`] |
 //! | `GET /v1/flows?follow=BOOL` | → [`Flow`], one JSON object a line |
 //! | `GET /v1/drops?follow=BOOL` | → [`Drop`], one JSON object a line |
 //! | `POST /v1/verify` | [`VerifyRequest`] → [`Vec<Verification>`] |
@@ -35,7 +36,9 @@ pub use gateway::{
     ByName, EgressAddress, GatewayHost, GatewayLine, Learned, Opened, PacketMark, Told,
 };
 pub use proof::{Drop, Flow, Verification, VerifyRequest};
-pub use sortie_plan::explain::{AuditNote, Draining, Explanation, Verdict};
+pub use sortie_plan::explain::{
+    AuditNote, Considered, Draining, Explanation, NameExplanation, Plane, Verdict,
+};
 pub use sortie_plan::planner::Meanwhile;
 pub use sortie_plan::planner::audit::Outcome;
 pub use sortie_workloads::docker::begun::Begun;
@@ -138,6 +141,36 @@ pub struct Question {
     pub port: Option<u16>,
     /// `tcp`, `udp`, `icmp`, …; TCP when there is a port and nothing is said.
     pub protocol: Option<String>,
+}
+
+/// `sortie explain` of a name or a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameQuestion {
+    /// A name or id, or the beginning of an id.
+    pub workload: String,
+    /// The name of the destination.
+    pub name: String,
+    /// The destination port, with `protocol`.
+    pub port: Option<u16>,
+    /// `tcp` or `udp`; TCP when there is a port and nothing is said.
+    pub protocol: Option<String>,
+    /// Whether TLS hides what is sent.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// What is sent, of a URL.
+    pub request: Option<AskedRequest>,
+}
+
+/// A request as its client writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedRequest {
+    /// Such as `GET`.
+    pub method: String,
+    /// Begins with `/`; without the query.
+    pub path: String,
+    /// Names and values.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
 }
 
 /// `sortie run` and `sortie attach`.

@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
-    Flow, GatewayLine, Learned, Opened, PolicyRecord, Question, Removed, Starting, StartingRequest,
-    Status, Told, Verification, VerifyRequest,
+    Flow, GatewayLine, Learned, NameExplanation, NameQuestion, Opened, PolicyRecord, Question,
+    Removed, Starting, StartingRequest, Status, Told, Verification, VerifyRequest,
 };
 use lines::Lines;
 
@@ -130,6 +130,15 @@ impl Client {
     /// `POST /v1/explain`.
     pub async fn explain(&self, question: &Question) -> Result<Explanation, ClientError> {
         self.ask(Method::POST, "/v1/explain", Some(question)).await
+    }
+
+    /// `POST /v1/explain/name`.
+    pub async fn explain_name(
+        &self,
+        question: &NameQuestion,
+    ) -> Result<NameExplanation, ClientError> {
+        self.ask(Method::POST, "/v1/explain/name", Some(question))
+            .await
     }
 
     /// `GET /v1/flows`: the flows there are, and with `follow` those that come.

@@ -57,6 +57,7 @@ pub async fn serve(
         .route("/v1/policies", get(policies).post(put_policies))
         .route("/v1/policies/{name}", delete(delete_policy))
         .route("/v1/explain", post(explain))
+        .route("/v1/explain/name", post(explain_name))
         .route("/v1/flows", get(flows))
         .route("/v1/drops", get(drops))
         .route("/v1/verify", post(verify_workloads))
@@ -151,6 +152,14 @@ async fn explain(
     Json(body): Json<api::Question>,
 ) -> Answer<api::Explanation> {
     handle.call(move |core| core.explain(&body)).await.map(Json)
+}
+
+async fn explain_name(
+    State(handle): State<Handle>,
+    Json(body): Json<api::NameQuestion>,
+) -> Answer<api::NameExplanation> {
+    let explained = handle.call(move |core| core.explain_name(&body)).await;
+    explained.map(Json)
 }
 
 async fn flows(

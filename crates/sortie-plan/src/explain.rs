@@ -8,7 +8,7 @@ pub use answer::{
     AuditNote, Considered, Draining, Expected, Explanation, Unusable, Verdict, whole_seconds,
 };
 
-pub use by_name::{ByName, NameExplanation, Plane, Refused};
+pub use by_name::{ByName, Learned, Leaving, NameExplanation, Plane, Refused};
 
 use std::net::IpAddr;
 

@@ -55,6 +55,9 @@ pub(crate) enum CliError {
         /// Their last part.
         name: String,
     },
+    /// `explain` with a request, and nothing that says whether TLS hides it.
+    #[error("-X and -H are about a request: write a URL, such as https://api.example/v1")]
+    NoUrl,
     /// `get` with a name that nothing has.
     #[error("no {kind} named `{name}`; {known}")]
     NotFound {

@@ -43,6 +43,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "nfnetlink",
             "sortie-api",
             "sortie-dns",
+            "sortie-gateway",
             "sortie-kernel",
             "sortie-plan",
             "sortie-workloads",

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use sortie_api::policy::Protocol;
+use sortie_api::policy::{Protocol, Request};
 use sortie_api::workload::WorkloadKind;
+use sortie_gateway::http1::path::normalise;
+use sortie_gateway::private::is_private;
 use sortie_kernel::facts::{self, RouteQuery, RouteTaken};
+use sortie_plan::explain::{ByName, Plane};
 use sortie_plan::mark::Mark;
 use sortie_plan::planner::{Planner, Tracked};
 use sortie_plan::precedence::Target;
@@ -12,23 +15,14 @@ use sortie_plan::resolve::Addresses;
 
 use super::Core;
 use crate::Error;
-use crate::api::{Explanation, Question, Verdict};
+use crate::api::{Explanation, NameExplanation, NameQuestion, Question, Verdict};
 
 impl Core {
     /// Why a workload leaves with which address towards a destination.
     pub fn explain(&mut self, question: &Question) -> Result<Explanation, Error> {
         let tracked = self.find(&question.workload)?;
-        let protocol = match (question.protocol.as_deref(), question.port) {
-            (None | Some("tcp"), Some(port)) => Some((Protocol::Tcp, port)),
-            (Some("udp"), Some(port)) => Some((Protocol::Udp, port)),
-            (_, None) => None,
-            (Some(other), Some(_)) => {
-                return Err(Error::Refused(format!(
-                    "{other} has no ports here; write tcp or udp, or leave the port out"
-                )));
-            }
-        };
-        let target = Target::address(question.address, protocol);
+        let port = port(question.protocol.as_deref(), question.port)?;
+        let target = Target::address(question.address, port);
         let mut answer = self.planner.explain(tracked, target);
         if let (Verdict::Egress, Some(source)) = (answer.verdict, answer.source)
             && let Some(query) = way_out(&self.planner, tracked, target.ip, source)
@@ -37,6 +31,58 @@ impl Core {
             compare(&self.planner, &mut answer, taken.as_ref());
         }
         Ok(answer)
+    }
+
+    /// Which plane decides what becomes of a name or a URL, and why. Nothing is looked up.
+    ///
+    /// What the gateway alone knows is added: the one spelling of a path, and the addresses that it
+    /// never calls for a name.
+    pub fn explain_name(&self, question: &NameQuestion) -> Result<NameExplanation, Error> {
+        let tracked = self.find(&question.workload)?;
+        let asked = question.request.as_ref();
+        let path = asked.map(|asked| normalise(&asked.path)).transpose();
+        let request = asked.map(|asked| Request {
+            method: &asked.method,
+            path: match &path {
+                Ok(Some(normal)) => normal,
+                _ => &asked.path,
+            },
+            headers: &asked.headers,
+        });
+        let mut answer = self.planner.explain_name(
+            tracked,
+            &ByName {
+                name: &question.name,
+                port: port(question.protocol.as_deref(), question.port)?,
+                request: request.as_ref(),
+                encrypted: question.encrypted,
+                malformed: path.as_ref().err().map(|refused| refused.reason),
+            },
+        );
+        if answer.plane == Plane::Gateway {
+            let of_host = &self.planner.environment().addresses;
+            for known in &mut answer.addresses {
+                if is_private(known.address) || of_host.contains_key(&known.address) {
+                    known.verdict = Verdict::Drop;
+                    known.source = None;
+                    known.reason =
+                        "PrivateAnswer: the gateway calls no such address for a name".to_owned();
+                }
+            }
+            answer.settle();
+        }
+        Ok(answer)
+    }
+}
+
+fn port(protocol: Option<&str>, port: Option<u16>) -> Result<Option<(Protocol, u16)>, Error> {
+    match (protocol, port) {
+        (None | Some("tcp"), Some(port)) => Ok(Some((Protocol::Tcp, port))),
+        (Some("udp"), Some(port)) => Ok(Some((Protocol::Udp, port))),
+        (_, None) => Ok(None),
+        (Some(other), Some(_)) => Err(Error::Refused(format!(
+            "{other} has no ports here; write tcp or udp, or leave the port out"
+        ))),
     }
 }
 

@@ -120,6 +120,12 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Headers for [(N, V)] {
     }
 }
 
+impl<N: AsRef<str>, V: AsRef<[u8]>> Headers for Vec<(N, V)> {
+    fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8])) {
+        self.as_slice().lines(name, line);
+    }
+}
+
 impl<N: AsRef<str>, V: AsRef<[u8]>, const COUNT: usize> Headers for [(N, V); COUNT] {
     fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8])) {
         self.as_slice().lines(name, line);

@@ -153,6 +153,14 @@ impl Planner {
             .map(AsRef::as_ref)
     }
 
+    /// The addresses that a workload was told for a name, as the servers said them.
+    pub fn addresses_of(&self, id: &WorkloadId, name: &str) -> impl Iterator<Item = IpAddr> {
+        let told = self.names.get(id).into_iter();
+        let told = told.flat_map(|told| told.addresses.values());
+        let told = told.filter(move |told| told.names.iter().any(|it| **it == *name));
+        told.map(|told| told.real)
+    }
+
     /// Where a flow was to go, as the workload was told: a stand-in instead of what it stands for.
     pub fn as_told(&self, id: &WorkloadId, flow: &Flow) -> Target<'static> {
         let named = self.named(id, flow.asked);

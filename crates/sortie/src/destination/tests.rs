@@ -1,14 +1,26 @@
 //! What is a destination, and what is said of the rest.
 
-use super::Destination;
+use super::{Address, Destination, Name, Url};
 
 fn parsed(text: &str) -> String {
     match text.parse::<Destination>() {
-        Ok(Destination {
-            address,
+        Ok(Destination::Address(Address { ip, port, protocol })) => {
+            format!("{ip} {port:?} {protocol:?}")
+        }
+        Ok(Destination::Name(Name {
+            text,
             port,
             protocol,
-        }) => format!("{address} {port:?} {protocol:?}"),
+        })) => format!("name {text} {port:?} {protocol:?}"),
+        Ok(Destination::Url(Url {
+            encrypted,
+            name,
+            port,
+            path,
+        })) => {
+            let tls = if encrypted { "TLS" } else { "plain" };
+            format!("{tls} {name} {port} {path}")
+        }
         Err(error) => error,
     }
 }
@@ -31,6 +43,26 @@ fn accepted() {
         // All of these are addresses: a bare one has no port.
         ("2001:db8::1:443", "2001:db8::1:443 None None"),
         ("::ffff:203.0.113.9", "203.0.113.9 None None"),
+        ("fe80::1", "fe80::1 None None"),
+        ("db", "name db None None"),
+        ("API.Example.", "name api.example None None"),
+        ("db.example:5432", "name db.example Some(5432) None"),
+        (
+            "db.example:53/UDP",
+            r#"name db.example Some(53) Some("udp")"#,
+        ),
+        ("http://Api.Example", "plain api.example 80 /"),
+        ("https://api.example/v1?q=1#top", "TLS api.example 443 /v1"),
+        (
+            "HTTP://api.example:8080/a%2fb",
+            "plain api.example 8080 /a%2fb",
+        ),
+        ("http://api.example?q", "plain api.example 80 /"),
+        ("http://api.example:/x", "plain api.example 80 /x"),
+        // An address in a URL is no name.
+        ("https://203.0.113.9/x", "203.0.113.9 Some(443) None"),
+        ("http://[2001:db8::1]:8080/x", "2001:db8::1 Some(8080) None"),
+        ("http://[2001:db8::1]", "2001:db8::1 Some(80) None"),
     ] {
         assert_eq!(parsed(text), expected, "{text}");
     }
@@ -40,8 +72,24 @@ fn accepted() {
 fn refused() {
     for (text, part) in [
         ("", "is no IP address"),
-        ("example.com", "names are not resolved"),
-        ("example.com:443", "names are not resolved"),
+        ("*.example.com", "means many names"),
+        ("exa mple.com", "exa mple.com"),
+        ("müller.example", "müller.example"),
+        ("example.com:https", "`https` is no port"),
+        ("example.com:", "a port is missing behind the colon"),
+        ("example.com/udp", "write it as in example.com:443/udp"),
+        ("example.com/api", "write a URL, http://example.com/api"),
+        (
+            "example.com:80/api",
+            "write a URL, http://example.com:80/api",
+        ),
+        ("ftp://example.com", "write http or https"),
+        ("http://", "an empty string cannot be a host's name"),
+        ("http://user:secret@example.com/", "leave the user"),
+        ("http://example.com:0/", "`0` is no port"),
+        ("http://example.com/a b", "must be percent-encoded"),
+        ("http://[2001:db8::1]x/", "cannot follow the bracket"),
+        ("http://[example.com]/", "is no IPv6 address"),
         ("203.0.113.300", "`203.0.113.300` is no IP address"),
         ("203.0.113.9:", "a port is missing behind the colon"),
         ("[2001:db8::1]:", "a port is missing behind the colon"),

@@ -145,6 +145,50 @@ fn explain() {
 }
 
 #[test]
+fn explain_a_url() {
+    let local = "answers that are private, local and translated addresses";
+    let answer = json!({"workload": "web", "name": "api.example", "port": "80/tcp",
+        "request": "POST /api/x", "plane": "gateway", "verdict": "Egress", "policy": "api",
+        "sources": [{"source": "203.0.113.11", "uplink": "eth0"}, {"source": "2001:db8::11"}],
+        "reason": "as the policy says", "lookup": "a policy names it",
+        "addresses": [
+            {"address": "198.51.100.7", "verdict": "Egress", "policy": "api",
+             "source": "203.0.113.11", "reason": "as the policy says"},
+            {"address": "192.0.2.7", "verdict": "Drop", "policy": "metadata",
+             "reason": "the policy says Deny"}],
+        "refused": [{"what": local, "why": "PrivateAnswer: a policy names the name"}],
+        "candidates": [
+            {"policy": "api", "matches": "POST api.example/api… tcp/80", "outcome": "decides"}]});
+    let agent = Agent::start(&[("POST /v1/explain/name", answer.to_string())]);
+    let url = "http://API.example/api/x?page=2";
+    let arguments = ["explain", "web", url, "-X", "POST", "-H", "X-Tenant: blue"];
+    assert_snapshot!("explain_url", agent.shown(&arguments));
+    let question = json!({"workload": "web", "name": "api.example", "port": 80,
+        "protocol": null, "encrypted": false, "request": {"method": "POST", "path": "/api/x",
+        "headers": [["X-Tenant", "blue"]]}});
+    assert_eq!(agent.asked()[0].body, question);
+}
+
+#[test]
+fn explain_a_name() {
+    let answer = json!({"workload": "web", "name": "other.example", "port": "5432/tcp",
+        "plane": "resolver", "verdict": "Drop", "policy": "only", "sources": [],
+        "reason": "the resolver answers REFUSED: `onlyTheseHosts`",
+        "lookup": "REFUSED: policy only says `onlyTheseHosts`, and no policy names it",
+        "addresses": [], "refused": [], "candidates": []});
+    let agent = Agent::start(&[("POST /v1/explain/name", answer.to_string())]);
+    let name = "other.example:5432";
+    assert_snapshot!("explain_name", agent.shown(&["explain", "web", name]));
+    let json = agent.shown(&["explain", "web", name, "-o", "json"]);
+    assert!(json.contains(r#""plane": "resolver""#), "{json}");
+    let question = json!({"workload": "web", "name": "other.example", "port": 5432,
+        "protocol": null, "encrypted": false, "request": null});
+    assert_eq!(agent.asked()[0].body, question);
+    let request = agent.shown(&["explain", "web", name, "-X", "POST"]);
+    assert!(request.contains("write a URL"), "{request}");
+}
+
+#[test]
 fn bypass() {
     let web = json!({"workload": "web", "id": "docker/0123456789ab", "secondsLeft": 540,
         "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:10:00Z", "uid": 0, "pid": 4711,

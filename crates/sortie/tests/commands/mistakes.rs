@@ -29,7 +29,8 @@ fn wrong_command_lines() {
     assert_snapshot!(all(&[
         &["stats"],
         &["explain", "web"],
-        &["explain", "web", "example.com"],
+        &["explain", "web", "example.com/api"],
+        &["explain", "web", "http://example.com", "-H", "blue"],
         &["explain", "web", "203.0.113.9/udp"],
         &["run", "--address", "203.0.113.11", "curl", "example.com"],
         &[

@@ -251,12 +251,57 @@ fn a_name_has_its_policys_address_from_the_first_packet(engine: EngineKind) -> R
     for traffic in [Traffic::Tcp(7), Traffic::Udp(7), Traffic::Tcp(443)] {
         stage.lab.expect_source(&web, traffic, other, ip(HOST_V4))?;
     }
+    is_as_explained(&stage, &web, db)?;
     // What no look-up gave: where a name might be in what is sent, nothing leaves.
     let unknown = stage.lab.destination()?.v4;
     stage.lab.expect_nothing(&web, Traffic::Tcp(443), unknown)?;
     stage
         .lab
         .expect_source(&web, Traffic::Tcp(7), unknown, ip(HOST_V4))?;
+    Ok(())
+}
+
+/// What `explain` says of names is what happens, also where a Deny by address comes on top.
+fn is_as_explained(stage: &Stage, web: &Container, db: IpAddr) -> Result<()> {
+    let explained = |name: &str| stage.json(&["explain", "web", name]);
+    let answer = explained("db.example:7")?;
+    assert_eq!(answer["plane"], "kernel", "{answer}");
+    assert_eq!(answer["policy"], "db", "{answer}");
+    assert_eq!(answer["sources"][0]["source"], "203.0.113.11", "{answer}");
+    assert_eq!(
+        answer["addresses"][0]["address"],
+        db.to_string(),
+        "{answer}"
+    );
+    let answer = explained("other.example:7")?;
+    assert_eq!(answer["verdict"], "AsWithoutSortie", "{answer}");
+    let with_deny = format!(
+        "{POLICY}---
+apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: deny}}
+spec:
+  workloads: [{{containers: {{names: [web]}}}}]
+  destinations: [{{cidrs: [{db}/32]}}]
+  action: Deny
+"
+    );
+    let apply = |policies: &str| {
+        let outcome = stage.apply(policies)?;
+        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        Ok::<_, sortie_lab::LabError>(())
+    };
+    apply(&with_deny)?;
+    let answer = explained("db.example:7")?;
+    assert_eq!(answer["verdict"], "Drop", "{answer}");
+    assert_eq!(answer["policy"], "deny", "{answer}");
+    stage.lab.expect_nothing(web, Traffic::Tcp(7), db)?;
+    apply(POLICY)?;
+    let answer = explained("db.example:7")?;
+    assert_eq!(answer["policy"], "db", "{answer}");
+    stage
+        .lab
+        .expect_source(web, Traffic::Tcp(7), db, ip("203.0.113.11"))?;
     Ok(())
 }
 

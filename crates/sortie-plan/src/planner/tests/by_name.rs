@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use sortie_api::policy::{
-    Action, EgressPolicy, Http, Originate, Protocol, Selector, Tls, Unlearned, WhenEncrypted,
+    Action, EgressPolicy, Enforcement, Http, Originate, Protocol, Selector, Tls, Unlearned,
+    WhenEncrypted,
 };
 
 use super::{container, planner_with};
-use crate::explain::{ByName, NameExplanation};
+use crate::explain::{ByName, Learned, Leaving, NameExplanation, Verdict};
 use crate::precedence::tests::any::{http, policy, prefix, request, to_cidr, to_host, to_http};
 
 /// For every container, from the documentation range that is on this host.
@@ -45,7 +46,20 @@ fn text(title: &str, answer: &NameExplanation) -> String {
     } = answer;
     writeln!(text, "{} decides: {verdict:?}, {reason}", plane.name()).unwrap();
     if let Some(policy) = &answer.policy {
-        writeln!(text, "policy: {policy}, sources: {:?}", answer.sources).unwrap();
+        writeln!(text, "policy: {policy}").unwrap();
+    }
+    for Leaving { source, uplink } in &answer.sources {
+        let uplink = uplink.as_deref().unwrap_or("nowhere");
+        writeln!(text, "source: {source} by {uplink}").unwrap();
+    }
+    for learned in &answer.addresses {
+        let Learned {
+            address,
+            verdict,
+            reason,
+            ..
+        } = learned;
+        writeln!(text, "told: {address}: {verdict:?}, {reason}").unwrap();
     }
     if let Some(fix) = &answer.fix {
         writeln!(text, "fix: {fix}").unwrap();
@@ -81,6 +95,7 @@ fn by_name(name: &str, port: u16) -> ByName<'_> {
         port: Some((Protocol::Tcp, port)),
         request: None,
         encrypted: false,
+        malformed: None,
     }
 }
 
@@ -184,4 +199,92 @@ fn golden_only_these_hosts() {
         ("b.test:443", by_name("b.test", 443)),
     ];
     insta::assert_snapshot!(told(vec![only, nothing], &asked));
+}
+
+/// A Deny by CIDR is asked with every address that a look-up gave, and holds where all are denied.
+#[test]
+fn golden_what_was_told_before() {
+    let mut denied = policy("metadata", vec![to_cidr("198.51.100.0/24", &[])], 0);
+    denied.action = Action::Deny;
+    let policies = [policy("db", vec![to_host("db.test", &[])], 11), denied];
+    let policies = policies.into_iter().map(of_all).collect();
+    let mut planner = planner_with(vec![container("web", None, 20, &["172.17.0.2"])], policies);
+    let id = planner.workloads().keys().next().unwrap().clone();
+    let mut told = String::new();
+    for (title, address) in [
+        ("a partner's address", "192.0.2.9"),
+        ("and one that is denied", "198.51.100.9"),
+    ] {
+        planner.learned(&id, "db.test", &[address.parse().unwrap()]);
+        let tracked = &planner.workloads()[&id];
+        told += &text(
+            title,
+            &planner.explain_name(tracked, &by_name("db.test", 5432)),
+        );
+        told.push('\n');
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn an_address_that_is_denied_is_not_reached_by_its_name() {
+    let mut denied = policy("metadata", vec![to_cidr("198.51.100.0/24", &[])], 0);
+    denied.action = Action::Deny;
+    let db = policy("db", vec![to_host("db.test", &[])], 11);
+    let policies = vec![of_all(db), of_all(denied)];
+    let mut planner = planner_with(vec![container("web", None, 20, &["172.17.0.2"])], policies);
+    let id = planner.workloads().keys().next().unwrap().clone();
+    planner.learned(&id, "db.test", &["198.51.100.9".parse().unwrap()]);
+    let tracked = &planner.workloads()[&id];
+    let answer = planner.explain_name(tracked, &by_name("db.test", 5432));
+    assert_eq!(answer.verdict, Verdict::Drop);
+    assert_eq!(answer.policy.as_deref(), Some("metadata"));
+    assert_eq!(answer.reason, "198.51.100.9: the policy says Deny");
+    assert_eq!(answer.sources, []);
+}
+
+/// A path that has no one spelling is refused where policies look at requests, and only there.
+#[test]
+fn a_malformed_path_matters_to_the_gateway_only() {
+    let request = request("GET", "/api%2Fx");
+    let policies = vec![
+        api(Http::default()),
+        policy("host", vec![to_host("db.test", &[])], 12),
+    ];
+    let policies = policies.into_iter().map(of_all).collect();
+    let planner = planner_with(vec![container("web", None, 20, &["172.17.0.2"])], policies);
+    let tracked = planner.workloads().values().next().unwrap();
+    let asked = |name| ByName {
+        request: Some(&request),
+        malformed: Some("an escaped slash in the path"),
+        ..by_name(name, 80)
+    };
+    let refused = planner.explain_name(tracked, &asked("api.test"));
+    assert_eq!(refused.verdict, Verdict::Drop);
+    let reason = "the gateway answers 400: an escaped slash in the path";
+    assert_eq!(refused.reason, reason);
+    let passes = planner.explain_name(tracked, &asked("db.test"));
+    assert_eq!(passes.verdict, Verdict::Egress);
+}
+
+#[test]
+fn golden_policies_that_only_audit() {
+    let mut audits = policy("audits", vec![to_host("api.test", &[])], 12);
+    audits.enforcement = Enforcement::Audit;
+    let mut loses = policy("loses", vec![to_host("*.test", &[])], 12);
+    loses.enforcement = Enforcement::Audit;
+    let policies = vec![audits, loses, policy("all", vec![], 11)];
+    insta::assert_snapshot!(told(
+        policies,
+        &[("api.test:443", by_name("api.test", 443))]
+    ));
+}
+
+#[test]
+fn golden_a_name_without_a_port() {
+    let asked = ByName {
+        port: None,
+        ..by_name("api.test", 0)
+    };
+    insta::assert_snapshot!(told(vec![api(Http::default())], &[("api.test", asked)]));
 }
