@@ -12,6 +12,7 @@ mod drains;
 mod ended;
 mod facts;
 mod lately;
+mod lost;
 mod meanwhile;
 mod names;
 mod own;
@@ -46,6 +47,7 @@ use bypass::Bypass;
 use drains::{Drain, Former};
 use ended::Ended;
 use lately::Lately;
+use lost::Lost;
 use names::Names;
 
 /// All facts about one host, and what follows from them.
@@ -85,6 +87,8 @@ pub struct Planner {
     leaves_as: Counted<Leads>,
     drains: BTreeMap<Former, Drain>,
     lately: Lately,
+    /// Addresses that running workloads may get again.
+    lost: BTreeMap<WorkloadId, Lost>,
     /// What workloads were told of names.
     names: BTreeMap<WorkloadId, Names>,
     /// Those whose policies ask for names, by the process whose namespace leads to the gateway.
