@@ -1,16 +1,23 @@
-//! `sortie gateway`: the resolver for workloads whose policies speak of names.
+//! `sortie gateway`: the resolver and the way out for workloads whose policies speak of names.
 //!
-//! A process of its own: while it is away such workloads' lookups are refused, and while the agent is
-//! away names that were looked up before are still answered. It follows the agent, which is who keeps
+//! A process of its own: while it is away such workloads' lookups, and the connections that it must see,
+//! are refused, and while the agent is away names that were looked up before are still answered. It follows the agent, which is who keeps
 //! what was learned.
 //!
 //! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
-//! - `writer`: names on their way into the kernel, through the agent.
+//! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
+//! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
+//!   has; `seen`: with which source it left; `access`: the log of them.
 
+mod access;
+mod addresses;
 mod doors;
 mod known;
 mod names;
+mod requests;
+mod seen;
+mod told;
 mod writer;
 
 #[cfg(test)]
@@ -24,19 +31,26 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sortie_api::workload::WorkloadId;
-use sortie_dns::{Metrics, Settings};
+use sortie_dns::{Metrics, Settings, Stub};
+use sortie_gateway::decide::Resolve;
+use sortie_gateway::{Config, Gateway, Outside};
 use sortie_plan::redirect::SOCKET_MARK;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::Error;
 use crate::api::GatewayLine;
 use crate::client::{Client, ClientError};
 use crate::systemd::Notify;
+use access::ToOutput;
+use addresses::ByServers;
 use doors::Doors;
 use known::Known;
 use names::ByPolicy;
+use requests::ByRequest;
+use seen::ByFlow;
+use told::Told;
 use writer::Writer;
 
 /// How soon an agent that is away is tried again.
@@ -45,6 +59,8 @@ const AGENT_TRIED: Duration = Duration::from_millis(200);
 const DOORS_TRIED: Duration = Duration::from_secs(1);
 /// Changes of policies that come together are one.
 const SETTLES: Duration = Duration::from_millis(20);
+/// How long connections may still take when the gateway ends.
+const DRAIN: Duration = Duration::from_secs(30);
 /// Changes on their way to the resolver.
 const CHANGES: usize = 1_024;
 
@@ -74,19 +90,41 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let inside = sortie_dns::Inside::start().map_err(Error::system("start a thread"))?;
     let client = Client::new(&options.socket);
     let known = Arc::new(Known::default());
-    let (changes, told) = mpsc::channel(CHANGES);
+    let told = Arc::new(Told::default());
+    let addresses = Stub::new(inside.clone(), SOCKET_MARK);
+    let addresses = Arc::new(ByServers::new(Arc::clone(&known), addresses));
+    let config = Config::default();
+    let shared = config.cores;
+    let log = ToOutput::start().map_err(Error::system("start a thread"))?;
+    let seen = ByFlow::open().map_err(|source| Error::Listen {
+        what: "tracked flows",
+        source,
+    })?;
+    let outside = Outside {
+        decide: Arc::new(ByRequest {
+            known: Arc::clone(&known),
+            told: Arc::clone(&told),
+        }),
+        resolve: Arc::clone(&addresses) as Arc<dyn Resolve>,
+        log: Arc::new(log),
+        seen: Some(Arc::new(seen)),
+    };
+    let gateway = Gateway::start(&config, &outside).map_err(Error::system("start threads"))?;
+    let (changes, told_of) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
-        told,
+        told_of,
         inside.clone(),
         ByPolicy(Arc::clone(&known)),
-        Writer::start(client.clone()),
+        Writer::start(client.clone(), Arc::clone(&told)),
         Metrics::default(),
         Settings::with_mark(SOCKET_MARK),
     ));
-    let follower = Follower {
-        doors: Doors::new(inside, changes, client.clone()),
+    let mut follower = Follower {
+        doors: Doors::new(inside, changes, client.clone(), gateway, shared),
         client,
         known,
+        told,
+        addresses,
     };
     let manager = Notify::from_environment();
     if let Some(manager) = &manager {
@@ -102,21 +140,37 @@ async fn serve(options: &Options) -> Result<(), Error> {
     if let Some(manager) = &manager {
         manager.say("STOPPING=1");
     }
-    // The follower is gone, and with it who told the resolver of changes.
-    let _ = resolver.await;
+    let gateway = follower.doors.into_gateway();
+    // Who told the resolver of changes is gone.
+    let _ = tokio::join!(resolver, drained(gateway));
     Ok(())
+}
+
+/// Nothing more is accepted, and what is on its way ends, or is ended.
+async fn drained(gateway: Gateway) {
+    let (done, ended) = oneshot::channel();
+    // A thread of its own: the runtime would wait for one of its without a limit.
+    std::thread::spawn(move || {
+        gateway.drain();
+        let _ = done.send(());
+    });
+    if timeout(DRAIN, ended).await.is_err() {
+        tracing::warn!(limit = ?DRAIN, "ending while connections are still open");
+    }
 }
 
 /// Follows the agent.
 struct Follower {
     client: Client,
     known: Arc<Known>,
+    told: Arc<Told>,
+    addresses: Arc<ByServers>,
     doors: Doors,
 }
 
 impl Follower {
     /// For ever: each connection begins with all that there is.
-    async fn follow(mut self) {
+    async fn follow(&mut self) {
         let mut was_there = true;
         loop {
             match self.follow_once(&mut was_there).await {
@@ -176,6 +230,8 @@ impl Follower {
 
     async fn gone(&mut self, id: &WorkloadId) {
         self.known.is_gone(id);
+        self.told.forget(id);
+        self.addresses.forget(id);
         self.doors.close(id).await;
     }
 }

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::svcb::SVCB;
@@ -109,6 +110,12 @@ impl Answer {
         }
         addresses.truncate(ADDRESSES_MAX);
         addresses
+    }
+
+    /// How long all of it may be kept: none where it has no records.
+    pub(crate) fn lasts(&self) -> Duration {
+        let times = self.message.answers.iter().map(|record| record.ttl);
+        Duration::from_secs(times.min().unwrap_or_default().into())
     }
 
     /// The answer with each address as it is told, in this order:

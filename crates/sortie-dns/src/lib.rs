@@ -18,6 +18,7 @@
 //! - [`serve`] does it all for the workloads that it is told of ([`Change`]). Their lookups are
 //!   redirected to [`Listeners`] inside their network namespaces, which [`Inside`] opens; the
 //!   servers are asked from inside too, so that the kernel decides those flows like any other's.
+//! - [`Stub`] looks names up for the gateway, of the workload's servers and from inside too.
 //! - [`Metrics`] counts.
 #![forbid(unsafe_code)]
 
@@ -41,4 +42,4 @@ pub use name::DnsName;
 pub use names::{Interest, Learning, Names, Wanted};
 pub use question::{Judged, Query, judge};
 pub use refusal::Code;
-pub use server::{Change, Inside, Listeners, Settings, serve};
+pub use server::{Change, Found, Inside, Listeners, Settings, Stub, serve};

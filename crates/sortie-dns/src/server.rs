@@ -4,6 +4,7 @@ mod desk;
 mod inside;
 mod lookup;
 mod original;
+mod stub;
 mod upstream;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use self::desk::{Desk, Shared};
 pub use self::inside::{Inside, Listeners};
 use self::lookup::Lookups;
+pub use self::stub::{Found, Stub};
 use self::upstream::Upstream;
 use crate::learn::Learn;
 use crate::metrics::Metrics;

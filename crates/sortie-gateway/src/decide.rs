@@ -23,11 +23,23 @@ pub trait Decide: Send + Sync {
     /// How one request, or one connection whose requests nobody sees, leaves.
     fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict;
 
-    /// Whether an address may be reached at all: what a name's decision never undoes.
+    /// Whether an address may be reached with this decision: a name's never undoes what is said of
+    /// the address.
     ///
     /// # Errors
     /// The policy that is against it.
-    fn address(&self, workload: &WorkloadId, to: SocketAddr) -> Result<(), Denied>;
+    fn address(
+        &self,
+        workload: &WorkloadId,
+        verdict: &Verdict,
+        to: SocketAddr,
+    ) -> Result<(), Denied>;
+
+    /// Whether a name may lead to this address although it is private.
+    fn allows_private(&self, workload: &WorkloadId, to: SocketAddr) -> bool {
+        let _ = (workload, to);
+        false
+    }
 
     /// Whether an address is the host's own, egress addresses included.
     fn is_of_host(&self, address: IpAddr) -> bool;
@@ -73,6 +85,8 @@ pub struct Verdict {
     /// Whether it was decided by the name or the request. The name is then resolved here, and the
     /// address that the client called means nothing. Else the address it called is called.
     pub by_name: bool,
+    /// The address that the called one stands in for, where the workload was told another one.
+    pub stands_for: Option<IpAddr>,
     /// How it leaves.
     pub way: Way,
     /// Sources that a policy which only audits would give.
@@ -91,6 +105,7 @@ impl Verdict {
         Self {
             policy: None,
             by_name: false,
+            stands_for: None,
             way: Way::AsHost,
             intended: Sources::default(),
             allows_private: false,

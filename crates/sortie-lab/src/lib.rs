@@ -32,7 +32,7 @@ pub use host::{Host, HostSpec, Uplink, UplinkSpec};
 pub use internet::Internet;
 pub use lab::{Destination, Lab};
 pub use netns::Netns;
-pub use observer::{Lookup, Names, Observation, Observer, Protocol};
+pub use observer::{Lookup, Names, Observation, Observer, Protocol, Requested};
 pub use odd::OddPackets;
 pub use place::Place;
 pub use process::{Outcome, Process};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
@@ -15,8 +15,10 @@ use crate::netns::Netns;
 use crate::wait::eventually;
 
 mod datagram;
+mod http;
 mod names;
 
+pub use http::Requested;
 pub use names::{Lookup, Names};
 
 /// What an observer speaks.
@@ -26,7 +28,7 @@ pub enum Protocol {
     Tcp,
     /// Each datagram is answered with the caller's address and port.
     Udp,
-    /// One HTTP/1.1 answer, whose body is the caller's address.
+    /// HTTP/1.1, on connections that stay; each answer's body is the caller's address.
     Http,
 }
 
@@ -62,7 +64,7 @@ pub struct Observer {
 }
 
 #[derive(Clone, Default)]
-struct Record(Arc<Mutex<Vec<Observation>>>);
+struct Record(Arc<Mutex<Vec<Observation>>>, http::Requests);
 
 impl Record {
     fn add(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) {
@@ -150,6 +152,11 @@ impl Observer {
             .clone()
     }
 
+    /// All HTTP requests so far.
+    pub fn requested(&self) -> Vec<Requested> {
+        self.seen.1.all()
+    }
+
     /// All callers of one address so far.
     pub fn seen_at(&self, destination: IpAddr) -> Vec<Observation> {
         let mut seen = self.seen();
@@ -209,7 +216,7 @@ async fn serve(protocol: Protocol, stream: TcpStream, source: SocketAddr, seen: 
     seen.add(protocol, source, destination);
     // The caller may go at any time; what it was seen with is already noted.
     let _ = match protocol {
-        Protocol::Http => answer_http(stream, source).await,
+        Protocol::Http => http::answer(stream, source, &seen.1).await,
         Protocol::Tcp | Protocol::Udp => echo(stream, source).await,
     };
 }
@@ -219,21 +226,4 @@ async fn echo(mut stream: TcpStream, source: SocketAddr) -> io::Result<()> {
     let (mut from, mut to) = stream.split();
     tokio::io::copy(&mut from, &mut to).await?;
     Ok(())
-}
-
-async fn answer_http(mut stream: TcpStream, source: SocketAddr) -> io::Result<()> {
-    const LONGEST_REQUEST: usize = 16 << 10;
-    let mut request = Vec::new();
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < LONGEST_REQUEST {
-        if stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
-    let body = format!("{}\n", source.ip());
-    let head =
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length:";
-    stream
-        .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
-        .await?;
-    stream.shutdown().await
 }

@@ -1,7 +1,7 @@
 //! What the agent and `sortie gateway` say to each other: who needs the gateway, what the host is
 //! like, and which addresses names have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -48,6 +48,9 @@ pub struct ByName {
 pub struct GatewayHost {
     /// Destinations that are no policy's business.
     pub local: Vec<IpNet>,
+    /// The host's own addresses.
+    #[serde(default)]
+    pub own: BTreeSet<IpAddr>,
     /// Every egress address that a policy names.
     pub addresses: BTreeMap<IpAddr, EgressAddress>,
 }
@@ -61,7 +64,8 @@ pub struct EgressAddress {
     /// The interface that packets with this source leave through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<IfIndex>,
-    /// What leads packets there; none where the host's routes do.
+    /// What sockets with this source carry: it leads their packets there, and keeps other programs'
+    /// translations away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<PacketMark>,
 }

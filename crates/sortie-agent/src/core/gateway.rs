@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sortie_api::policy::Carried;
 use sortie_api::workload::WorkloadId;
 use sortie_kernel::netns::Namespace;
+use sortie_plan::mark::Mark;
 use sortie_plan::op::Op;
 use sortie_plan::planner::Tracked;
 use sortie_plan::resolve::Addresses;
@@ -178,11 +179,13 @@ impl Core {
         let networks = self.networks_now().into_iter();
         let mut local = planner.environment().local_ranges();
         local.extend(networks.flat_map(|network| network.subnets));
+        let gateway = Mark::gateway(planner.environment().config.mark_mask);
         let egress = |address: IpAddr| {
+            let mark = planner.mark(address).unwrap_or(gateway);
             let egress = EgressAddress {
                 usable: self.unusable(address).is_none(),
                 uplink: planner.uplink(address),
-                mark: planner.mark(address).map(|mark| PacketMark {
+                mark: Some(PacketMark {
                     value: mark.value(),
                     mask: mark.mask(),
                 }),
@@ -191,6 +194,7 @@ impl Core {
         };
         GatewayHost {
             local: ipnet::IpNet::aggregate(&local),
+            own: planner.environment().addresses.keys().copied().collect(),
             addresses: planner.egress_addresses().map(egress).collect(),
         }
     }

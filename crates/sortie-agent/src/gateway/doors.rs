@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 use sortie_dns::{Change, Inside};
+use sortie_gateway::Gateway;
 use sortie_kernel::netns::Identity;
-use sortie_plan::redirect::RESOLVER_PORT;
+use sortie_plan::redirect::{GATEWAY_PORT, RESOLVER_PORT};
 use tokio::sync::mpsc;
 
 use super::known::Known;
@@ -23,6 +24,9 @@ pub(super) struct Doors {
     inside: Inside,
     resolver: mpsc::Sender<Change>,
     agent: Client,
+    gateway: Gateway,
+    /// Listeners of the gateway in each namespace and of each family.
+    shared: usize,
     /// Those whose sockets could not be opened, and why, as it was told.
     closed: BTreeMap<WorkloadId, String>,
     /// The resolver does not know yet that policies are others now.
@@ -30,11 +34,19 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    pub(super) fn new(inside: Inside, resolver: mpsc::Sender<Change>, agent: Client) -> Self {
+    pub(super) fn new(
+        inside: Inside,
+        resolver: mpsc::Sender<Change>,
+        agent: Client,
+        gateway: Gateway,
+        shared: usize,
+    ) -> Self {
         Self {
             inside,
             resolver,
             agent,
+            gateway,
+            shared,
             closed: BTreeMap::new(),
             changed: false,
         }
@@ -72,14 +84,29 @@ impl Doors {
 
     pub(super) async fn close(&mut self, id: &WorkloadId) {
         self.closed.remove(id);
+        self.gateway.forget(id);
         self.tell(Change::Ended(id.clone())).await;
     }
 
+    /// Opens and closes nothing more.
+    pub(super) fn into_gateway(self) -> Gateway {
+        self.gateway
+    }
+
     async fn try_open(&mut self, workload: &ByName) {
+        // What there was is another namespace's.
+        self.gateway.forget(&workload.id);
         let opened = async {
             let namespace = Arc::new(namespace(workload)?);
-            let listeners = self.inside.listen(&namespace, RESOLVER_PORT).await?;
-            Ok::<_, io::Error>((namespace, listeners))
+            let (inside, shared) = (&self.inside, self.shared);
+            let connections = inside.listen_for_connections(&namespace, GATEWAY_PORT, shared);
+            let connections = connections
+                .await
+                .map_err(|error| at(GATEWAY_PORT, &error))?;
+            let lookups = inside.listen(&namespace, RESOLVER_PORT).await;
+            let lookups = lookups.map_err(|error| at(RESOLVER_PORT, &error))?;
+            self.gateway.listen(&workload.id, connections)?;
+            Ok::<_, io::Error>((namespace, lookups))
         };
         match opened.await {
             Ok((namespace, listeners)) => {
@@ -87,7 +114,7 @@ impl Doors {
                 tracing::info!(
                     workload = workload.name,
                     id = workload.id.as_str(),
-                    "its lookups are answered"
+                    "its lookups are answered and its connections carried"
                 );
                 self.tell(Change::Started {
                     workload: workload.id.clone(),
@@ -109,9 +136,8 @@ impl Doors {
                     tracing::warn!(
                         workload = workload.name,
                         id = workload.id.as_str(),
-                        port = RESOLVER_PORT,
                         error,
-                        "its lookups are refused, because the sockets for them cannot be opened in its network namespace; trying again"
+                        "its lookups and connections are refused, because the sockets for them cannot be opened in its network namespace; trying again"
                     );
                 }
                 self.closed.insert(workload.id.clone(), error);
@@ -125,8 +151,12 @@ impl Doors {
     }
 }
 
+fn at(port: u16, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("port {port}: {error}"))
+}
+
 /// The workload's network namespace, if its process is still there.
-fn namespace(workload: &ByName) -> io::Result<File> {
+pub(super) fn namespace(workload: &ByName) -> io::Result<File> {
     let file = File::open(format!("/proc/{}/ns/net", workload.pid))?;
     let metadata = file.metadata()?;
     let identity = Identity {

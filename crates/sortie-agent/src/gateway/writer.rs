@@ -1,11 +1,13 @@
 //! Names on their way into the kernel: the agent is asked for all that wait at once.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 use sortie_dns::{Answered, DnsName, Learn, NotLearned};
 use tokio::sync::{mpsc, oneshot};
 
+use super::told::Told as Known;
 use crate::api::{Learned, Told};
 use crate::client::{Client, ClientError};
 
@@ -20,14 +22,16 @@ type Answer = Result<Vec<Told>, NotLearned>;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<(Learned, oneshot::Sender<Answer>)>,
+    /// What has been told, for the gateway.
+    known: Arc<Known>,
 }
 
 impl Writer {
     /// Starts the task that asks; it ends with the last copy of this.
-    pub(super) fn start(client: Client) -> Self {
+    pub(super) fn start(client: Client, known: Arc<Known>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(ask(client, waiting));
-        Self { queue }
+        Self { queue, known }
     }
 }
 
@@ -48,6 +52,7 @@ impl Learn for Writer {
         let queued = self.queue.send((asked, answer)).await;
         queued.map_err(|_| ended())?;
         let told = answered.await.map_err(|_| ended())??;
+        self.known.note(workload, name.as_str(), &told);
         Ok(told.iter().map(as_told).collect())
     }
 }

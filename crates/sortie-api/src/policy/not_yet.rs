@@ -1,22 +1,16 @@
 //! THE GATE: what the language reads and nothing enforces yet is refused, here and nowhere else.
 //!
-//! The gateway for requests is not wired in. Once it is, this file goes, with its call in `parse.rs`,
-//! the sentences in docs/policy.md that say "not in this version yet", and the test.
+//! The gateway neither begins TLS nor looks into it for a policy yet, and takes no clients from outside.
+//! Once it does, this file goes, with its call in `parse.rs`, the sentences in docs/policy.md that say
+//! "not in this version yet", and the test.
 
-use super::virtual_service;
-use crate::problem::{Fault, Span};
+use crate::problem::Fault;
 use crate::reader::Reader;
 use crate::yaml::{Entry, Node, Value};
 
-/// Reports every field that needs the gateway for requests.
+/// Reports every field that needs more of the gateway than there is.
 pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
     for document in documents {
-        if let Some(kind) = field(document, "kind")
-            && matches!(&kind.value.value, Value::Scalar { text, .. } if text == virtual_service::KIND)
-        {
-            refuse(reader, kind.value.span, "`kind: VirtualService`");
-            continue;
-        }
         let Some(spec) = field(document, "spec").map(|entry| &entry.value) else {
             continue;
         };
@@ -24,23 +18,20 @@ pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
             refuse_field(reader, workload, "clients");
         }
         for destination in list(spec, "destinations") {
-            refuse_field(reader, destination, "http");
+            if let Some(http) = field(destination, "http") {
+                refuse_field(reader, &http.value, "tls");
+            }
         }
     }
 }
 
 fn refuse_field(reader: &mut Reader<'_>, node: &Node, name: &str) {
     if let Some(entry) = field(node, name) {
-        refuse(reader, entry.key_span, &format!("`{name}`"));
+        let message =
+            format!("`{name}` is something that the gateway of this version cannot do yet");
+        let help = "remove it: policies decide by `hosts`, `http.match`, `cidrs` and `ports`";
+        reader.report(entry.key_span, Fault::new(message, help));
     }
-}
-
-fn refuse(reader: &mut Reader<'_>, place: Span, what: &str) {
-    let message = format!(
-        "{what} needs the gateway for requests, which this version of Sortie does not have yet"
-    );
-    let help = "remove it: until then policies decide by `hosts`, `cidrs` and `ports`";
-    reader.report(place, Fault::new(message, help));
 }
 
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Entry> {

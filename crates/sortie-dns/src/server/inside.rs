@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 const OWN: &str = "/proc/thread-self/ns/net";
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
+/// The same for listeners that are shared: clients may come by the hundred.
+const SHARED_BACKLOG: i32 = 1_024;
 
 /// Makes sockets in namespaces: a socket stays in the one that it was made in. The thread is in a
 /// namespace only while it works, so an ended workload's does not stay for its sake.
@@ -72,6 +74,17 @@ impl Inside {
     /// its network namespace. Fails with `AddrInUse` where the workload itself has the port.
     pub async fn listen(&self, namespace: &Arc<File>, port: u16) -> io::Result<Listeners> {
         self.run(namespace, move || listeners(port)).await
+    }
+
+    /// Opens listeners for connections on a port of the loopback addresses: `count` of each family,
+    /// which share what comes.
+    pub async fn listen_for_connections(
+        &self,
+        namespace: &Arc<File>,
+        port: u16,
+        count: usize,
+    ) -> io::Result<Vec<std::net::TcpListener>> {
+        self.run(namespace, move || shared(port, count)).await
     }
 
     /// A socket for one lookup, connected: it hears its server only, from a port that the kernel
@@ -150,6 +163,23 @@ fn listeners(port: u16) -> io::Result<Listeners> {
     Ok(made)
 }
 
+fn shared(port: u16, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+        for _ in 0..count {
+            let socket = match unbound(address, Type::STREAM) {
+                Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => break,
+                made => made?,
+            };
+            socket.set_reuse_port(true)?;
+            socket.bind(&SockAddr::from(SocketAddr::new(address, port)))?;
+            socket.listen(SHARED_BACKLOG)?;
+            listeners.push(socket.into());
+        }
+    }
+    Ok(listeners)
+}
+
 fn listening(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
     let socket = bound(address, port, Type::STREAM)?;
     socket.listen(BACKLOG)?;
@@ -158,8 +188,14 @@ fn listening(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
 
 /// Also where the address is not there: an engine may turn IPv6 on later.
 fn bound(address: IpAddr, port: u16, kind: Type) -> io::Result<Socket> {
-    let at = SocketAddr::new(address, port);
-    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    let socket = unbound(address, kind)?;
+    socket.bind(&SockAddr::from(SocketAddr::new(address, port)))?;
+    Ok(socket)
+}
+
+fn unbound(address: IpAddr, kind: Type) -> io::Result<Socket> {
+    let domain = Domain::for_address(SocketAddr::new(address, 0));
+    let socket = Socket::new(domain, kind, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;
@@ -170,6 +206,5 @@ fn bound(address: IpAddr, port: u16, kind: Type) -> io::Result<Socket> {
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(at))?;
     Ok(socket)
 }

@@ -60,12 +60,12 @@ impl Dial<'_> {
         let mut refused = None;
         let decide = &*self.core.outside.decide;
         for address in self.addresses(deadline).await?.iter() {
-            if self.is_inside(*address) {
+            let to = SocketAddr::new(*address, self.port());
+            if self.is_inside(to) {
                 refused = Some(Refusal::policy(policy(), Reason::PrivateAnswer));
                 continue;
             }
-            let to = SocketAddr::new(*address, self.port());
-            if let Err(denied) = decide.address(self.workload, to) {
+            if let Err(denied) = decide.address(self.workload, self.verdict, to) {
                 refused = Some(Refusal::policy(Some(denied.policy), Reason::Denied));
                 continue;
             }
@@ -91,21 +91,24 @@ impl Dial<'_> {
     /// was redirected to an address could have reached it without the gateway too; names that a
     /// policy decides by, and what a proxy's client tells, need more care. An address that such a
     /// client writes out may be private where a policy is about it.
-    fn is_inside(&self, address: IpAddr) -> bool {
+    fn is_inside(&self, to: SocketAddr) -> bool {
         let (verdict, decide) = (self.verdict, &*self.core.outside.decide);
+        let address = to.ip();
         let is_told = verdict.by_name || self.called.proxied;
         let is_named = verdict.by_name || self.name.is_some() || verdict.policy.is_none();
         is_told
             && !verdict.allows_private
             && (address.is_loopback()
                 || decide.is_of_host(address)
-                || (is_named && is_private(address)))
+                || (is_named && is_private(address) && !decide.allows_private(self.workload, to)))
     }
 
     pub(super) async fn addresses(&self, deadline: &mut Deadline) -> Result<Addresses, Refusal> {
         let name = match (self.name, self.called.address) {
             (Some(name), _) if self.verdict.by_name => name,
-            (_, Some(address)) => return Ok(Arc::from([address])),
+            (_, Some(address)) => {
+                return Ok(Arc::from([self.verdict.stands_for.unwrap_or(address)]));
+            }
             (Some(name), None) => name,
             (None, None) => return Ok(Arc::from([])),
         };

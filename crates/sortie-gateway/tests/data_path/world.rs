@@ -137,7 +137,7 @@ impl Decide for Policies {
         }
     }
 
-    fn address(&self, _: &WorkloadId, to: SocketAddr) -> Result<(), Denied> {
+    fn address(&self, _: &WorkloadId, _: &Verdict, to: SocketAddr) -> Result<(), Denied> {
         if to.ip() == DENIED {
             return Err(Denied {
                 policy: "no-cidr".into(),

@@ -24,6 +24,7 @@ mod down;
 mod every_step;
 mod faults;
 mod host_network;
+mod http;
 mod inbound;
 mod leak;
 mod lifecycle;

@@ -252,9 +252,13 @@ fn a_name_has_its_policys_address_from_the_first_packet(engine: EngineKind) -> R
         stage.lab.expect_source(&web, traffic, other, ip(HOST_V4))?;
     }
     is_as_explained(&stage, &web, db)?;
-    // What no look-up gave: where a name might be in what is sent, nothing leaves.
+    // What no look-up gave: the gateway looks for a name in it, and where none can be seen nothing
+    // leaves.
     let unknown = stage.lab.destination()?.v4;
-    stage.lab.expect_nothing(&web, Traffic::Tcp(443), unknown)?;
+    stage.lab.expect_nothing(&web, Traffic::Udp(443), unknown)?;
+    stage
+        .lab
+        .expect_source(&web, Traffic::Tcp(443), unknown, ip(HOST_V4))?;
     stage
         .lab
         .expect_source(&web, Traffic::Tcp(7), unknown, ip(HOST_V4))?;

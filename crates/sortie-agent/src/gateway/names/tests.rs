@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sortie_api::policy::{Carried, parse};
@@ -32,6 +33,7 @@ fn known(policies: Vec<Carried>) -> ByPolicy {
         mark: None,
     };
     known.host_is(GatewayHost {
+        own: BTreeSet::new(),
         local: Vec::new(),
         addresses: [(address, egress)].into(),
     });

@@ -11,16 +11,10 @@ spec:
   - clients: {tokens: [ci]}
   destinations:
   - hosts: [api.example.com]
-    http: {match: [{pathPrefix: /api}]}
+    http: {match: [{pathPrefix: /api}], tls: {inspect: true}}
   unlearned: Deny
   onlyTheseHosts: true
   action: Bypass
 ";
     insta::assert_snapshot!(parse("p.yaml", text).unwrap_err());
-}
-
-#[test]
-fn so_is_a_virtual_service() {
-    let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts: [a.example]\n  http:\n  - route: [{destination: {host: a.example}}]\n    source: [{ip: 192.0.2.2}]\n";
-    insta::assert_snapshot!(parse("v.yaml", text).unwrap_err());
 }

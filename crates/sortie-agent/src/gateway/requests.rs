@@ -1,0 +1,283 @@
+//! What policies say of a connection or a request that the gateway sees.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use sortie_api::mark_mask::MarkMask;
+use sortie_api::policy::{Action, Headers, PolicyName, Protocol, Request};
+use sortie_api::workload::WorkloadId;
+use sortie_gateway::decide::{Decide, Denied, Fields, Reason, Sources, Target, Verdict, Way};
+use sortie_gateway::private::is_private;
+use sortie_plan::mark::Mark;
+use sortie_plan::named::{Sealed, sealed};
+use sortie_plan::precedence::{self, Candidate, Scope};
+use sortie_plan::resolve::{Addresses as _, Exit, Refusal, deciding};
+
+use super::known::Known;
+use super::told::Told;
+use crate::api::{ByName, GatewayHost};
+
+/// DNS over TLS (RFC 7858): whoever asks there has names that nobody sees.
+const DNS_OVER_TLS: u16 = 853;
+/// The shortest prefix that says of private addresses that they are meant: fc00::/7 is the widest
+/// range of them, and a shorter prefix has public ones in its middle.
+const PRIVATE_LEAST: u8 = 7;
+
+/// Asks the policies of those who are known.
+pub(super) struct ByRequest {
+    pub(super) known: Arc<Known>,
+    pub(super) told: Arc<Told>,
+}
+
+impl Decide for ByRequest {
+    fn sees_requests(&self, workload: &WorkloadId, name: &str, port: u16) -> bool {
+        let workload = self.known.workload(workload);
+        workload.is_some_and(|workload| sees(&candidates(&workload), name, port))
+    }
+
+    /// Steps, in order:
+    /// 1. Of who has gone nothing leaves, and nothing goes to what is local: the kernel leads none
+    ///    of that here, so whoever asks for it has made a way of his own.
+    /// 2. The name is the one that is told, if a policy speaks of it. Else it is the one by whose
+    ///    look-up the workload has the address; what is asked for under another name then counts as
+    ///    hidden.
+    /// 3. Where the request is seen, the candidates decide with it; where not, as [`sealed`] says.
+    /// 4. Whose candidate speaks of a name that was told is decided by name; the rest goes to the
+    ///    called address.
+    fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict {
+        let Some(workload) = self.known.workload(workload) else {
+            return refused(None, Reason::Denied);
+        };
+        let host = self.known.host();
+        let candidates = candidates(&workload);
+        let looked_up = target
+            .address
+            .and_then(|called| self.told.named(&workload.id, called));
+        let real = looked_up.as_ref().map(|(_, real)| *real);
+        let ip = real.or(target.address);
+        if ip.is_some_and(|ip| is_local(&host, ip)) {
+            return refused(None, Reason::PrivateAnswer);
+        }
+        let speaks_of = |name: &str| candidates.iter().any(|candidate| candidate.names(name));
+        let said = target.name.filter(|name| speaks_of(name));
+        let name = said
+            .or(looked_up.as_ref().map(|(name, _)| &**name))
+            .or(target.name);
+        let fields = target.request.map(|asked| (asked, Lines(asked.fields)));
+        let request = fields
+            .as_ref()
+            .filter(|_| said.is_some())
+            .map(|(asked, fields)| Request {
+                method: asked.method,
+                path: asked.path,
+                headers: fields,
+            });
+        let asked = precedence::Target {
+            // Who asks a proxy tells a name first; only what speaks of names is asked then.
+            ip: ip.unwrap_or(IpAddr::from([0; 4])),
+            port: Some((Protocol::Tcp, target.port)),
+            name,
+            request: request.as_ref(),
+        };
+        let of_names: Vec<Candidate<'_>>;
+        let candidates = if ip.is_some() {
+            &candidates
+        } else {
+            let all = candidates.iter().copied();
+            of_names = all.filter(|candidate| candidate.host().is_some()).collect();
+            &of_names
+        };
+        let decides = if request.is_some() {
+            deciding(candidates, asked)
+        } else {
+            match sealed(candidates, asked) {
+                Sealed::Decided(decides) => decides,
+                Sealed::Inspect(hides) | Sealed::PathNotVisible(hides) => {
+                    return refused(Some(&hides.policy.name), Reason::PathNotVisible);
+                }
+            }
+        };
+        let is_unseen = target.port == DNS_OVER_TLS && looked_up.is_none() && said.is_none();
+        let Some(decides) = decides else {
+            if is_unseen {
+                return refused(None, Reason::Denied);
+            }
+            return Verdict {
+                stands_for: real,
+                ..Verdict::unconcerned()
+            };
+        };
+        let by_name = said.is_some() && decides.host().is_some();
+        let families: &[bool] = match ip {
+            Some(ip) if !by_name => &[ip.is_ipv6()],
+            _ => &[false, true],
+        };
+        Verdict {
+            policy: Some(decides.policy.name.0.as_str().into()),
+            by_name,
+            stands_for: real,
+            way: way(decides, families, &host),
+            hides_http3: said.is_some_and(|name| sees(candidates, name, target.port)),
+            ..Verdict::unconcerned()
+        }
+    }
+
+    /// Of what speaks of addresses the first that covers this one is against it
+    /// 1. where it denies a prefix: no name undoes that;
+    /// 2. where a name led to the address, and it comes before the policy that decided by name and
+    ///    says otherwise: it is of a higher priority. Whoever is right, this address is not asked.
+    fn address(
+        &self,
+        workload: &WorkloadId,
+        verdict: &Verdict,
+        to: SocketAddr,
+    ) -> Result<(), Denied> {
+        let denied = |policy: &str| {
+            Err(Denied {
+                policy: policy.into(),
+            })
+        };
+        let Some(workload) = self.known.workload(workload) else {
+            return denied("none: the workload has gone");
+        };
+        let candidates = candidates(&workload);
+        let mut by_address = candidates.iter().filter(|candidate| {
+            candidate.host().is_none() && !matches!(candidate.scope, Scope::Unlearned)
+        });
+        let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
+        let Some(first) = by_address.find(|candidate| candidate.covers(target)) else {
+            return Ok(());
+        };
+        if first.denies_prefix() {
+            return denied(&first.policy.name.0);
+        }
+        let decided = workload
+            .policies
+            .iter()
+            .find(|policy| Some(policy.0.name.0.as_str()) == verdict.policy.as_deref());
+        let is_before = decided.is_some_and(|it| first.policy.priority > it.0.priority);
+        if verdict.by_name && is_before {
+            let same = match (first.exit(to.is_ipv6(), &*self.known.host()), &verdict.way) {
+                (Exit::Egress(address), Way::Egress { sources, .. }) => {
+                    sources.towards(to.ip()) == Some(address)
+                }
+                (Exit::Bypass | Exit::NodeAddress, Way::AsHost) => true,
+                _ => false,
+            };
+            if !same {
+                return denied(&first.policy.name.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn allows_private(&self, workload: &WorkloadId, to: SocketAddr) -> bool {
+        let Some(workload) = self.known.workload(workload) else {
+            return false;
+        };
+        let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
+        candidates(&workload).iter().any(|candidate| {
+            let Scope::Prefix(prefix) = candidate.scope else {
+                return false;
+            };
+            prefix.prefix_len() >= PRIVATE_LEAST
+                && is_private(prefix.network())
+                && is_private(prefix.broadcast())
+                && candidate.policy.action != Action::Deny
+                && candidate.covers(target)
+        })
+    }
+
+    fn is_of_host(&self, address: IpAddr) -> bool {
+        is_local(&self.known.host(), address)
+    }
+}
+
+fn candidates(workload: &ByName) -> Vec<Candidate<'_>> {
+    Candidate::ordered(workload.policies.iter().map(|policy| &*policy.0))
+}
+
+/// The host's addresses, egress addresses among them, and what is no policy's business.
+fn is_local(host: &GatewayHost, address: IpAddr) -> bool {
+    host.own.contains(&address)
+        || host.addresses.contains_key(&address)
+        || host.local.iter().any(|range| range.contains(&address))
+}
+
+fn sees(candidates: &[Candidate<'_>], name: &str, port: u16) -> bool {
+    let port = Some((Protocol::Tcp, port));
+    candidates.iter().any(|candidate| {
+        matches!(candidate.scope, Scope::Request { .. })
+            && candidate.names(name)
+            && candidate.takes_port(port)
+    })
+}
+
+fn refused(policy: Option<&PolicyName>, reason: Reason) -> Verdict {
+    Verdict {
+        policy: policy.map(|policy| policy.0.as_str().into()),
+        way: Way::Refused(reason),
+        ..Verdict::unconcerned()
+    }
+}
+
+/// How a candidate lets these families leave. Where any of them has an address of its own, the
+/// others do not leave as the host.
+fn way(candidate: &Candidate<'_>, families: &[bool], host: &GatewayHost) -> Way {
+    let (mut sources, mut mark, mut reason) = (Sources::default(), None, Reason::NoAddress);
+    let mut as_host = false;
+    for v6 in families {
+        match candidate.exit(*v6, host) {
+            Exit::Egress(address) if !host.usable(address) => {}
+            Exit::Egress(address) => {
+                let own = host.mark(address);
+                // One that leads to an uplink serves an address without one too.
+                let both = match (mark, own) {
+                    (Some(other), Some(own)) if other != own && !is_plain(other) => {
+                        if is_plain(own) { other } else { continue }
+                    }
+                    (other, own) => match own.or(other) {
+                        Some(mark) => mark,
+                        None => continue,
+                    },
+                };
+                mark = Some(both);
+                match address {
+                    IpAddr::V4(address) => sources.v4 = Some(address),
+                    IpAddr::V6(address) => sources.v6 = Some(address),
+                }
+            }
+            Exit::Bypass | Exit::NodeAddress => as_host = true,
+            Exit::Drop(Refusal::NoAddressOfFamily) => {}
+            Exit::Drop(_) => reason = Reason::Denied,
+        }
+    }
+    match mark {
+        Some(mark) => Way::Egress {
+            sources,
+            mark: mark.value(),
+        },
+        None if as_host => Way::AsHost,
+        None => Way::Refused(reason),
+    }
+}
+
+/// Whether a mark leads to no uplink.
+fn is_plain(mark: Mark) -> bool {
+    MarkMask::try_from(mark.mask()).is_ok_and(|mask| mark == Mark::gateway(mask))
+}
+
+/// A request's fields, as policies read them.
+struct Lines<'a>(&'a dyn Fields);
+
+impl Headers for Lines<'_> {
+    fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8])) {
+        self.0.any(name, &mut |value| {
+            line(value);
+            false
+        });
+    }
+}

@@ -1,0 +1,400 @@
+//! Policies by HTTP path: the article's third way. One connection of a client carries requests that
+//! leave with different addresses.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sortie_lab::{
+    Container, ContainerSpec, EngineKind, Place, Process, Requested, Result, UplinkSpec,
+    eventually, eventually_true,
+};
+
+use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, LIMIT, Stage, ip};
+
+/// The article's VirtualService, as it stands.
+const ARTICLE: &str = "apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata:
+  name: egress-control
+spec:
+  hosts:
+    - \"api.external.com\" # Destination to control
+  gateways:
+    - istio-egressgateway # This must be setup first
+  http:
+    - match:
+      - uri:
+          prefix: \"/api\"
+      route:
+        - destination:
+            host: api.external.com
+      source:
+        - ip: 192.168.20.10/32 # Source IP that is associated with the outgoing connection
+";
+/// The address that the article gives to `/api`, and the host's own.
+const API: &str = "192.168.20.10";
+const HOST: &str = "192.168.20.2";
+const HOST_FIELD: &str = "Host: api.external.com\r\n";
+/// The internet's name server.
+const SERVER: &str = "198.51.100.53";
+
+/// The article's host, with its address and its policy, and a container that is unaware of all.
+struct Scene {
+    gateway: Process,
+    web: Container,
+    destination: IpAddr,
+    stage: Stage,
+}
+
+impl Scene {
+    fn new(name: &str, engine: EngineKind) -> Result<Self> {
+        let uplink = UplinkSpec::new(&["192.168.20.2/24"]);
+        let mut stage = Stage::with_uplinks(name, engine, [uplink])?;
+        stage.host.ip("addr add 192.168.20.10/32 dev up0")?;
+        stage.start_agent(GUARD_ALL)?;
+        let outcome = stage.apply(ARTICLE)?;
+        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        assert!(
+            outcome.stderr.contains("every container"),
+            "{}",
+            outcome.stderr
+        );
+        stage.network("shop", 1, &[])?;
+        let destination = stage.lab.destination()?.v4;
+        let names = stage.lab.internet().observer().names();
+        names.set("api.external.com", &[destination], 1);
+        let gateway = stage.spawn("gateway", &["gateway"])?;
+        let spec = ContainerSpec::new("web")
+            .network("shop")
+            .name_server(SERVER);
+        let web = stage.managed(&spec)?;
+        let scene = Self {
+            gateway,
+            web,
+            destination,
+            stage,
+        };
+        eventually(LIMIT, "the gateway answers", || {
+            match scene.client()?.get("/api/ready") {
+                Ok(200) => Ok(()),
+                other => Err(io::Error::other(format!("{other:?}"))),
+            }
+        })?;
+        Ok(scene)
+    }
+
+    /// A connection of the container's, to where the name leads.
+    fn client(&self) -> io::Result<Client> {
+        let to = SocketAddr::new(self.destination, 80);
+        let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(20));
+        let place = self.web.place().map_err(io::Error::other)?;
+        let stream = place.run(connect).map_err(io::Error::other)??;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Client {
+            reader: BufReader::new(stream),
+        })
+    }
+
+    /// The status of the only request of a connection.
+    #[track_caller]
+    fn asked(&self, request: &str) -> u16 {
+        let answer = self.client().and_then(|mut client| client.ask(request));
+        answer.unwrap_or_else(|error| panic!("{request:?}: {error}"))
+    }
+
+    /// All that has come to the observer so far has the source that its path says. How much came.
+    #[track_caller]
+    fn expect_sources_by_path(&self) -> (usize, usize) {
+        let requested = self.stage.lab.internet().observer().requested();
+        let (mut api, mut other) = (0, 0);
+        for request in &requested {
+            let path = request.path.split('?').next().unwrap_or_default();
+            let is_api = path == "/api" || path.starts_with("/api/");
+            let (count, wanted) = if is_api {
+                (&mut api, API)
+            } else {
+                (&mut other, HOST)
+            };
+            *count += 1;
+            assert_eq!(request.source, ip(wanted), "{request:?}");
+        }
+        (api, other)
+    }
+
+    fn last(&self) -> Option<Requested> {
+        self.stage.lab.internet().observer().requested().pop()
+    }
+}
+
+/// A request to the article's host.
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\n{HOST_FIELD}\r\n")
+}
+
+/// A connection that stays.
+struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// The status of one answer.
+    fn get(&mut self, path: &str) -> io::Result<u16> {
+        self.ask(&get(path))
+    }
+
+    fn ask(&mut self, request: &str) -> io::Result<u16> {
+        self.reader.get_mut().write_all(request.as_bytes())?;
+        let (mut status, mut length) = (0, 0);
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if status == 0 {
+                let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+                status = code.ok_or_else(|| io::Error::other(line.clone()))?;
+            } else if let Some((name, value)) = line.split_once(':') {
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().map_err(io::Error::other)?;
+                }
+            } else {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body)?;
+        Ok(status)
+    }
+}
+
+/// A container does `curl http://api.external.com/api/x` and `/other`.
+fn the_articles_third_way(engine: EngineKind) -> Result<()> {
+    let scene = Scene::new("article-http", engine)?;
+    for (path, source) in [("/api/x", API), ("/other", HOST), ("/api/y", API)] {
+        let url = format!("http://api.external.com{path}");
+        let told = scene.web.exec(&["wget", "-q", "-O", "-", &url])?;
+        assert_eq!(told.output.trim(), source, "{url}");
+    }
+    // One connection, a thousand times by turns, fifty at once.
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..50)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = scene.client().expect("a connection");
+                    for turn in 0..20 {
+                        let path = if turn % 2 == 0 { "/api/x" } else { "/other" };
+                        assert_eq!(client.get(path).expect("an answer"), 200);
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().expect("a client");
+        }
+    });
+    let (api, other) = scene.expect_sources_by_path();
+    assert!(api >= 503 && other >= 501, "{api} and {other}");
+    Ok(())
+}
+
+on_both_dockers!(the_articles_third_way);
+
+/// Path confusion: what is decided on is what is forwarded, and what could be read in two ways goes
+/// nowhere.
+#[test]
+fn what_is_decided_on_is_what_is_forwarded() -> Result<()> {
+    let scene = Scene::new("path-confusion", DOCKER_29_NFTABLES)?;
+    let mut client = scene.client().expect("a connection");
+    for (path, forwarded) in [
+        ("/api/../other", "/other"),
+        ("/x/../api/y", "/api/y"),
+        ("//api/x", "/api/x"),
+        ("/%61pi/x", "/api/x"),
+        ("/apikeys", "/apikeys"),
+        ("/api?x=/other", "/api?x=/other"),
+    ] {
+        assert_eq!(client.get(path).expect("an answer"), 200, "{path}");
+        assert_eq!(scene.last().expect("a request").path, forwarded, "{path}");
+    }
+    let before = scene.expect_sources_by_path();
+    for path in ["/api;x", "/api%2Fx", "/x%5Capi", "/api\\x", "/api%00"] {
+        assert_eq!(scene.asked(&get(path)), 400, "{path}");
+    }
+    for head in [
+        format!("GET /other HTTP/1.1\r\n{HOST_FIELD}Host: other.example\r\n\r\n"),
+        "GET /other HTTP/1.1\r\n\r\n".to_owned(),
+        format!(
+            "POST /api HTTP/1.1\r\n{HOST_FIELD}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ),
+        format!("GET /api HTTP/1.1\n{HOST_FIELD}\n"),
+    ] {
+        assert_eq!(scene.asked(&head), 400, "{head:?}");
+    }
+    // Another name than the one that led here hides what is asked for.
+    scene.web.exec(&["nslookup", "api.external.com"])?;
+    let misled = "GET /api/x HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    assert_eq!(scene.asked(misled), 403);
+    assert_eq!(
+        scene.expect_sources_by_path(),
+        before,
+        "some were forwarded"
+    );
+    // An absolute form's host counts, not the field's.
+    let absolute = "GET http://api.external.com/api/z HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    assert_eq!(scene.asked(absolute), 200);
+    assert_eq!(scene.last().expect("a request").host, "api.external.com");
+    // The name leads inside now.
+    let names = scene.stage.lab.internet().observer().names();
+    names.set("api.external.com", &[ip("10.0.0.1"), ip(API)], 1);
+    eventually_true(LIMIT, "private answers are refused", || {
+        scene.asked(&get("/api/inside")) == 502
+    })?;
+    scene.expect_sources_by_path();
+    Ok(())
+}
+
+/// Killed under load, the gateway leaves nothing behind that would go with the host's address; nor do
+/// bridges that call iptables, a host that takes nothing new, and somebody's masquerade.
+#[test]
+fn killed_under_load_nothing_leaves_otherwise() -> Result<()> {
+    let mut scene = Scene::new("gateway-killed", DOCKER_29_NFTABLES)?;
+    let host = scene.stage.host.netns();
+    for call in ["iptables", "ip6tables"] {
+        // Where the module is not there bridges call nobody.
+        let _ = host.set_sysctl(&format!("net.bridge.bridge-nf-call-{call}"), "1");
+    }
+    for rule in [
+        "add table inet other",
+        "add chain inet other input { type filter hook input priority 0; policy drop; }",
+        "add rule inet other input ct state established,related accept",
+        "add chain inet other post { type nat hook postrouting priority 100; }",
+        "add rule inet other post oifname up0 masquerade",
+    ] {
+        host.nft(rule)?;
+    }
+    // One that only `/api` is asked of.
+    scene.destination = scene.stage.lab.destination()?.v4;
+    let names = scene.stage.lab.internet().observer().names();
+    names.set("api.external.com", &[scene.destination], 1);
+    let asked = || scene.client()?.get("/api/x");
+    let is_reached = || {
+        let seen = scene
+            .stage
+            .lab
+            .internet()
+            .observer()
+            .seen_at(scene.destination);
+        match asked() {
+            Ok(200) if !seen.is_empty() => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    };
+    eventually(LIMIT, "the new address is asked", is_reached)?;
+    let mark = scene.stage.lab.mark()?;
+    let ends = AtomicBool::new(false);
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    let asked = scene.client().and_then(|mut client| {
+                        client.get("/api/x").and_then(|_| client.get("/api/y"))
+                    });
+                    if asked.is_ok() {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let more = |wanted: usize| {
+            eventually_true(LIMIT, "requests are answered", || {
+                answered.load(Ordering::Relaxed) >= wanted
+            })
+        };
+        let restarted = || -> Result<Process> {
+            more(50)?;
+            scene.gateway.kill()?;
+            scene.gateway.wait(LIMIT)?;
+            answered.store(0, Ordering::Relaxed);
+            let again = scene.stage.spawn("gateway-2", &["gateway"])?;
+            more(50)?;
+            Ok(again)
+        };
+        let restarted = restarted();
+        ends.store(true, Ordering::Relaxed);
+        restarted.map(drop)
+    })?;
+    scene.stage.lab.fence()?;
+    let only = [ip(API)];
+    scene
+        .stage
+        .lab
+        .expect_only_sources(&mark, scene.destination, &only)?;
+    scene.expect_sources_by_path();
+    Ok(())
+}
+
+/// A name that no look-up told: the gateway reads it in the client's hello.
+#[test]
+fn tls_leaves_by_the_name_it_asks_for() -> Result<()> {
+    let stage = Stage::guarded("tls-by-name", DOCKER_29_NFTABLES)?;
+    stage.network("shop", 1, &[])?;
+    let policy = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: partner}
+spec:
+  workloads: [{containers: {names: [web]}}]
+  destinations: [{hosts: [tls.example]}]
+  action: Egress
+  egress: {addresses: [203.0.113.11]}
+";
+    let outcome = stage.apply(policy)?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let to = stage.lab.destination()?.v4;
+    let names = stage.lab.internet().observer().names();
+    names.set("tls.example", &[to], 60);
+    let gateway = stage.spawn("gateway", &["gateway"])?;
+    let spec = ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER);
+    let web = stage.managed(&spec)?;
+    let mark = stage.lab.mark()?;
+    let call = || -> io::Result<String> {
+        let to = SocketAddr::new(to, 443);
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(&hello("tls.example"))?;
+        // The observer speaks no TLS: it tells who called.
+        let mut told = String::new();
+        BufReader::new(stream).read_line(&mut told)?;
+        Ok(told)
+    };
+    let place = web.place()?;
+    eventually(LIMIT, "the gateway calls", || match place.run(call) {
+        Ok(Ok(told)) if told.starts_with("203.0.113.11:") => Ok(()),
+        other => Err(format!("{other:?}; {}", gateway.tail())),
+    })?;
+    stage
+        .lab
+        .expect_only_sources(&mark, to, &[ip("203.0.113.11")])
+}
+
+/// A TLS client's first message, with the name that it asks for (RFC 8446, 4.1.2; RFC 6066, 3).
+fn hello(name: &str) -> Vec<u8> {
+    let short = |bytes: Vec<u8>| {
+        let length = u16::try_from(bytes.len()).expect("a short message");
+        [&length.to_be_bytes()[..], &bytes].concat()
+    };
+    let name = [&[0][..], &short(name.as_bytes().to_vec())].concat();
+    let extension = [&[0, 0][..], &short(short(name))].concat();
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    // No session, one cipher suite, no compression.
+    body.extend([0, 0, 2, 0x13, 1, 1, 0]);
+    body.extend(short(extension));
+    let handshake = [&[1, 0][..], &short(body)].concat();
+    [&[22, 3, 1][..], &short(handshake)].concat()
+}
