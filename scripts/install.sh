@@ -60,7 +60,7 @@ main() {
         distribution_docker 20.10
         "$HERE/docker-29.sh"
         "$HERE/compose.sh"
-        "$HERE/http2.sh"
+        "$HERE/peers.sh"
         ;;
     *)
         fail "usage: install.sh demo|test"

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -85,7 +85,12 @@ impl Buffer {
             (self.start, self.end) = (0, self.end - self.start);
         }
         let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
-        ready!(Pin::new(from).poll_read(cx, &mut room))?;
+        let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut room) else {
+            // Who waits needs none.
+            self.release();
+            return Poll::Pending;
+        };
+        read?;
         let read = room.filled().len();
         self.end += read;
         Poll::Ready(Ok(read))

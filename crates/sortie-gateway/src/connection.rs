@@ -18,7 +18,7 @@ use crate::http1::authority::Host;
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core, Entrance};
 use crate::stream::Stream;
-use crate::tls::{self, Origination};
+use crate::tls::{self, Inspection, Origination, TlsStream};
 
 mod answer;
 mod dial;
@@ -134,6 +134,8 @@ pub(crate) async fn serve(
 /// 2. HTTP is served request by request, or stream by stream. TLS is decided by the name in the client's hello, all else
 ///    by whom was called, and becomes a tunnel.
 /// 3. A hello with another name than the one that a proxy was told is refused.
+/// 4. Where a policy looks into TLS for the hello's name, it is taken off and what is inside served
+///    as in 2.
 async fn speak(
     core: &Rc<Core>,
     connection: &Connection,
@@ -156,6 +158,26 @@ async fn speak(
         Some(Protocol::Tls(hello)) => {
             let told = called.name.clone();
             let is_other = told.is_some() && hello.name.is_some() && told != hello.name;
+            let inspection = hello
+                .name
+                .as_deref()
+                .filter(|_| !is_other)
+                .and_then(|name| {
+                    let decide = &*core.outside.decide;
+                    decide.inspects(workload, name, called.port)
+                });
+            if let (Some(name), Some(inspection)) = (&hello.name, inspection) {
+                let inside = Inside {
+                    name: name.clone(),
+                    upstream: Arc::clone(&inspection.upstream),
+                };
+                let called = Called {
+                    inside: Some(inside),
+                    ..called
+                };
+                inspect(core, connection, workload, client, called, &inspection).await;
+                return;
+            }
             let name = hello.name.or(told);
             by_connection(core, workload, client, called, (name, true), is_other).await;
         }
@@ -164,6 +186,56 @@ async fn speak(
             by_connection(core, workload, client, called, (name, false), false).await;
         }
         None => {}
+    }
+}
+
+/// Takes TLS off, and serves what is inside: HTTP/2 where both sides have agreed on it, else HTTP/1.
+async fn inspect(
+    core: &Rc<Core>,
+    connection: &Connection,
+    workload: &WorkloadId,
+    client: Client,
+    called: Called,
+    inspection: &Inspection,
+) {
+    let Client {
+        stream: Stream::Plain(stream),
+        mut buffer,
+        mut deadline,
+    } = client
+    else {
+        return;
+    };
+    deadline.set(core.config.head);
+    let server = Arc::clone(&inspection.server);
+    let accepted = TlsStream::accept(stream, server, buffer.filled());
+    let accepted = deadline.within(accepted).await;
+    buffer.consume(buffer.filled().len());
+    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let stream = match accepted.unwrap_or(Err(late)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            let mut report = Report::begin(workload, called.port);
+            let name = called.inside.as_ref().map(|inside| &*inside.name);
+            report.host(name.unwrap_or_default());
+            report.refused(&Refusal::client_tls(&error));
+            report.end(core);
+            return;
+        }
+    };
+    let speaks_http2 = stream.protocol() == Some(tls::H2);
+    let client = Client {
+        stream: Stream::Tls(Box::new(stream)),
+        buffer,
+        deadline,
+    };
+    let workload = workload.clone();
+    if speaks_http2 {
+        http2::serve(core, workload, client, called).await;
+    } else {
+        http::Http::new(core, connection, workload, client, Some(called))
+            .serve()
+            .await;
     }
 }
 

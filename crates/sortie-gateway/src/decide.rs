@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 
-use crate::tls::Origination;
+use crate::tls::{Inspection, Origination};
 
 /// Answers what a workload may ask for, and how it leaves.
 ///
@@ -43,6 +43,13 @@ pub trait Decide: Send + Sync {
 
     /// Whether an address is the host's own, egress addresses included.
     fn is_of_host(&self, address: IpAddr) -> bool;
+
+    /// How TLS for this name is looked into, where a policy of the workload says so. Requests inside
+    /// are then decided as those of plain HTTP. Not at all, unless this says otherwise.
+    fn inspects(&self, workload: &WorkloadId, name: &str, port: u16) -> Option<Arc<Inspection>> {
+        let _ = (workload, name, port);
+        None
+    }
 }
 
 /// What is asked for.

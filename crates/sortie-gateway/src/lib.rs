@@ -10,6 +10,9 @@
 //! HTTP is HTTP/1.1 and HTTP/2 (so gRPC), the latter where a client speaks it without asking; it goes
 //! on as what it came as.
 //!
+//! TLS of names for which a policy says so is looked into: taken off with a certificate of the
+//! operator's CA ([`tls::Inspection`]), and begun anew with the origin.
+//!
 //! A client may also ask the gateway as a proxy (whole URLs, CONNECT, SOCKS5): the decisions are the
 //! same, but it must prove who it is.
 //!

@@ -65,6 +65,12 @@ impl Refusal {
         )
     }
 
+    /// TLS that would be looked into was not begun by the client.
+    pub fn client_tls(error: &io::Error) -> Self {
+        let details = format!("TLS with the client was not begun: {error}; does it trust the CA?");
+        Self::new(400, "http_request_error", details)
+    }
+
     /// A policy is against it.
     pub fn policy(policy: Option<Arc<str>>, reason: Reason) -> Self {
         let (status, error, details) = match reason {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
 use http::Request;
 use sortie_api::workload::WorkloadId;
@@ -21,6 +22,10 @@ mod stream;
 
 /// Streams that a client may have open at once.
 const STREAMS: u32 = 100;
+
+/// Streams that are at work at once: a stream that the client has reset counts no more as open, but
+/// may still have to notice it.
+const AT_WORK: usize = 2 * STREAMS as usize;
 
 /// Bytes that a client may send of one request before the origin takes them, and of all of its
 /// connection's.
@@ -92,8 +97,13 @@ pub(super) async fn serve(core: &Rc<Core>, workload: WorkloadId, client: Client,
         let is_idle = streams.is_empty();
         tokio::select! {
             asked = connection.accept() => match asked {
-                Some(Ok(asked)) => {
-                    streams.spawn_local(exchange(Rc::clone(&session), asked));
+                Some(Ok((request, mut respond))) => {
+                    while streams.try_join_next().is_some() {}
+                    if streams.len() < AT_WORK {
+                        streams.spawn_local(exchange(Rc::clone(&session), (request, respond)));
+                    } else {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                    }
                 }
                 // The client has gone, or broke the protocol and was told so.
                 Some(Err(_)) | None => break,

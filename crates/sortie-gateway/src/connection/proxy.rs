@@ -26,6 +26,8 @@ mod socks;
 /// CONNECT leads there where no policy says otherwise.
 const HTTPS: u16 = 443;
 
+const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
 /// What a client has asked for first.
 enum Asked {
     /// A request with a URL; it is still in the buffer.
@@ -72,7 +74,7 @@ pub(super) async fn serve(
         }
         Some(Ok((workload, Asked::Tunnel(called)))) => {
             connection.is_of(&workload);
-            connect(core, &workload, client, called).await;
+            connect(core, connection, &workload, client, called).await;
         }
     }
 }
@@ -131,11 +133,28 @@ fn tunnel_to(request: &Request<'_, '_>) -> Result<Called, Refusal> {
 
 /// Serves a CONNECT.
 ///
-/// 1. It is decided as a connection whose requests nobody sees.
+/// 1. Where a policy looks into TLS for the name, it is answered at once, and the requests inside are
+///    decided, each by itself. Else it is decided as a connection whose requests nobody sees.
 /// 2. Where no policy has a word, only the port of HTTPS is reached.
 /// 3. It is answered once the origin is reached. TLS inside must ask for the same name: else its
 ///    certificate and policy would be another's.
-async fn connect(core: &Core, workload: &WorkloadId, mut client: Client, mut called: Called) {
+async fn connect(
+    core: &Rc<Core>,
+    connection: &Connection,
+    workload: &WorkloadId,
+    mut client: Client,
+    mut called: Called,
+) {
+    let inspection = called.name.as_deref().and_then(|name| {
+        let decide = &*core.outside.decide;
+        decide.inspects(workload, name, called.port)
+    });
+    if inspection.is_some() {
+        if client.stream.write_all(CONNECTED).await.is_ok() {
+            speak(core, connection, workload, client, called).await;
+        }
+        return;
+    }
     let mut report = Report::begin(workload, called.port);
     report.request("CONNECT", "");
     report.host(called.name.as_deref().unwrap_or_default());
@@ -184,8 +203,7 @@ async fn connect(core: &Core, workload: &WorkloadId, mut client: Client, mut cal
         Ok((mut upstream, verdict)) => {
             report.upstream(&verdict, upstream.seen(), false);
             report.status(200);
-            let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
-            let is_told = client.stream.write_all(answer).await.is_ok();
+            let is_told = client.stream.write_all(CONNECTED).await.is_ok();
             client.deadline.set(core.config.sniff);
             let inside = first(&mut client).await;
             let is_other = match (&inside, &called.name) {

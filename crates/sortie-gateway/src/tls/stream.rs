@@ -1,11 +1,13 @@
 //! TLS over a TCP connection, on either side of it.
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::Connection;
+use rustls::{Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -60,6 +62,27 @@ impl TlsStream {
         let mut session = session.into();
         session.set_buffer_limit(Some(UNSENT));
         Self { stream, session }
+    }
+
+    /// Answers a client whose first bytes were read already, until both sides have proved what they
+    /// must. An error has the reason in it.
+    pub(crate) async fn accept(
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+        mut first: &[u8],
+    ) -> io::Result<Self> {
+        let session = ServerConnection::new(config).map_err(io::Error::other)?;
+        let mut tls = Self::new(stream, session);
+        while !first.is_empty() {
+            tls.session.read_tls(&mut first)?;
+            if let Err(error) = tls.session.process_new_packets() {
+                // The client is told why; it may have gone.
+                let _ = poll_fn(|cx| tls.poll_send(cx)).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        poll_fn(|cx| tls.poll_handshake(cx)).await?;
+        Ok(tls)
     }
 
     /// The protocol that both sides have agreed on (RFC 7301), once the handshake is over.

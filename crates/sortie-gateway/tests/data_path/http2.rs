@@ -292,6 +292,28 @@ fn a_client_that_resets_a_stream_resets_it_at_the_origin() {
 }
 
 #[test]
+fn streams_that_are_reset_again_and_again_hold_up_nobody() {
+    let world = World::new("h2-resets");
+    let resetting = client(&world);
+    for _ in 0..20 {
+        let resets: Vec<_> = (0..50)
+            .map(|_| {
+                let mut sender = resetting.sender();
+                let answer = sender.send_request(get(&format!("{URL}/api/stuck")));
+                let soon = async { tokio::time::timeout(Duration::ZERO, answer).await.is_ok() };
+                resetting.runtime.spawn(soon)
+            })
+            .collect();
+        for reset in resets {
+            // It may also be told that the connection is over.
+            let _ = resetting.runtime.block_on(reset).unwrap();
+        }
+    }
+    let other = client(&world);
+    assert_eq!(other.get(&format!("{URL}/api")).body, format!("{FIRST}\n"));
+}
+
+#[test]
 fn what_begins_tls_speaks_http2_where_the_origin_does() {
     let world = World::new("h2-originate");
     let client = client(&world);

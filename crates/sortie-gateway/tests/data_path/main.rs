@@ -7,9 +7,12 @@ mod http;
 mod http2;
 mod http2_client;
 mod http2_origin;
-mod http2_peers;
+
+mod inspect;
+mod memory;
 mod origin;
 mod originate;
+mod peers;
 mod pki;
 mod proxy;
 mod refused;

@@ -1,6 +1,6 @@
 //! Certificates for a test, made by `openssl` in a folder that goes with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
-/// A CA with a server and a client that it has signed, and another CA that has signed nobody. All
-/// are files: `ca.pem`, `server.pem`, `client.pem`, `other.pem`, and keys `*.key`.
+/// A CA with a server and a client that it has signed, and two CAs that have signed nobody. All
+/// are files: `ca.pem`, `server.pem`, `client.pem`, `other.pem`, `inspect.pem`, and keys `*.key`.
 pub(crate) struct Pki(TempDir);
 
 impl Pki {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        for ca in ["ca", "other"] {
+        for ca in ["ca", "other", "inspect"] {
             let files = format!("-keyout {ca}.key -out {ca}.pem -subj /CN={ca}");
             openssl(at, &format!("req -x509 -days 2 {KEY} {files}"));
         }
@@ -53,6 +53,11 @@ impl Pki {
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Arc::new(config)
+    }
+
+    /// Where a file is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     /// A file's text.

@@ -12,7 +12,7 @@ use sortie_gateway::decide::{
     Addresses, Clients, Decide, Denied, Proof, Reason, Resolve, Resolving, Sources, Target,
     Verdict, Way,
 };
-use sortie_gateway::tls::{ClientCertificate, Origination};
+use sortie_gateway::tls::{ClientCertificate, Inspection, Origination};
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
 use sortie_lab::{Host, HostSpec, Lab, SOON, UplinkSpec, eventually_true};
 
@@ -45,6 +45,9 @@ pub(crate) const CLOSED_PORT: u16 = 8081;
 const PROXY_PORT: u16 = 3128;
 const LISTENER: u16 = 15001;
 
+/// Names for which TLS is looked into; the origin has no certificate of the second.
+const INSPECTED: [&str; 2] = ["inspected.partner.example", "inspected.example"];
+
 /// The policies of these tests: by name, and by path for one name.
 struct Policies {
     /// TLS that trusts the origin's CA; another one; and with a client's certificate.
@@ -52,6 +55,7 @@ struct Policies {
     strange: Arc<Origination>,
     known: Arc<Origination>,
     http2: Arc<Origination>,
+    inspection: Arc<Inspection>,
 }
 
 impl Policies {
@@ -70,6 +74,14 @@ impl Policies {
             strange: begin(TLS_PORT, "other.pem", None),
             known: begin(TLS_PORT, "ca.pem", Some(client)),
             http2: begin(HTTP2_TLS_PORT, "ca.pem", None),
+            inspection: Arc::new(
+                Inspection::new(
+                    &pki.read("inspect.pem"),
+                    &pki.read("inspect.key"),
+                    Some(&pki.read("ca.pem")),
+                )
+                .unwrap(),
+            ),
         }
     }
 }
@@ -101,7 +113,13 @@ fn leaves(policy: &str, source: Ipv4Addr) -> Verdict {
 
 impl Decide for Policies {
     fn sees_requests(&self, _: &WorkloadId, name: &str, _: u16) -> bool {
-        name == "api.external.com"
+        name == "api.external.com" || INSPECTED.contains(&name)
+    }
+
+    fn inspects(&self, _: &WorkloadId, name: &str, _: u16) -> Option<Arc<Inspection>> {
+        INSPECTED
+            .contains(&name)
+            .then(|| Arc::clone(&self.inspection))
     }
 
     fn decide(&self, _: &WorkloadId, target: &Target<'_>) -> Verdict {
@@ -123,6 +141,11 @@ impl Decide for Policies {
                 }
             },
             Some("denied.example") => refuses(Reason::Denied),
+            Some(name) if INSPECTED.contains(&name) => match target.request {
+                Some(asked) if asked.path.starts_with("/api") => leaves("inspected", FIRST),
+                Some(_) => leaves("inspected", SECOND),
+                None => refuses(Reason::PathNotVisible),
+            },
             Some("secure.example" | "wrong.example") => secured(&self.trusting),
             Some("strange.partner.example") => secured(&self.strange),
             Some("known.partner.example") => secured(&self.known),
@@ -186,6 +209,8 @@ impl Names {
             ("strange.partner.example", vec![ORIGIN]),
             ("known.partner.example", vec![ORIGIN]),
             ("h2.partner.example", vec![ORIGIN]),
+            ("inspected.partner.example", vec![ORIGIN]),
+            ("inspected.example", vec![ORIGIN]),
             ("allowed.example", vec![private]),
         ]))
     }
@@ -239,6 +264,7 @@ pub(crate) struct World {
     pub(crate) http2_tls: Http2Origin,
     pub(crate) log: Arc<Log>,
     gateway: Gateway,
+    pub(crate) pki: Pki,
     workload: Host,
     lab: Lab,
 }
@@ -308,6 +334,7 @@ impl World {
             http2_tls,
             log,
             gateway,
+            pki,
             workload,
             lab,
         }
@@ -322,6 +349,8 @@ impl World {
             "a.partner.example",
             "denied.example",
             "unnamed.example",
+            "inspected.partner.example",
+            "inspected.example",
         ]
         .into_iter()
         .flat_map(|name| {
@@ -335,6 +364,13 @@ impl World {
         command.args(arguments);
         let output = self.workload.netns().output(command);
         output.map_err(|error| error.to_string())
+    }
+
+    /// What curl prints, run as the workload, which trusts the CA of the inspection and no other.
+    pub(crate) fn trusting(&self, arguments: &[&str]) -> Result<String, String> {
+        let ca = self.pki.path("inspect.pem");
+        let ca = ["--cacert", ca.to_str().unwrap()];
+        self.curl(&[&ca[..], arguments].concat())
     }
 
     /// What curl prints, run outside, with the gateway as its proxy.

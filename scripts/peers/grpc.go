@@ -1,7 +1,4 @@
-// A gRPC server and client that talk through the gateway in its tests.
-//
-//	grpc-echo serve ADDRESS:PORT     sends back what comes, with the caller's address as a trailer
-//	grpc-echo call ADDRESS:PORT HOST calls it in each way, and prints the address it was seen with
+// gRPC: streams both ways at once, with trailers.
 package main
 
 import (
@@ -10,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -29,24 +25,7 @@ const (
 	rounds = 100
 )
 
-func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "grpc-echo:", err)
-		os.Exit(1)
-	}
-}
-
-func run(args []string) error {
-	switch {
-	case len(args) == 2 && args[0] == "serve":
-		return serve(args[1])
-	case len(args) == 3 && args[0] == "call":
-		return call(args[1], args[2])
-	}
-	return errors.New("usage: grpc-echo serve ADDRESS:PORT | call ADDRESS:PORT HOST")
-}
-
-func serve(address string) error {
+func serveGRPC(address string) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -91,7 +70,7 @@ func sayNo(any, grpc.ServerStream) error {
 	return status.Error(codes.FailedPrecondition, "no, thank you")
 }
 
-func call(address, host string) error {
+func callGRPC(address, host string) error {
 	connection, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithAuthority(host),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -1,11 +1,12 @@
-// What scripts/http2.sh builds from: h2spec, and the gRPC server and client here.
-module sortie.dev/http2
+// What scripts/peers.sh builds from: h2spec, and the servers and clients here.
+module sortie.dev/peers
 
 go 1.25.0
 
 tool github.com/summerwind/h2spec/cmd/h2spec
 
 require (
+	golang.org/x/net v0.58.0
 	google.golang.org/grpc v1.83.2
 	google.golang.org/protobuf v1.36.11
 )
@@ -18,7 +19,6 @@ require (
 	github.com/spf13/cobra v1.10.2 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/summerwind/h2spec v2.2.1+incompatible // indirect
-	golang.org/x/net v0.58.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
 	golang.org/x/text v0.41.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260526163538-3dc84a4a5aaa // indirect
