@@ -103,7 +103,7 @@ enum Command {
     Observe(observe::Args),
     /// Run the agent: the process that makes the kernel follow the policies
     Agent(agent::Args),
-    /// Run the resolver for workloads whose policies speak of names, beside the agent
+    /// Run resolver and gateway for workloads whose policies speak of names, beside the agent
     Gateway(gateway::Args),
     /// Make Docker or Podman hold each container's start until its decision is in the kernel
     Install(install::Args),
