@@ -1,6 +1,6 @@
 # What the commands of README.md do. Everything is built below target/, in one place.
 
-.PHONY: demo test check build fuzz leak leak-weakened bench-host bench-kernel gateway-memory clean
+.PHONY: demo test check build fuzz leak leak-weakened bench-host bench-gateway bench-kernel gateway-memory clean
 
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -74,6 +74,13 @@ bench-host:
 	scripts/install.sh test
 	cargo build --locked --release -p sortie
 	cargo bench --locked -p sortie-agent --bench host -- $(PART)
+
+# What the gateway costs beside HAProxy and Envoy. PART=quick tries everything in less than two minutes
+# and writes nothing; without it, in less than twelve, it writes docs/benchmarks/gateway.json and the
+# gateway's part of docs/benchmarks.md. Needs root and two CPUs that do nothing else.
+bench-gateway:
+	scripts/install.sh bench-gateway
+	cargo bench --locked -p sortie-agent --bench gateway -- $(PART)
 
 # The cost of kernel operations. Needs root.
 bench-kernel:

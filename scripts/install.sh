@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing for a goal: `install.sh demo` or `install.sh test`.
+# Installs what is missing for a goal: `install.sh demo`, `install.sh test` or `install.sh bench-gateway`.
 #
 # Debian and Ubuntu packages through apt-get (as root, after saying which), engines into a cache
 # folder. It starts no engine, and replaces nothing that is installed.
@@ -14,6 +14,8 @@ BUILD="gcc libc6-dev"
 # What the tests take on top: a client and certificates for the gateway, the oracle for conntrack, what
 # builds runc, Podman with its networks, and Compose for Docker 20.10.
 TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose"
+# What the bench of the gateway takes beside them: a peer, and certificates.
+BENCH="haproxy openssl"
 
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
@@ -44,7 +46,7 @@ packages_for() {
         return
     fi
     # shellcheck disable=SC2046 # a list of names
-    install_packages $(case $1 in demo) echo $LAB $BUILD ;; test) echo $LAB $BUILD $TEST ;; esac)
+    install_packages $(case $1 in demo) echo $LAB $BUILD ;; test) echo $LAB $BUILD $TEST ;; bench-gateway) echo $LAB $BUILD $BENCH ;; esac)
 }
 
 engine_installed() { have dockerd && have containerd && have runc; }
@@ -62,8 +64,12 @@ main() {
         "$HERE/compose.sh"
         "$HERE/peers.sh"
         ;;
+    bench-gateway)
+        packages_for bench-gateway
+        "$HERE/envoy.sh"
+        ;;
     *)
-        fail "usage: install.sh demo|test"
+        fail "usage: install.sh demo|test|bench-gateway"
         ;;
     esac
     have cargo || fail "cargo is missing: install Rust with rustup; rust-toolchain.toml names the version"

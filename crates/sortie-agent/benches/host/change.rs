@@ -8,8 +8,9 @@ use sortie_api::policy::{EgressPolicy, parse};
 use sortie_plan::op::Op;
 
 use crate::Failure;
+use crate::programs::nft;
 use crate::record::Record;
-use crate::rig::{CONTAINER, EGRESS, Joined, Rig, nft, restore, snat_rules};
+use crate::rig::{CONTAINER, EGRESS, Joined, Rig, restore, snat_rules};
 
 const ROUNDS: usize = 7;
 const WORKLOADS: u32 = 10_000;

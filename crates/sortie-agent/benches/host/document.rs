@@ -1,4 +1,4 @@
-//! What is written: `docs/benchmarks/host.json`, and the table in `docs/benchmarks.md`.
+//! What a bench writes: `docs/benchmarks/NAME.json`, and its table in `docs/benchmarks.md`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,16 +9,25 @@ use serde_json::Value;
 use crate::Failure;
 use crate::record::{Record, Spread};
 
-/// Around what this bench writes in the document.
-const MARKS: [&str; 2] = ["<!-- host: begin -->\n", "<!-- host: end -->\n"];
+/// What a bench has in the documents.
+pub(crate) struct Part {
+    /// `host`, `gateway`.
+    pub(crate) name: &'static str,
+    /// What the sizes count.
+    pub(crate) sizes: &'static str,
+    /// Whether figures of former runs stay, where this one has none.
+    pub(crate) keeps: bool,
+    /// What is said below the table.
+    pub(crate) remarks: fn(&[Record]) -> String,
+}
 
 /// Puts new figures in the place of the old ones.
-pub(crate) fn update(new: &[Record]) -> Result<(), Failure> {
-    let json = docs().join("benchmarks/host.json");
+pub(crate) fn update(part: &Part, new: &[Record]) -> Result<(), Failure> {
+    let json = docs().join(format!("benchmarks/{}.json", part.name));
     let old: Vec<Value> = serde_json::from_str(&fs::read_to_string(&json)?)?;
     let old = old.iter().filter_map(Record::read);
     let mut records: Vec<Record> = old
-        .filter(|old| !new.iter().any(|new| new.same_figure(old)))
+        .filter(|old| part.keeps && !new.iter().any(|new| new.same_figure(old)))
         .chain(new.iter().cloned())
         .collect();
     records.sort_by(|a, b| (&a.bench, a.n, &a.peer).cmp(&(&b.bench, b.n, &b.peer)));
@@ -30,16 +39,19 @@ pub(crate) fn update(new: &[Record]) -> Result<(), Failure> {
 
     let path = docs().join("benchmarks.md");
     let text = fs::read_to_string(&path)?;
-    let [begin, end] = MARKS;
+    let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {}: {mark} -->\n", part.name));
     let outside = |text: &str| -> Option<(String, String)> {
-        let (before, rest) = text.split_once(begin)?;
-        let (_, after) = rest.split_once(end)?;
+        let (before, rest) = text.split_once(&begin)?;
+        let (_, after) = rest.split_once(&end)?;
         Some((before.to_owned(), after.to_owned()))
     };
-    let (before, after) = outside(&text).ok_or("docs/benchmarks.md has no part for the host")?;
+    let (before, after) = outside(&text)
+        .ok_or_else(|| format!("docs/benchmarks.md has no part for the {}", part.name))?;
+    let table = table(part.sizes, &records)?;
+    let remarks = (part.remarks)(&records);
     fs::write(
         &path,
-        format!("{before}{begin}{}{end}{after}", table(&records)?),
+        format!("{before}{begin}{table}{remarks}{end}{after}"),
     )?;
     Ok(())
 }
@@ -48,7 +60,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
-fn table(records: &[Record]) -> Result<String, Failure> {
+fn table(sizes: &str, records: &[Record]) -> Result<String, Failure> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus
         .lines()
@@ -60,7 +72,7 @@ fn table(records: &[Record]) -> Result<String, Failure> {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let mut text = format!(
         "{cores} cores, {model}; Linux {kernel}; {date}. Median (lowest–highest) of all rounds.\n\n\
-         | Bench | Workloads | Sortie | Beside | Theirs | Ours ÷ theirs |\n\
+         | Bench | {sizes} | Sortie | Beside | Theirs | Ours ÷ theirs |\n\
          | --- | --- | --- | --- | --- | --- |\n"
     );
     for record in records {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 mod change;
 mod container;
 mod document;
+mod programs;
 mod record;
 mod rig;
 mod start;
@@ -20,6 +21,14 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// A part of the bench: its name on the command line, and what it measures.
 type Part = (&'static str, fn() -> Result<Vec<record::Record>, Failure>);
+
+/// This bench's part of the document.
+const PART: document::Part = document::Part {
+    name: "host",
+    sizes: "Workloads",
+    keeps: true,
+    remarks: |_| String::new(),
+};
 
 const PARTS: [Part; 4] = [
     ("traffic", traffic::run),
@@ -57,7 +66,7 @@ fn run() -> Result<(), Failure> {
     for (name, part) in PARTS {
         if asked.is_empty() || asked.iter().any(|asked| asked == name) {
             // After each part, so that a failure later loses nothing.
-            document::update(&part()?)?;
+            document::update(&PART, &part()?)?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One figure as `docs/benchmarks/host.json` has it, over all rounds.
+//! One figure as `docs/benchmarks/*.json` have it, over all rounds.
 
 use serde_json::{Value, json};
 

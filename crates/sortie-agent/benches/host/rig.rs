@@ -5,10 +5,8 @@
 //! the cost of the whole way: container, bridge, host, uplink, and the drop at its other end.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -25,6 +23,7 @@ use sortie_plan::planner::Planner;
 use sortie_workloads::simulated::simulated;
 
 use crate::Failure;
+use crate::programs::{ip, nft, run};
 
 /// Of the measured container; beside simulated ones, which begin at 10.0.0.10.
 pub(crate) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
@@ -368,41 +367,9 @@ pub(crate) fn snat_rules(containers: u32, measured: Ipv4Addr) -> String {
     rules + "COMMIT\n"
 }
 
-/// Runs `ip -batch`.
-fn ip(script: &str) -> Result<(), Failure> {
-    run("ip", &["-batch", "-"], script)
-}
-
-/// Runs `nft -f`.
-pub(crate) fn nft(script: &str) -> Result<(), Failure> {
-    run("nft", &["-f", "-"], script)
-}
-
 /// Runs `iptables-restore`.
 pub(crate) fn restore(rules: &str) -> Result<(), Failure> {
     run("iptables-restore", &[], rules)
-}
-
-/// Runs a program of the calling thread's namespace to its end.
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), Failure> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{program}: {error}"))?;
-    child
-        .stdin
-        .take()
-        .ok_or("no standard input")?
-        .write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr)).into())
-    }
 }
 
 fn index(device: &str) -> Result<IfIndex, Failure> {
