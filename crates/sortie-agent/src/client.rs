@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sortie_api::policy::Carried;
 use tokio::net::UnixStream;
 
 use crate::api::{
@@ -113,6 +114,16 @@ impl Client {
     /// `GET /v1/policies`.
     pub async fn policies(&self) -> Result<Vec<PolicyRecord>, ClientError> {
         self.ask(Method::GET, "/v1/policies", None::<&()>).await
+    }
+
+    /// `GET /v1/policies/whole`: those of the policy folder, or all that select a workload.
+    pub async fn whole_policies(
+        &self,
+        workload: Option<&str>,
+    ) -> Result<Vec<Carried>, ClientError> {
+        let of = workload.map(|workload| format!("?workload={}", segment(workload)));
+        let path = format!("/v1/policies/whole{}", of.unwrap_or_default());
+        self.ask(Method::GET, &path, None::<&()>).await
     }
 
     /// `POST /v1/policies`; with `dry_run` nothing changes.

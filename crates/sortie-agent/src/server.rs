@@ -17,6 +17,7 @@ use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
+use sortie_api::policy::Carried;
 use sortie_workloads::docker::begun;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
@@ -55,6 +56,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/policies", get(policies).post(put_policies))
+        .route("/v1/policies/whole", get(whole_policies))
         .route("/v1/policies/{name}", delete(delete_policy))
         .route("/v1/explain", post(explain))
         .route("/v1/explain/name", post(explain_name))
@@ -107,6 +109,13 @@ struct Whole {
     all: bool,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfWorkload {
+    #[serde(default)]
+    workload: Option<String>,
+}
+
 type Answer<T> = Result<Json<T>, Error>;
 
 async fn status(State(handle): State<Handle>, Query(query): Query<Whole>) -> Answer<api::Status> {
@@ -123,6 +132,14 @@ async fn policies(State(handle): State<Handle>) -> Answer<Vec<api::PolicyRecord>
         .call(|core| Ok(core.policy_records()))
         .await
         .map(Json)
+}
+
+async fn whole_policies(
+    State(handle): State<Handle>,
+    Query(query): Query<OfWorkload>,
+) -> Answer<Vec<Carried>> {
+    let whole = handle.call(move |core| core.whole_policies(query.workload.as_deref()));
+    whole.await.map(Json)
 }
 
 async fn put_policies(

@@ -12,6 +12,7 @@ mod doctor;
 mod down;
 mod drops;
 mod explain;
+mod export;
 mod flows;
 mod gateway;
 mod get;
@@ -73,6 +74,8 @@ enum Command {
     Status(status::Args),
     /// Say why a workload leaves with an address towards a destination
     Explain(explain::Args),
+    /// Print policies as configuration of Envoy
+    Export(export::Args),
     /// Check policy files, show what changes, and put them into force
     Apply(apply::Args),
     /// Show what `apply` would change, changing nothing
@@ -123,6 +126,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Status(args) => block_on(status::run(&args, &socket.client())),
         Command::Explain(args) => block_on(explain::run(&args, &socket.client())),
+        Command::Export(args) => block_on(export::run(&args, &socket.client())),
         Command::Apply(args) => block_on(apply::run(&args, &socket.client())),
         Command::Plan(args) => block_on(apply::plan(&args, &socket.client())),
         Command::Get(args) => block_on(get::run(&args, &socket.client())),

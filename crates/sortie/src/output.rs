@@ -44,10 +44,7 @@ impl Output {
     ) -> Result<(), CliError> {
         match self.format {
             Format::Table => write(&as_table(value)),
-            Format::Json => {
-                let text = serde_json::to_string_pretty(value).map_err(|e| no_form("JSON", &e))?;
-                write(&(text + "\n"))
-            }
+            Format::Json => write(&json(value)?),
             Format::Yaml => write(&yaml(value)?),
         }
     }
@@ -80,7 +77,12 @@ pub(crate) fn warn(warning: Option<&str>) {
     }
 }
 
-fn yaml<T: Serialize>(value: &T) -> Result<String, CliError> {
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| no_form("JSON", &e))?;
+    Ok(text + "\n")
+}
+
+pub(crate) fn yaml<T: Serialize>(value: &T) -> Result<String, CliError> {
     let mut text = serde_saphyr::to_string(value).map_err(|e| no_form("YAML", &e))?;
     if !text.ends_with('\n') {
         text.push('\n');

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_api::policy::{EgressPolicy, PolicySet};
+use sortie_api::policy::{Carried, EgressPolicy, PolicySet};
 use sortie_plan::op::describe;
 use sortie_plan::planner::Planner;
 
@@ -28,6 +28,16 @@ impl Core {
         let ops = self.planner.policies_changed(policies);
         self.audits.follow(&self.planner);
         self.enforce(&ops)
+    }
+
+    /// All that there is to say of the policies of the policy folder that decide, or of all that
+    /// select a workload, labels' included.
+    pub fn whole_policies(&self, workload: Option<&str>) -> Result<Vec<Carried>, Error> {
+        let policies: Vec<_> = match workload {
+            None => self.planner.policies().values().cloned().collect(),
+            Some(workload) => self.find(workload)?.policies.to_vec(),
+        };
+        Ok(policies.into_iter().map(Carried).collect())
     }
 
     /// Puts files into the policy folder, or only says what that would do.

@@ -7,6 +7,7 @@
 
 mod agent;
 mod changes;
+mod export;
 mod lists;
 mod mistakes;
 mod observe;
