@@ -213,7 +213,16 @@ impl Follower {
                         fresh.insert(workload.id.clone());
                     }
                     let before = self.known.workload_is(workload.clone());
+                    if before.as_ref().is_some_and(|it| it.pid != workload.pid) {
+                        self.told.forget(&workload.id);
+                        self.addresses.forget(&workload.id);
+                    }
                     self.doors.open(workload, before.as_deref()).await;
+                }
+                Some(GatewayLine::Names(names)) => {
+                    for known in names {
+                        self.told.note(&known.workload, &known.name, &[known.told]);
+                    }
                 }
                 Some(GatewayLine::WorkloadGone(id)) => self.gone(&id).await,
                 Some(GatewayLine::Synced(_)) => {

@@ -16,6 +16,8 @@ use sortie_kernel::netns::Identity;
 pub enum GatewayLine {
     /// A workload needs the gateway, or is another now.
     Workload(ByName),
+    /// What workloads were told of names before: by this or a former gateway, or by their servers.
+    Names(Vec<KnownName>),
     /// It needs it no longer.
     WorkloadGone(WorkloadId),
     /// The host, as it is now.
@@ -90,6 +92,18 @@ pub struct Learned {
     pub name: String,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A name that a workload was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownName {
+    /// Who.
+    pub workload: WorkloadId,
+    /// In small letters and without a dot at its end.
+    pub name: String,
+    /// One address of it.
+    pub told: Told,
 }
 
 /// A workload's lookups are answered from now on.

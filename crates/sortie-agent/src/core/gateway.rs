@@ -2,7 +2,7 @@
 //!
 //! It is told states, not steps: who follows too slowly is cut off and begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::{Core, Event, Handle};
 use crate::Error;
 use crate::api::{
-    ByName, EgressAddress, GatewayHost, GatewayLine, Learned, Opened, PacketMark, Told,
+    ByName, EgressAddress, GatewayHost, GatewayLine, KnownName, Learned, Opened, PacketMark, Told,
 };
 
 /// A follower that is slower than this many lines is cut off.
@@ -92,10 +92,28 @@ impl Core {
         let link = &self.gateway;
         let host = GatewayLine::Host(link.host.clone());
         let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
-        let known = [host].into_iter().chain(workloads);
+        let names = self.names_line(|id| link.workloads.contains_key(id));
+        let known = [host].into_iter().chain(workloads).chain(names);
         let synced = link.synced.then_some(GatewayLine::Synced(true));
         let known = known.chain(synced).collect();
         (known, link.lines.subscribe())
+    }
+
+    /// What these workloads were told of names.
+    fn names_line(&self, of: impl Fn(&WorkloadId) -> bool) -> Option<GatewayLine> {
+        let known = self.planner.known_names();
+        let names = known.filter(|known| of(known.workload));
+        let names: Vec<KnownName> = names
+            .map(|known| KnownName {
+                workload: known.workload.clone(),
+                name: known.name.to_owned(),
+                told: Told {
+                    address: known.real,
+                    answered: Some(known.answer),
+                },
+            })
+            .collect();
+        (!names.is_empty()).then_some(GatewayLine::Names(names))
     }
 
     /// Lookups of a workload are answered from now on.
@@ -138,6 +156,14 @@ impl Core {
     pub(super) fn tell_gateway(&mut self) {
         self.gateway.due = None;
         let host = self.gateway_host();
+        let known = &self.gateway.workloads;
+        let all = self.planner.by_name().map(|tracked| &tracked.workload.id);
+        let new: BTreeSet<WorkloadId> = all.filter(|id| !known.contains_key(id)).cloned().collect();
+        let names = if new.is_empty() {
+            None
+        } else {
+            self.names_line(|id| new.contains(id))
+        };
         let link = &mut self.gateway;
         let mut before = mem::take(&mut link.workloads);
         // Nobody may be following.
@@ -160,6 +186,8 @@ impl Core {
             }
             link.workloads.insert(id.clone(), now);
         }
+        // Behind the workloads: of another process what was told before is forgotten.
+        names.map(tell);
         // Before, an agent that has just begun knows nobody.
         let synced = self.engines_have_told();
         let link = &mut self.gateway;

@@ -206,7 +206,7 @@ on_both_dockers!(the_articles_third_way);
 /// nowhere.
 #[test]
 fn what_is_decided_on_is_what_is_forwarded() -> Result<()> {
-    let scene = Scene::new("path-confusion", DOCKER_29_NFTABLES)?;
+    let mut scene = Scene::new("path-confusion", DOCKER_29_NFTABLES)?;
     let mut client = scene.client().expect("a connection");
     for (path, forwarded) in [
         ("/api/../other", "/other"),
@@ -246,6 +246,17 @@ fn what_is_decided_on_is_what_is_forwarded() -> Result<()> {
     let absolute = "GET http://api.external.com/api/z HTTP/1.1\r\nHost: other.example\r\n\r\n";
     assert_eq!(scene.asked(absolute), 200);
     assert_eq!(scene.last().expect("a request").host, "api.external.com");
+    // Another gateway is told which name led where.
+    scene.gateway.kill()?;
+    scene.gateway.wait(LIMIT)?;
+    scene.gateway = scene.stage.spawn("gateway-2", &["gateway"])?;
+    eventually(LIMIT, "the next gateway refuses it too", || {
+        let answer = scene.client().and_then(|mut client| client.ask(misled));
+        match answer {
+            Ok(403) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
     // The name leads inside now.
     let names = scene.stage.lab.internet().observer().names();
     names.set("api.external.com", &[ip("10.0.0.1"), ip(API)], 1);
