@@ -8,13 +8,14 @@
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
-//!   has; `seen`: with which source it left; `access`: the log of them.
+//!   has; `originations`: TLS that is begun for them; `seen`: with which source it left; `access`: the log of them.
 
 mod access;
 mod addresses;
 mod doors;
 mod known;
 mod names;
+mod originations;
 mod requests;
 mod seen;
 mod told;
@@ -48,6 +49,7 @@ use addresses::ByServers;
 use doors::Doors;
 use known::Known;
 use names::ByPolicy;
+use originations::Originations;
 use requests::ByRequest;
 use seen::ByFlow;
 use told::Told;
@@ -104,6 +106,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
         decide: Arc::new(ByRequest {
             known: Arc::clone(&known),
             told: Arc::clone(&told),
+            originations: Originations::default(),
         }),
         resolve: Arc::clone(&addresses) as Arc<dyn Resolve>,
         log: Arc::new(log),

@@ -168,6 +168,8 @@ pub enum Reason {
     NoAddress,
     /// The name is unknown, or answers with what it must not: the host's, or a private address.
     PrivateAnswer,
+    /// The certificates that it wants for TLS cannot be used.
+    NoCertificates,
 }
 
 impl fmt::Display for Reason {
@@ -177,6 +179,7 @@ impl fmt::Display for Reason {
             Self::PathNotVisible => "PathNotVisible",
             Self::NoAddress => "NoAddress",
             Self::PrivateAnswer => "PrivateAnswer",
+            Self::NoCertificates => "NoCertificates",
         })
     }
 }

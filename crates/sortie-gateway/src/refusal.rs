@@ -91,6 +91,11 @@ impl Refusal {
                 "the name has only addresses of this host or of private networks, which its policy \
                  does not allow",
             ),
+            Reason::NoCertificates => (
+                500,
+                "proxy_configuration_error",
+                "the certificates that the policy wants for TLS cannot be used",
+            ),
         };
         Self {
             policy,

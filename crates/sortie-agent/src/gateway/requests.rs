@@ -5,9 +5,10 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use sortie_api::mark_mask::MarkMask;
-use sortie_api::policy::{Action, Headers, PolicyName, Protocol, Request};
+use sortie_api::policy::{Action, Headers, PolicyName, Protocol, Request, Tls};
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{Decide, Denied, Fields, Reason, Sources, Target, Verdict, Way};
 use sortie_gateway::private::is_private;
@@ -17,6 +18,7 @@ use sortie_plan::precedence::{self, Candidate, Scope};
 use sortie_plan::resolve::{Addresses as _, Exit, Refusal, deciding};
 
 use super::known::Known;
+use super::originations::Originations;
 use super::told::Told;
 use crate::api::{ByName, GatewayHost};
 
@@ -30,6 +32,7 @@ const PRIVATE_LEAST: u8 = 7;
 pub(super) struct ByRequest {
     pub(super) known: Arc<Known>,
     pub(super) told: Arc<Told>,
+    pub(super) originations: Originations,
 }
 
 impl Decide for ByRequest {
@@ -115,9 +118,22 @@ impl Decide for ByRequest {
             Some(ip) if !by_name => &[ip.is_ipv6()],
             _ => &[false, true],
         };
+        let originate = match decides.scope {
+            Scope::Request { http, .. } => match &http.tls {
+                Some(Tls::Originate(wanted)) => {
+                    let Some(made) = self.originations.of(wanted, Instant::now()) else {
+                        return refused(Some(&decides.policy.name), Reason::NoCertificates);
+                    };
+                    Some(made)
+                }
+                Some(Tls::Inspect) | None => None,
+            },
+            _ => None,
+        };
         Verdict {
             policy: Some(decides.policy.name.0.as_str().into()),
             by_name,
+            originate,
             stands_for: real,
             way: way(decides, families, &host),
             hides_http3: said.is_some_and(|name| sees(candidates, name, target.port)),

@@ -1,6 +1,7 @@
 //! THE GATE: what the language reads and nothing enforces yet is refused, here and nowhere else.
 //!
-//! The gateway neither begins TLS nor looks into it for a policy yet, and takes no clients from outside.
+//! The gateway does not look into TLS for a policy yet, shows no certificate, and takes no clients from
+//! outside.
 //! Once it does, this file goes, with its call in `parse.rs`, the sentences in docs/policy.md that say
 //! "not in this version yet", and the test.
 
@@ -18,8 +19,10 @@ pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
             refuse_field(reader, workload, "clients");
         }
         for destination in list(spec, "destinations") {
-            if let Some(http) = field(destination, "http") {
-                refuse_field(reader, &http.value, "tls");
+            let http = field(destination, "http");
+            if let Some(tls) = http.and_then(|http| field(&http.value, "tls")) {
+                refuse_field(reader, &tls.value, "inspect");
+                refuse_field(reader, &tls.value, "clientCertificate");
             }
         }
     }

@@ -1,8 +1,11 @@
 //! Policies by HTTP path: the article's third way. One connection of a client carries requests that
 //! leave with different addresses.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -391,6 +394,102 @@ spec:
     stage
         .lab
         .expect_only_sources(&mark, to, &[ip("203.0.113.11")])
+}
+
+/// The container speaks HTTP, and the gateway HTTPS, with an operator's own CA.
+#[test]
+fn tls_is_begun_for_who_speaks_http() -> Result<()> {
+    let stage = Stage::guarded("tls-begun", DOCKER_29_NFTABLES)?;
+    stage.network("shop", 1, &[])?;
+    let folder = stage.folder();
+    let _server = https(&stage, &folder)?;
+    let ca = folder.join("ca.pem");
+    let policy = format!(
+        "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: partner}}
+spec:
+  workloads: [{{containers: {{names: [web]}}}}]
+  destinations:
+  - hosts: [secure.example, other.example]
+    http: {{tls: {{originate: true, port: 8443, ca: {}}}}}
+  action: Egress
+  egress: {{addresses: [203.0.113.11]}}
+",
+        ca.display()
+    );
+    let outcome = stage.apply(&policy)?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let to = stage.lab.destination()?.v4;
+    let names = stage.lab.internet().observer().names();
+    for name in ["secure.example", "other.example"] {
+        names.set(name, &[to], 60);
+    }
+    let gateway = stage.spawn("gateway", &["gateway"])?;
+    let spec = ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER);
+    let web = stage.managed(&spec)?;
+    let mark = stage.lab.mark()?;
+    let fetch = |name: &str| {
+        let url = format!("http://{name}/");
+        web.exec(&["wget", "-O", "-", &url])
+    };
+    eventually(LIMIT, "the server answers", || {
+        match fetch("secure.example") {
+            Ok(told) if told.code == 0 && told.output.contains("s_server") => Ok(()),
+            other => Err(format!("{other:?}; {}", gateway.tail())),
+        }
+    })?;
+    // Its certificate is for another name.
+    let told = fetch("other.example")?;
+    assert!(told.output.contains("502"), "{told:?}");
+    stage
+        .lab
+        .expect_only_sources(&mark, to, &[ip("203.0.113.11")])
+}
+
+/// A program that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server of the internet's for `secure.example` on port 8443, and its CA's certificate in a folder.
+fn https(stage: &Stage, folder: &Path) -> Result<Running> {
+    let openssl = |arguments: &str| {
+        let mut command = Command::new("openssl");
+        command.current_dir(folder).args(arguments.split(' '));
+        command
+    };
+    fs::write(
+        folder.join("extensions"),
+        "basicConstraints=CA:FALSE\nsubjectAltName=DNS:secure.example\n",
+    )
+    .expect("a file");
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for arguments in [
+        format!("req -x509 -days 2 {key} -keyout ca.key -out ca.pem -subj /CN=ca"),
+        format!("req {key} -keyout server.key -out server.request -subj /CN=server"),
+        "x509 -req -days 2 -in server.request -out server.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions"
+            .to_owned(),
+    ] {
+        let made = openssl(&arguments).output().expect("openssl runs");
+        assert!(made.status.success(), "{arguments}: {made:?}");
+    }
+    let serve = || {
+        openssl("s_server -accept 8443 -cert server.pem -key server.key -www -quiet")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    };
+    let server = stage.lab.internet().netns().run(serve)?;
+    Ok(Running(server.expect("openssl runs")))
 }
 
 /// A TLS client's first message, with the name that it asks for (RFC 8446, 4.1.2; RFC 6066, 3).

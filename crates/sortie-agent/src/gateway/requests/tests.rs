@@ -81,6 +81,7 @@ fn asked_of(policies: &[&str]) -> ByRequest {
     ByRequest {
         known: Arc::new(known),
         told: Arc::new(told),
+        originations: Originations::default(),
     }
 }
 
@@ -258,4 +259,21 @@ fn of_who_has_gone_and_to_whom_names_are_hidden_nothing_leaves() {
     );
     assert_eq!(by_request.decide(&ID.into(), &target(853)).way, denied);
     assert_eq!(by_request.decide(&ID.into(), &target(443)).way, Way::AsHost);
+}
+
+#[test]
+fn tls_is_begun_where_a_policy_says_so_and_nothing_leaves_without_its_ca() {
+    let with = |ca: &str| {
+        let tls = format!("], tls: {{originate: true, port: 8443, ca: {ca}}}}}}}]");
+        API.replace("]}}]", &tls)
+    };
+    let missing = with("/nowhere/ca.pem");
+    assert_eq!(
+        decided(&[&missing], UNTOLD, Some("api.test"), Some("/api")),
+        "api by address: NoCertificates"
+    );
+    assert_eq!(
+        decided(&[&missing], UNTOLD, Some("api.test"), Some("/other")),
+        "nobody by address: host"
+    );
 }
