@@ -61,6 +61,9 @@ use starting::Begins;
 const HOST_SETTLES: Duration = Duration::from_millis(20);
 /// What others can change (routes, rules, sysctls) is compared this often.
 const DRIFT_CHECK: Duration = Duration::from_secs(30);
+/// Whether the host answers for direct addresses is looked at this often: the kernel tells nobody
+/// when a proxy neighbour goes (`pneigh_delete` in net/core/neighbour.c).
+const NEIGHBOUR_CHECK: Duration = Duration::from_secs(2);
 /// Flows and drops remembered for `flows` and `drops` without `--follow`.
 const REMEMBERED: usize = 1_000;
 
@@ -101,6 +104,7 @@ pub struct Core {
     compared: bool,
     host_due: Option<Instant>,
     drift_due: Instant,
+    neighbours_due: Instant,
     manager: Option<Manager>,
     /// When the plan's clock was 0.
     started: Instant,
@@ -150,6 +154,7 @@ impl Core {
             compared: false,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
+            neighbours_due: Instant::now() + NEIGHBOUR_CHECK,
             manager: Manager::from_environment(),
             started: Instant::now(),
             stopping: false,
@@ -206,11 +211,14 @@ impl Core {
         let drain = self.planner.next_end();
         let drain = drain.map(|end| self.started + end);
         let starting = self.starting_due();
+        let answers = !self.planner.desired_network().neighbours.is_empty();
+        let neighbours = answers.then_some(self.neighbours_due);
         [
             self.host_due,
             failing,
             manager,
             starting,
+            neighbours,
             drain,
             self.sample_due(),
             self.gateway_due(),
@@ -273,6 +281,10 @@ impl Core {
             self.drift_due = now + DRIFT_CHECK;
             self.look_at_host(Look::Everywhere);
             self.audits.follow(&self.planner);
+        }
+        if self.neighbours_due <= now {
+            self.neighbours_due = now + NEIGHBOUR_CHECK;
+            self.look_at_neighbours();
         }
         self.gateway_on_time(now);
         self.tell_manager(now);

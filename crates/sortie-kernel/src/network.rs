@@ -347,22 +347,25 @@ pub(crate) fn neighbours(
         })
         .filter_map(|message| {
             Some(ProxyNeighbour {
-                address: message
-                    .attributes
-                    .iter()
-                    .find_map(|attribute| match attribute {
-                        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
-                            Some((*v4).into())
-                        }
-                        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                            Some((*v6).into())
-                        }
-                        _ => None,
-                    })?,
+                address: proxied(message)?,
                 device: names.get(&message.header.ifindex)?.clone(),
             })
         })
         .collect())
+}
+
+/// The addresses of all proxy neighbours.
+pub(crate) fn answered(rtnl: &mut Rtnetlink) -> Result<BTreeSet<IpAddr>, Error> {
+    Ok(proxies(rtnl)?.iter().filter_map(proxied).collect())
+}
+
+fn proxied(message: &NeighbourMessage) -> Option<IpAddr> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((*v4).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    })
 }
 
 fn proxies(rtnl: &mut Rtnetlink) -> Result<Vec<NeighbourMessage>, Error> {

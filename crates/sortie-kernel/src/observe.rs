@@ -3,7 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 
 use nfnetlink::{Element, Socket, obj, set, table};
 use sortie_plan::nft::key::Key;
@@ -55,6 +56,12 @@ impl Kernel {
             own: self.own.observe(look)?,
             redirects: self.redirects.observe(look)?,
         })
+    }
+
+    /// The addresses that the host answers for on some uplink, whoever made it so: a look at these
+    /// costs microseconds.
+    pub fn answered(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
+        network::answered(&mut self.rtnl)
     }
 
     fn names(&mut self) -> Result<Names, Error> {

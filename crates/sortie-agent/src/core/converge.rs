@@ -133,6 +133,19 @@ impl Core {
         }
     }
 
+    /// What answers for direct addresses goes without a word.
+    pub(super) fn look_at_neighbours(&mut self) {
+        let wanted = &self.planner.desired_network().neighbours;
+        if wanted.is_empty() || self.failing.is_some() {
+            return;
+        }
+        match self.kernel.answered() {
+            Ok(answered) if wanted.iter().all(|it| answered.contains(&it.address)) => {}
+            Ok(_) => self.repair_network(Look::Nowhere),
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
     pub(super) fn failed(&mut self, error: &str) {
         self.fails(error.to_owned(), None);
     }

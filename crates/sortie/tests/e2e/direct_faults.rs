@@ -105,9 +105,14 @@ fn its_ways_are_taken_away() -> Result<()> {
     for (address, flag) in [(V4, ""), (V6, "-6 ")] {
         let neighbours = || stage.host.ip(&format!("{flag}neigh show proxy"));
         assert!(neighbours()?.contains(address));
-        stage
-            .host
-            .ip(&format!("{flag}neigh del proxy {address} dev up0"))?;
+        let forget = format!("{flag}neigh del proxy {address} dev up0");
+        stage.host.ip(&forget)?;
+        // The kernel tells nobody of that alone.
+        eventually(AT_ONCE, "the host answers for it again", || {
+            let proxies = neighbours().map_err(|error| error.to_string())?;
+            proxies.contains(address).then_some(()).ok_or(proxies)
+        })?;
+        stage.host.ip(&forget)?;
         stage.host.ip(&format!("{flag}route del {address}"))?;
         eventually(LIMIT, "both are there again", || {
             let route = stage.host.ip(&format!("{flag}route show {address}"));
