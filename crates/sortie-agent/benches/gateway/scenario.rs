@@ -296,11 +296,13 @@ impl Scenario {
         };
         let mut middle = [(); 3].map(|()| Vec::new());
         let mut late = [(); 3].map(|()| Vec::new());
-        let mut is_held = [true; 3];
+        // Something else may have had the CPU once.
+        let spare = effort.rounds / 5;
+        let mut missed = [0; 3];
         for round in 0..effort.rounds {
             for turn in 0..3 {
                 let number = (turn + round) % 3;
-                if !is_held[number] {
+                if missed[number] > spare {
                     continue;
                 }
                 let at = u16::try_from(number)?;
@@ -326,12 +328,12 @@ impl Scenario {
                 middle[number].push(latencies[latencies.len() / 2]);
                 late[number].push(latencies[latencies.len() * 99 / 100]);
                 let limit = Duration::from_secs_f64(effort.seconds * 1.05 + 0.02);
-                is_held[number] = outcome.elapsed < limit;
+                missed[number] += usize::from(outcome.elapsed >= limit);
             }
         }
-        for (number, is_held) in is_held.iter().enumerate() {
+        for (number, missed) in missed.into_iter().enumerate() {
             let name = NAMES[number];
-            if *is_held {
+            if missed <= spare {
                 let worst = Spread::of(&late[number]).median / 1e3;
                 eprintln!("{}, {name} at {percent} %: p99 {worst:.0} µs", self.id);
             } else {

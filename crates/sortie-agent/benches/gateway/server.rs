@@ -123,10 +123,11 @@ pub(crate) fn right_source_of(host: &str, peer: IpAddr) -> Result<(), Failure> {
 }
 
 fn is_source(wanted: Option<Ipv4Addr>, peer: IpAddr) -> Result<(), Failure> {
-    if wanted.is_some_and(|wanted| wanted == peer) {
-        return Ok(());
+    match wanted {
+        Some(wanted) if wanted == peer => Ok(()),
+        Some(wanted) => Err(format!("a wrong source: {peer} instead of {wanted}").into()),
+        None => Err("a request whose host stands for no source".into()),
     }
-    Err(format!("a wrong source: {peer} instead of {wanted:?}").into())
 }
 
 fn number(text: &[u8]) -> Option<Ipv4Addr> {

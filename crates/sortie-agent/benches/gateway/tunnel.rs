@@ -24,7 +24,10 @@ pub(crate) fn serve(listener: TcpListener) {
 
 fn send(mut stream: &TcpStream, peer: SocketAddr) -> Result<(), Failure> {
     let mut said = String::new();
-    BufReader::new(stream).read_line(&mut said)?;
+    // HAProxy comes here also for who only looks whether it listens.
+    if BufReader::new(stream).read_line(&mut said)? == 0 {
+        return Ok(());
+    }
     if peer.ip() != source(0) {
         return Err(format!("a wrong source: {peer}").into());
     }
