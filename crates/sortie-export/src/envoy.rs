@@ -6,7 +6,7 @@ mod access;
 mod cluster;
 mod connection;
 mod paths;
-mod route;
+pub(crate) mod route;
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,15 @@
 //! Policies as configuration of other programs, decided by the same pure functions as everywhere.
 //! Pure.
 //!
-//! - [`envoy`]: a bootstrap, with a forward proxy and a listener for redirected connections.
+//! - [`envoy()`]: a bootstrap, with a forward proxy and a listener for redirected connections.
+//! - [`istio()`]: what sends requests through the egress gateway, and gives each source there.
 //!
 //! What the other program cannot be told is a [`Warning`], and is refused there wherever it could
 //! mean a wrong source.
 #![forbid(unsafe_code)]
 
 mod envoy;
+mod istio;
 mod names;
 mod ports;
 mod warnings;
@@ -32,5 +34,13 @@ pub fn envoy(policies: &[EgressPolicy]) -> Export {
     Export {
         documents: vec![envoy::bootstrap(policies)],
         warnings: warnings::for_envoy(policies),
+    }
+}
+
+/// Istio's resources, for exact names: all that the mesh sends to them.
+pub fn istio(policies: &[EgressPolicy]) -> Export {
+    Export {
+        documents: istio::resources(policies),
+        warnings: warnings::for_istio(policies),
     }
 }

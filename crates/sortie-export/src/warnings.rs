@@ -3,7 +3,8 @@
 use std::fmt;
 
 use sortie_api::policy::{
-    Action, EgressPolicy, Enforcement, Mode, OnUnavailable, Protocol, Selector, Tls, Unlearned,
+    Action, EgressPolicy, Enforcement, HostPattern, HttpMatch, Mode, OnUnavailable, Protocol,
+    Selector, Tls, Unlearned,
 };
 use sortie_plan::precedence::{Candidate, Scope};
 
@@ -161,6 +162,86 @@ pub(crate) fn for_envoy(policies: &[EgressPolicy]) -> Vec<Warning> {
     warnings.push(Warning::all(
         "Envoy does not look into CONNECT",
         "what is sent inside may be for another name, and plain HTTP inside goes by the name alone",
+    ));
+    warnings.sort();
+    warnings.dedup();
+    warnings
+}
+
+pub(crate) fn for_istio(policies: &[EgressPolicy]) -> Vec<Warning> {
+    let mut warnings = common(policies);
+    let enforced = || {
+        policies
+            .iter()
+            .filter(|it| it.enforcement == Enforcement::Enforce)
+    };
+    for policy in enforced() {
+        let mut add = |what: &str, help: &str| warnings.push(Warning::of(policy, what, help));
+        if matches!(policy.action, Action::Egress(_)) {
+            add(
+                "Istio has no field for a source address",
+                "EnvoyFilters set it at the egress gateway, whose pod must have the address, and which the CNI must not masquerade",
+            );
+        }
+        if policy.destinations.is_empty() {
+            add(
+                "it is for every destination, and Istio's resources are for names",
+                "here it holds for the names of the other policies only",
+            );
+        }
+        for destination in &policy.destinations {
+            if destination.hosts.is_empty() {
+                add(
+                    "destinations by address are not in it",
+                    "close addresses with a NetworkPolicy, and keep Sortie for their sources",
+                );
+            }
+            let wide = |it: &HostPattern| !matches!(it, HostPattern::Exact(_));
+            if destination.hosts.iter().any(wide) {
+                add(
+                    "Istio's egress gateway resolves no wildcards: they hold for the exact names of the policies only",
+                    "write each name in `hosts`",
+                );
+            }
+            if destination.ports.iter().any(|it| it.last - it.first >= 16) {
+                add(
+                    "of a range of ports the first 16 are in it",
+                    "write the ports that are used",
+                );
+            }
+            if let Some(http) = &destination.http {
+                if !http.unless.is_empty() {
+                    add(
+                        "Istio cannot except what earlier routes of a VirtualService take",
+                        "such requests get 403: write EgressPolicies instead",
+                    );
+                }
+                let escapes = |entry: &HttpMatch| {
+                    let path = entry.path.as_ref();
+                    path.is_some_and(|path| path.to_string().contains('%'))
+                };
+                if http.matches.iter().any(escapes) {
+                    add(
+                        "Istio compares escapes as they are written",
+                        "a client that writes them in small letters is not meant",
+                    );
+                }
+            }
+        }
+        if policy.only_these_hosts || policy.unlearned == Unlearned::Deny {
+            add(
+                "Istio lets other names and addresses by",
+                "set `meshConfig.outboundTrafficPolicy.mode: REGISTRY_ONLY`",
+            );
+        }
+    }
+    warnings.push(Warning::all(
+        "Istio's workloads are pods, and these resources are for all of them",
+        "restrict them with `exportTo`, or with `sourceLabels` in each `match`",
+    ));
+    warnings.push(Warning::all(
+        "Istio normalises paths as its mesh is told to",
+        "set `meshConfig.pathNormalization.normalization: DECODE_AND_MERGE_SLASHES`",
     ));
     warnings.sort();
     warnings.dedup();

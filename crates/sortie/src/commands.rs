@@ -74,7 +74,7 @@ enum Command {
     Status(status::Args),
     /// Say why a workload leaves with an address towards a destination
     Explain(explain::Args),
-    /// Print policies as configuration of Envoy
+    /// Print policies as configuration of Envoy or Istio
     Export(export::Args),
     /// Check policy files, show what changes, and put them into force
     Apply(apply::Args),

@@ -101,7 +101,7 @@ fn tunnelled(decides: Option<usize>, way: Way, part: Ports) -> Way {
 
 /// What is decided of a connection in which TLS hides everything but the name: the candidate's
 /// place, and the way.
-pub(super) fn sealed(
+pub(crate) fn sealed(
     candidates: &[Candidate<'_>],
     name: &str,
     (port, _): Ports,

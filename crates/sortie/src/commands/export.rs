@@ -22,6 +22,8 @@ pub(crate) struct Args {
 enum To {
     /// Print a bootstrap for Envoy: a forward proxy, and a listener for redirected connections
     Envoy(From),
+    /// Print resources for Istio: all that the mesh sends to the names goes by the egress gateway
+    Istio(From),
 }
 
 /// Which policies.
@@ -56,8 +58,11 @@ enum Format {
 
 /// What is lost goes to standard error, and into comments where the format has them.
 pub(crate) async fn run(args: &Args, client: &Client) -> Result<ExitCode, CliError> {
-    let To::Envoy(from) = &args.to;
-    let export = sortie_export::envoy(&from.policies(client).await?);
+    let (from, export): (_, fn(&[EgressPolicy]) -> Export) = match &args.to {
+        To::Envoy(from) => (from, sortie_export::envoy),
+        To::Istio(from) => (from, sortie_export::istio),
+    };
+    let export = export(&from.policies(client).await?);
     for warning in &export.warnings {
         eprintln!("warning: {warning}");
     }

@@ -38,6 +38,16 @@ fn a_file_as_envoys_bootstrap() {
 }
 
 #[test]
+fn a_file_as_istios_resources() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("partner.yaml");
+    fs::write(&file, POLICY).unwrap();
+    let file = file.to_str().unwrap();
+    let output = sortie(&["export", "istio", "-f", file]).output().unwrap();
+    assert_snapshot!("export_istio", shown(&output));
+}
+
+#[test]
 fn policies_of_an_agent() {
     // A label's, which no file could hold.
     let carried = json!({"name": "label:web", "owner": "Workload", "priority": 0, "workloads": [],
