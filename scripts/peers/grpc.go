@@ -43,11 +43,6 @@ func serveGRPC(address string) error {
 }
 
 func sendBack(_ any, stream grpc.ServerStream) error {
-	caller, _ := peer.FromContext(stream.Context())
-	host, _, err := net.SplitHostPort(caller.Addr.String())
-	if err != nil {
-		return err
-	}
 	count := 0
 	for ; ; count++ {
 		var message wrapperspb.StringValue
@@ -62,11 +57,19 @@ func sendBack(_ any, stream grpc.ServerStream) error {
 			return err
 		}
 	}
-	stream.SetTrailer(metadata.Pairs("x-source", host, "x-count", fmt.Sprint(count)))
+	stream.SetTrailer(metadata.Pairs("x-source", source(stream), "x-count", fmt.Sprint(count)))
 	return nil
 }
 
-func sayNo(any, grpc.ServerStream) error {
+// source is the caller's address.
+func source(stream grpc.ServerStream) string {
+	caller, _ := peer.FromContext(stream.Context())
+	host, _, _ := net.SplitHostPort(caller.Addr.String())
+	return host
+}
+
+func sayNo(_ any, stream grpc.ServerStream) error {
+	stream.SetTrailer(metadata.Pairs("x-source", source(stream)))
 	return status.Error(codes.FailedPrecondition, "no, thank you")
 }
 
@@ -80,28 +83,30 @@ func callGRPC(address, host string) error {
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := refused(ctx, connection); err != nil {
-		return err
-	}
-	source, err := talk(ctx, connection)
+	refused, err := refused(ctx, connection)
 	if err != nil {
 		return err
 	}
-	fmt.Println(source)
+	talked, err := talk(ctx, connection)
+	if err != nil {
+		return err
+	}
+	fmt.Println(refused, talked)
 	return nil
 }
 
-// refused expects the server's own status, which is all of the response.
-func refused(ctx context.Context, connection *grpc.ClientConn) error {
+// refused expects the server's own status, which is all of the response. It returns the caller's
+// address.
+func refused(ctx context.Context, connection *grpc.ClientConn) (string, error) {
 	stream, err := open(ctx, connection, refuse)
 	if err != nil {
-		return err
+		return "", err
 	}
 	err = stream.RecvMsg(new(wrapperspb.StringValue))
 	if status.Code(err) != codes.FailedPrecondition || status.Convert(err).Message() != "no, thank you" {
-		return fmt.Errorf("expected the server's refusal, got: %w", err)
+		return "", fmt.Errorf("expected the server's refusal, got: %w", err)
 	}
-	return nil
+	return strings.Join(stream.Trailer().Get("x-source"), ","), nil
 }
 
 // talk sends a message after each answer, the last ones large, and returns the caller's address.

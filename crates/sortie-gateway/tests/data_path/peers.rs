@@ -36,7 +36,7 @@ fn grpc_talks_both_ways_at_once() {
     for (host, source) in [("a.partner.example", FIRST), ("api.external.com", SECOND)] {
         let mut calls = Command::new(&program);
         calls.args(["grpc", "call", &called, host]);
-        assert_eq!(world.run(calls).unwrap(), format!("{source}\n"));
+        assert_eq!(world.run(calls).unwrap(), format!("{source} {source}\n"));
     }
     world.log.wait_for("a line for a call", |line| {
         line["path"] == "/sortie.test.Echo/Echo"

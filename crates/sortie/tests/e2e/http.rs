@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sortie_lab::{
     Container, ContainerSpec, EngineKind, Place, Process, Requested, Result, UplinkSpec,
-    eventually, eventually_true,
+    built_program, eventually, eventually_true,
 };
 
 use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, LIMIT, Stage, ip};
@@ -204,6 +204,53 @@ fn the_articles_third_way(engine: EngineKind) -> Result<()> {
 }
 
 on_both_dockers!(the_articles_third_way);
+
+/// The methods of gRPC are paths of HTTP/2: one connection of a container's carries two, and the
+/// server sees each with its own address.
+#[test]
+fn methods_of_grpc_leave_with_their_own_address() -> Result<()> {
+    const PORT: u16 = 8085;
+    const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: grpc}
+spec:
+  workloads: [{containers: {names: [web]}}]
+  destinations:
+  - hosts: [api.external.com]
+    ports: [{protocol: TCP, port: 8085}]
+    http: {match: [{path: /sortie.test.Echo/Echo}]}
+  action: Egress
+  egress: {addresses: [192.168.20.10]}
+";
+    let scene = Scene::new("grpc", DOCKER_29_NFTABLES)?;
+    let program = built_program("peers", "gateway-peer")?;
+    let mut server = Command::new(&program);
+    server.args(["grpc", "serve", &format!("0.0.0.0:{PORT}")]);
+    let internet = scene.stage.lab.internet().netns();
+    let _server = Server(internet.run(|| server.spawn())?.expect("a server"));
+    let outcome = scene.stage.apply(POLICY)?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let called = format!("{}:{PORT}", scene.destination);
+    eventually(LIMIT, "each method has its address", || {
+        let mut call = Command::new(&program);
+        call.args(["grpc", "call", &called, "api.external.com"]);
+        let told = scene.web.place().and_then(|web| web.output(call));
+        match told {
+            Ok(sources) if sources == format!("{HOST} {API}\n") => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    })
+}
+
+/// A server that ends with its test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Path confusion: what is decided on is what is forwarded, and what could be read in two ways goes
 /// nowhere.
