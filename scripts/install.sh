@@ -64,6 +64,8 @@ main() {
         "$HERE/compose.sh"
         "$HERE/envoy.sh"
         "$HERE/peers.sh"
+        # What checks exported Istio resources is built by its test.
+        (cd "$HERE/../crates/sortie-export/tests/istio" && go mod download)
         ;;
     bench-gateway)
         packages_for bench-gateway
