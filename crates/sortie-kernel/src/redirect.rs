@@ -81,14 +81,16 @@ impl Redirects {
             pid,
             namespace: namespace.identity(),
         };
+        let mut noted = Ok(());
         if !self.notes.contains(&note) {
             self.notes.retain(|other| other.pid != pid);
             self.notes.push(note);
-            notes::save(&self.file, &self.notes)?;
+            noted = notes::save(&self.file, &self.notes);
         }
+        // Made all the same where it cannot be noted: what comes behind this step lets packets leave.
         self.made.insert(pid, redirect.clone());
         told(pid, namespace.enter(|| make(&redirect.table()))?);
-        Ok(())
+        noted
     }
 
     /// Changes what is not led to the gateway. Where the table is not what it was, the next

@@ -294,6 +294,25 @@ fn what_is_gone_needs_nothing_and_what_is_refused_stops_nobody() {
 }
 
 #[test]
+fn what_cannot_be_noted_is_made() {
+    in_namespace(|| {
+        let state = tempfile::tempdir().unwrap();
+        let container = Container::new();
+        let file = state.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let mut redirects = Redirects {
+            file: file.join("folder"),
+            notes: Vec::new(),
+            made: BTreeMap::new(),
+        };
+        let error = redirects.add(container.pid(), &redirect()).unwrap_err();
+        assert!(error.to_string().contains("folder"), "{error}");
+        let found = redirects.observe(Look::Everywhere).unwrap();
+        assert_eq!(found[&container.pid()], redirect());
+    });
+}
+
+#[test]
 fn what_is_not_led_to_the_gateway_comes_and_goes_without_a_new_table() {
     in_namespace(|| {
         let state = tempfile::tempdir().unwrap();
