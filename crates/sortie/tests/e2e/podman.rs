@@ -91,13 +91,29 @@ fn started_while_no_service_runs() -> Result<()> {
 }
 
 /// A network's bridge is made with its first container and removed with its last, and is another
-/// one each time: the network's guard holds from its first packet on, and while no agent runs.
+/// one each time: the guard of a network that is known holds from its first packet on, and while no
+/// agent runs.
 #[test]
 fn a_network_is_guarded_whenever_its_bridge_comes() -> Result<()> {
     let mut stage = Stage::new("bridge", PODMAN)?;
     let label = [("sortie.egress", "203.0.113.11,2001:db8:113::11")];
     stage.network("shop", 1, &label)?;
     let spec = ContainerSpec::new("web").network("shop");
+    // Podman tells nothing of a network that is made, only of a container on it.
+    let first = stage
+        .engine
+        .create(&ContainerSpec::new("first").network("shop"))?;
+    eventually(LIMIT, "its guard waits for the bridge", || {
+        let mut list = Command::new("nft");
+        list.args(["list", "set", "inet", "sortie", "guarded"]);
+        let listed = stage
+            .host
+            .run(LIMIT, list)
+            .map_err(|error| error.to_string())?;
+        let is_there = listed.stdout.contains("podman1");
+        is_there.then_some(()).ok_or(listed.stdout)
+    })?;
+    first.remove()?;
     let web = Sender::with_sources(&stage, &spec, ip(V4), ip(V6))?;
     web.arrives(&stage)?;
     web.container.restart()?;
