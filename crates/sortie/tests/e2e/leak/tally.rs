@@ -135,7 +135,10 @@ impl Tally {
             self.leaked += 1;
             if self.examples.len() < EXAMPLES {
                 let (name, allowed) = (&owner.name, &owner.allowed);
-                self.examples.push(format!("{name} ({allowed:?}): {frame}"));
+                let example = format!("{name} ({allowed:?}): {frame}");
+                // At once: who looks on can see what was done last.
+                println!("  wrong: {example}");
+                self.examples.push(example);
             }
         }
         if matches!(
