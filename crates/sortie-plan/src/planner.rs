@@ -12,7 +12,6 @@ mod drains;
 mod ended;
 mod facts;
 mod lately;
-mod lost;
 mod meanwhile;
 mod names;
 mod own;
@@ -47,7 +46,6 @@ use bypass::Bypass;
 use drains::{Drain, Former};
 use ended::Ended;
 use lately::Lately;
-use lost::Lost;
 use names::Names;
 
 /// All facts about one host, and what follows from them.
@@ -87,8 +85,6 @@ pub struct Planner {
     leaves_as: Counted<Leads>,
     drains: BTreeMap<Former, Drain>,
     lately: Lately,
-    /// Addresses that running workloads may get again.
-    lost: BTreeMap<WorkloadId, Lost>,
     /// What workloads were told of names.
     names: BTreeMap<WorkloadId, Names>,
     /// Those whose policies ask for names, by the process whose namespace leads to the gateway.

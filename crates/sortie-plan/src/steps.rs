@@ -34,8 +34,6 @@ pub struct Steps {
     gone_sets: BTreeSet<Place>,
     /// Which flows of a source stay, where that is known better than elements tell.
     keep: BTreeMap<Source, Keep>,
-    /// Sources that are bound elsewhere now and are whose they were; whether any flow may be wrong.
-    moved: BTreeMap<Source, bool>,
     network: Vec<Op>,
     /// What leads lookups and connections to resolver and gateway.
     leading: Vec<Op>,
@@ -260,13 +258,6 @@ impl Steps {
         self.keep.insert(source, keep);
     }
 
-    /// A source that its workload has at another interface now. These of its flows stay; all of them,
-    /// where nothing is said.
-    pub fn moved(&mut self, source: Source, keep: Option<Keep>) {
-        self.moved.insert(source, keep.is_some());
-        self.keep.extend(keep.map(|keep| (source, keep)));
-    }
-
     /// What is outside nftables: additions before removals, so that nothing in use is missing.
     pub fn network(&mut self, observed: &Network, desired: &Network) {
         let network = &mut self.network;
@@ -322,8 +313,7 @@ impl Steps {
     ///    an answer that the resolver does not see would be to an address without a name.
     /// 2. What translates sources that lose their translation goes, alone: the guard still holds
     ///    them, so from here on they can only be dropped.
-    /// 3. Flows end whose source loses its binding or translation, unless it is bound elsewhere as the
-    ///    same workload's.
+    /// 3. Flows end whose source loses its binding or translation.
     /// 4. One transaction: tables, new chains and sets, elements that go, elements that come, chains
     ///    and sets that nothing names any more.
     /// 5. Flows end that were decided under the old state, but for those already translated right
@@ -435,7 +425,7 @@ impl Steps {
     fn forget_before(&self, released: &BTreeMap<Place, Elements>) -> BTreeSet<Source> {
         sources(released.iter())
             .map(|(source, _)| source)
-            .chain(bound(&self.remove).filter(|source| !self.moved.contains_key(source)))
+            .chain(bound(&self.remove))
             .collect()
     }
 
@@ -453,10 +443,9 @@ impl Steps {
         let treated = in_sets(&self.add, &MANAGED)
             .chain(in_sets(&self.add, &TRANSLATE))
             .chain(in_sets(&self.add, &SNAT));
-        let untouched = |source: &Source| self.moved.get(source) == Some(&false);
         let sources: BTreeSet<Source> = sources(treated)
             .map(|(source, _)| source)
-            .chain(bound(&self.add).filter(|source| !untouched(source)))
+            .chain(bound(&self.add))
             .chain(bypassed(&self.add))
             .chain(bypassed(&self.remove))
             .collect();

@@ -58,12 +58,6 @@ impl Planner {
         Some(bypass.until.saturating_sub(self.now))
     }
 
-    /// Whether whoever has this address is let by.
-    pub(super) fn is_let_by(&self, source: IpAddr) -> bool {
-        let mut bypasses = self.bypasses.values();
-        bypasses.any(|bypass| bypass.addresses.contains(&source))
-    }
-
     /// When the next bypass ends.
     pub(super) fn next_bypass_end(&self) -> Option<Duration> {
         self.bypasses.values().map(|bypass| bypass.until).min()

@@ -55,7 +55,6 @@ impl Planner {
             let now = planner.now;
             planner.drop_drains(steps, |_, drain| drain.until <= now);
             planner.end_bypasses(steps);
-            planner.end_lost(steps);
             planner.forget_ended(steps);
         })
     }
@@ -64,7 +63,6 @@ impl Planner {
     pub fn next_end(&self) -> Option<Duration> {
         let drains = self.drains.values().map(|drain| drain.until);
         let others = self.next_bypass_end().into_iter();
-        let others = others.chain(self.next_lost_end());
         drains.chain(others).chain(self.next_forgotten()).min()
     }
 
@@ -144,8 +142,7 @@ impl Planner {
         keep
     }
 
-    /// A workload was placed anew. An address that moves with it to another interface keeps its flows.
-    /// Steps, for each of its addresses whose treatment changed:
+    /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
     /// 1. Where the policies that decide now drain, flows with the addresses of before go on.
     /// 2. Where they do not, or nothing is decided, earlier drains end too.
     /// 3. Those of a workload in the host's network namespace never go on: only their cgroup is known.
@@ -162,13 +159,10 @@ impl Planner {
             for source in &endpoint.addresses {
                 let v6 = source.is_ipv6();
                 let (old, new) = (before.of_family(v6), after.treated(v6));
-                let Some(was) = before.endpoint_of(*source) else {
-                    continue;
-                };
-                if (was.port, was.mac) != (endpoint.port, endpoint.mac) {
-                    self.follow_move(*source, (endpoint.port, endpoint.mac), after, steps);
-                }
-                if *old == new.treatment {
+                let same_port = before
+                    .endpoint_of(*source)
+                    .is_some_and(|was| (was.port, was.mac) == (endpoint.port, endpoint.mac));
+                if *old == new.treatment || !same_port {
                     continue;
                 }
                 let decided = matches!(
@@ -198,24 +192,6 @@ impl Planner {
                 steps.keep(Source::Address(*source), self.keep(*source));
             }
         }
-    }
-
-    /// A workload's address is at another interface of it now. Who is let by, or not managed, has flows
-    /// that are as they would be without Sortie.
-    fn follow_move(
-        &mut self,
-        source: IpAddr,
-        binding: (IfIndex, MacAddress),
-        after: &Placement,
-        steps: &mut Steps,
-    ) {
-        for (_, drain) in self.drains.range_mut(former_addresses(source)) {
-            drain.binding = binding;
-        }
-        let managed = after.of_family(source.is_ipv6()).is_managed();
-        let keep = managed.then(|| self.keep(source));
-        let keep = keep.filter(|_| !self.is_let_by(source));
-        steps.moved(Source::Address(source), keep);
     }
 
     /// Whoever has the address of a drain now is not who had it then, or is not translated.

@@ -8,7 +8,6 @@ use sortie_api::label::{from_container_labels, from_network_labels};
 use sortie_api::policy::{Action, EgressPolicy, Enforcement};
 use sortie_api::workload::{IfIndex, Network, Workload, WorkloadId, WorkloadKind};
 
-use super::lost::Lost;
 use super::{Labelled, Planner, Tracked};
 use crate::compile::shared;
 use crate::compile::treatment::Treated;
@@ -16,9 +15,6 @@ use crate::compile::workload::Placement;
 use crate::environment::Environment;
 use crate::op::Op;
 use crate::steps::Steps;
-
-/// A workload as it was, and what it had lost.
-type Known = (Box<Tracked>, Option<Lost>);
 
 impl Planner {
     /// A workload started or changed. `via` is the uplink that `run` or `attach` asked for.
@@ -32,8 +28,8 @@ impl Planner {
         }
         self.step(|planner, steps| {
             let mut affected = Vec::new();
-            let before = planner.take_out(&workload.id, steps, &mut affected);
-            planner.remember(workload, via, before, steps, &mut affected);
+            planner.forget(&workload.id, steps, &mut affected);
+            planner.remember(workload, via, steps, &mut affected);
             planner.place_all(affected, steps);
         })
     }
@@ -59,12 +55,13 @@ impl Planner {
             self.follow_redirect(id, steps);
         }
         for workload in there {
-            let known = self.workloads.get(&workload.id);
-            if known.is_some_and(|known| known.workload == workload) {
-                continue;
+            if let Some(known) = self.workloads.get(&workload.id) {
+                if known.workload == workload {
+                    continue;
+                }
+                self.forget(&workload.id, steps, &mut affected);
             }
-            let before = self.take_out(&workload.id, steps, &mut affected);
-            self.remember(workload, None, before, steps, &mut affected);
+            self.remember(workload, None, steps, &mut affected);
         }
         self.place_all(affected, steps);
     }
@@ -189,27 +186,17 @@ impl Planner {
         })
     }
 
-    /// A workload is gone; affected are the others that now have one of its addresses.
+    /// Takes a workload out; affected are the others that now have one of its addresses.
     fn forget(&mut self, id: &WorkloadId, steps: &mut Steps, affected: &mut Vec<WorkloadId>) {
-        if let Some((tracked, _)) = self.take_out(id, steps, affected) {
-            self.displace(&tracked.placement, steps);
-        }
-    }
-
-    /// Takes a workload out, but for what the kernel holds for it; affected are the others that now
-    /// have one of its addresses.
-    fn take_out(
-        &mut self,
-        id: &WorkloadId,
-        steps: &mut Steps,
-        affected: &mut Vec<WorkloadId>,
-    ) -> Option<Known> {
         steps.remove_elements(self.name_elements(id));
-        let tracked = self.workloads.remove(id)?;
+        let Some(tracked) = self.workloads.remove(id) else {
+            return;
+        };
         self.processes.remove(id);
         if let Some(cgroup) = tracked.workload.cgroup {
             self.cgroups.remove(&cgroup.id);
         }
+        self.displace(&tracked.placement, steps);
         self.end_cgroup(&tracked, steps);
         affected.extend(self.release_own(id, tracked.workload.started));
         if let Ok(Some(policy)) = &tracked.label {
@@ -226,7 +213,6 @@ impl Planner {
                 affected.extend(self.owners.first(*address).cloned());
             }
         }
-        Some((tracked, self.forget_lost(id)))
     }
 
     /// Puts a workload in, not placed yet; affected are all that must be placed.
@@ -234,23 +220,10 @@ impl Planner {
         &mut self,
         workload: Workload,
         via: Option<IfIndex>,
-        before: Option<Known>,
         steps: &mut Steps,
         affected: &mut Vec<WorkloadId>,
     ) {
         affected.push(workload.id.clone());
-        let placement = match before {
-            Some((before, lost)) if before.workload.started == workload.started => {
-                self.lose(&before, lost, &workload);
-                before.placement
-            }
-            other => {
-                if let Some((before, _)) = other {
-                    self.displace(&before.placement, steps);
-                }
-                self.nowhere()
-            }
-        };
         self.keep_names(&workload.id, workload.pid);
         for endpoint in &workload.endpoints {
             if let Some(bridge) = endpoint.bridge {
@@ -274,6 +247,13 @@ impl Planner {
             self.cgroups.insert(cgroup.id, workload.id.clone());
             self.take_cgroup(cgroup.id, steps);
         }
+        let unmanaged = self.treatments.share(Treated::default());
+        let placement = Placement {
+            v4: Arc::clone(&unmanaged),
+            v6: unmanaged,
+            endpoints: [].into(),
+            cgroup: None,
+        };
         let tracked = Tracked {
             workload,
             label,
@@ -283,17 +263,6 @@ impl Planner {
         };
         let id = tracked.workload.id.clone();
         self.workloads.insert(id, Box::new(tracked));
-    }
-
-    /// Of a workload that the kernel holds nothing for.
-    fn nowhere(&mut self) -> Placement {
-        let unmanaged = self.treatments.share(Treated::default());
-        Placement {
-            v4: Arc::clone(&unmanaged),
-            v6: unmanaged,
-            endpoints: [].into(),
-            cgroup: None,
-        }
     }
 
     fn hold_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {

@@ -53,7 +53,7 @@ impl Planner {
                 continue;
             };
             let treated = self.treated(tracked, &mut meant);
-            let endpoints = self.endpoints_of(tracked);
+            let endpoints = self.endpoints_of(&tracked.workload);
             let cgroup = tracked.workload.cgroup;
             let [v4, v6] = treated.map(|treated| self.treatments.share(treated));
             let placement = Placement {
@@ -221,15 +221,9 @@ impl Planner {
         treated.map(|treated| without_names(&tracked.workload, treated))
     }
 
-    fn endpoints_of(&self, tracked: &Tracked) -> Box<[Endpoint]> {
-        let workload = &tracked.workload;
+    fn endpoints_of(&self, workload: &Workload) -> Box<[Endpoint]> {
         let endpoints = workload.endpoints.iter();
-        let lost = self.lost.get(&workload.id);
-        let lost = lost.into_iter().flat_map(|lost| &lost.endpoints);
-        let lost = lost.map(|it| self.held(workload, it));
-        let lost = lost.filter(|endpoint| !endpoint.addresses.is_empty());
-        let there = endpoints.map(|it| self.held(workload, it));
-        there.chain(lost).collect()
+        endpoints.map(|it| self.held(workload, it)).collect()
     }
 
     /// An endpoint without addresses that a later workload has.

@@ -9,7 +9,7 @@ use sortie_lab::{
     eventually,
 };
 
-use crate::sender::{Connections, Sender};
+use crate::sender::Sender;
 use crate::stage::{DOCKER_20, LIMIT, PODMAN, Stage, ip};
 
 const V4: &str = "203.0.113.11";
@@ -153,35 +153,6 @@ fn its_rules_made_anew() -> Result<()> {
     stage.engine.podman(&["network", "reload", "--all"])?;
     web.arrives(&stage)?;
     web.never_otherwise(&stage)
-}
-
-/// Its cables are laid anew, by a reload and by hand: its open connections go on, seen as before.
-#[test]
-fn open_connections_outlive_a_reload() -> Result<()> {
-    let stage = Stage::guarded("reloaded", PODMAN)?;
-    stage.network("shop", 1, &[])?;
-    let web = ContainerSpec::new("web")
-        .network("shop")
-        .address("10.77.1.50")
-        .address("fd77:1::50")
-        .label("sortie.egress", &format!("{V4},{V6}"));
-    let web = stage.managed(&web)?;
-    let to = stage.lab.destination()?;
-    let open = Connections::open(&stage, &web, to, [V4, V6])?;
-    let mark = stage.lab.mark()?;
-    stage.engine.podman(&["network", "reload", "web"])?;
-    open.go_on(&stage)?;
-    stage
-        .engine
-        .podman(&["network", "disconnect", "shop", "web"])?;
-    let again = ["network", "connect", "--ip", "10.77.1.50", "--ip6"];
-    stage
-        .engine
-        .podman(&[&again[..], &["fd77:1::50", "shop", "web"]].concat())?;
-    open.go_on(&stage)?;
-    stage.lab.fence()?;
-    stage.lab.expect_only_sources(&mark, to.v4, &[ip(V4)])?;
-    stage.lab.expect_only_sources(&mark, to.v6, &[ip(V6)])
 }
 
 /// What cannot be done for one container keeps nothing of another's back, and is no error of those who

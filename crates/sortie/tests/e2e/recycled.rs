@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::poll::{PollTimeout, poll};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sortie_lab::{
     ALL_TRAFFIC, Container, ContainerSpec, EngineKind, Mark, Netns, Result, eventually,
 };
 
-use crate::sender::{Connections, Sender};
+use crate::sender::Sender;
 use crate::stage::{DOCKER_20, HOST_V4, HOST_V6, LIMIT, Stage, ip};
 use crate::wire;
 
@@ -201,42 +201,6 @@ fn within_a_millisecond() -> Result<()> {
     }
     Ok(())
 }
-
-/// Who is disconnected and connected again with his addresses goes on with his connections; who is
-/// connected with them meanwhile inherits none.
-fn only_its_own_connections_go_on(engine: EngineKind) -> Result<()> {
-    let stage = Stage::new("again", engine)?;
-    stage.network("shop", 1, &[])?;
-    let web = on_shop("web").address(IPS[0]).address(IPS[1]);
-    let web = web.label("sortie.egress", "203.0.113.11,2001:db8:113::11");
-    let web = stage.managed(&web)?;
-    let to = stage.lab.destination()?;
-    let open = Connections::open(&stage, &web, to, ["203.0.113.11", "2001:db8:113::11"])?;
-    let mark = stage.lab.mark()?;
-    stage.engine.disconnect("shop", &web)?;
-    eventually(
-        LIMIT,
-        "the agent knows that it is disconnected",
-        || match stage.workload("web") {
-            Some(web) if web["addresses"] == json!([]) => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    )?;
-    stage.engine.connect("shop", &web, &IPS)?;
-    open.go_on(&stage)?;
-    stage.lab.fence()?;
-    for (to, source) in [(to.v4, "203.0.113.11"), (to.v6, "2001:db8:113::11")] {
-        stage.lab.expect_only_sources(&mark, to, &[ip(source)])?;
-    }
-
-    stage.engine.disconnect("shop", &web)?;
-    let heir = on_shop("heir").address(IPS[0]).address(IPS[1]);
-    stage.engine.run(&heir)?;
-    stage.wait_for("heir", "Unmanaged")?;
-    open.are_forgotten(&stage)
-}
-
-on_both_dockers!(only_its_own_connections_go_on);
 
 /// Waits until a drop for a destination is told, and checks its reason.
 fn dropped(stage: &Stage, to: IpAddr) -> Result<()> {

@@ -1,13 +1,8 @@
 //! A container that sends to a destination of its own from its first instruction, without end.
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::process::Command;
+use std::net::IpAddr;
 
-use sortie_lab::{
-    ALL_TRAFFIC, Call, Container, ContainerSpec, Destination, Mark, Result, Traffic, eventually,
-};
+use sortie_lab::{ALL_TRAFFIC, Container, ContainerSpec, Destination, Mark, Result, eventually};
 
 use crate::stage::{LIMIT, Stage, ip};
 
@@ -119,74 +114,4 @@ impl Sender {
         }
         Ok(())
     }
-}
-
-/// Open connections of a container, one of each family.
-pub(crate) struct Connections {
-    open: [TcpStream; 2],
-    to: Destination,
-    /// What conntrack calls them. Without its entry a connection may go on as a new flow that is
-    /// translated just so; where the other side speaks first, it ends.
-    tracked: BTreeSet<String>,
-}
-
-impl Connections {
-    /// Connects; the other side sees these sources.
-    pub(crate) fn open(
-        stage: &Stage,
-        from: &Container,
-        to: Destination,
-        sources: [&str; 2],
-    ) -> Result<Self> {
-        let open = |to: IpAddr, source: &str| -> Result<TcpStream> {
-            let tcp = Call::new(Traffic::Tcp(7), to).connect(from, 7)?;
-            let mut greeting = String::new();
-            let mut reader = BufReader::new(&tcp);
-            reader.read_line(&mut greeting).expect("a greeting");
-            let seen: SocketAddr = greeting.trim().parse().expect("an address");
-            assert_eq!(seen.ip(), ip(source));
-            Ok(tcp)
-        };
-        let open = [open(to.v4, sources[0])?, open(to.v6, sources[1])?];
-        let tracked = tracked(stage, to)?;
-        assert_eq!(tracked.len(), 2, "{tracked:?}");
-        Ok(Self { open, to, tracked })
-    }
-
-    /// Each still gets its echo, as the flow that it was.
-    pub(crate) fn go_on(&self, stage: &Stage) -> Result<()> {
-        for mut tcp in &self.open {
-            tcp.set_read_timeout(Some(LIMIT)).expect("a limit");
-            let mut echo = [0; 4];
-            tcp.write_all(b"more").expect("it is open");
-            tcp.read_exact(&mut echo).expect("an echo");
-            assert_eq!(&echo, b"more");
-        }
-        assert_eq!(tracked(stage, self.to)?, self.tracked);
-        Ok(())
-    }
-
-    /// Their flows have ended.
-    pub(crate) fn are_forgotten(&self, stage: &Stage) -> Result<()> {
-        assert_eq!(tracked(stage, self.to)?, BTreeSet::new());
-        Ok(())
-    }
-}
-
-/// The ids of all TCP flows to these addresses.
-fn tracked(stage: &Stage, to: Destination) -> Result<BTreeSet<String>> {
-    let mut ids = BTreeSet::new();
-    for (family, to) in [("ipv4", to.v4), ("ipv6", to.v6)] {
-        let mut list = Command::new("conntrack");
-        let to = to.to_string();
-        list.args(["-L", "-o", "id", "-f", family, "-p", "tcp", "-d", &to]);
-        let listed = stage.host.run(LIMIT, list)?;
-        let fields = listed.stdout.split_whitespace();
-        ids.extend(
-            fields
-                .filter(|field| field.starts_with("id="))
-                .map(str::to_owned),
-        );
-    }
-    Ok(ids)
 }
