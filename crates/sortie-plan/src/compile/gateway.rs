@@ -6,7 +6,7 @@
 //! such a mark pay one comparison, and all of it is there only while a workload needs the gateway.
 
 use super::shared::Topology;
-use super::statement::{goto_drop, hooked, is, lookup, on, plain};
+use super::statement::{goto_drop, hooked, is, lookup, on, otherwise, plain};
 use crate::environment::Environment;
 use crate::mark::Mark;
 use crate::nft::rule::Field::{FlowCgroup, Iif, Ip6Saddr, IpSaddr, Oif};
@@ -88,14 +88,8 @@ fn checks() -> Vec<Rule> {
         ),
         on(usable(IpSaddr, "usable4"), goto_drop(Reason::AddressLost)),
         on(usable(Ip6Saddr, "usable6"), goto_drop(Reason::AddressLost)),
-        on(
-            lookup(&[IpSaddr], "egress4"),
-            goto_drop(Reason::WrongUplink),
-        ),
-        on(
-            lookup(&[Ip6Saddr], "egress6"),
-            goto_drop(Reason::WrongUplink),
-        ),
-        goto_drop(Reason::WrongSource),
     ]
+    .into_iter()
+    .chain(otherwise())
+    .collect()
 }

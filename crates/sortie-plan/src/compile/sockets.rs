@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::statement::{IPV4, IPV6, goto_drop, hooked, is, lookup, on, plain};
+use super::statement::{IPV4, IPV6, goto_drop, hooked, is, lookup, on, otherwise, plain};
 use crate::environment::Environment;
 use crate::nft::rule::Field::{
     CtDirection, FlowCgroup, Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, Oif, SocketCgroup,
@@ -189,16 +189,10 @@ fn refused() -> Vec<Rule> {
             lookup(&[FlowCgroup, Ip6Saddr, Oif], "cgroup-allowed6"),
             goto_drop(Reason::AddressLost),
         ),
-        on(
-            lookup(&[IpSaddr], "egress4"),
-            goto_drop(Reason::WrongUplink),
-        ),
-        on(
-            lookup(&[Ip6Saddr], "egress6"),
-            goto_drop(Reason::WrongUplink),
-        ),
-        goto_drop(Reason::WrongSource),
     ]
+    .into_iter()
+    .chain(otherwise())
+    .collect()
 }
 
 /// Drops of managed cgroups' flows, counted for the workload.

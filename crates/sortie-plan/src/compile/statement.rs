@@ -59,6 +59,17 @@ pub(crate) fn lookup_not(fields: &[Field], set: &'static str) -> Statement {
     }
 }
 
+/// Behind every right source: another egress address is wrong by its uplink, everything else as a
+/// source.
+pub(crate) fn otherwise() -> [Rule; 3] {
+    let elsewhere = |field, set| on(lookup(&[field], set), goto_drop(Reason::WrongUplink));
+    [
+        elsewhere(Field::IpSaddr, "egress4"),
+        elsewhere(Ip6Saddr, "egress6"),
+        goto_drop(Reason::WrongSource),
+    ]
+}
+
 pub(crate) fn plain(rules: Vec<Rule>) -> Chain {
     Chain { hook: None, rules }
 }
