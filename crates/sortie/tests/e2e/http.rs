@@ -65,14 +65,7 @@ impl Scene {
             outcome.stderr
         );
         stage.network("shop", 1, &[])?;
-        let destination = stage.lab.destination()?.v4;
-        let names = stage.lab.internet().observer().names();
-        names.set("api.external.com", &[destination], 1);
-        let gateway = stage.spawn("gateway", &["gateway"])?;
-        let spec = ContainerSpec::new("web")
-            .network("shop")
-            .name_server(SERVER);
-        let web = stage.managed(&spec)?;
+        let (destination, gateway, web) = begin(&stage, &["api.external.com"], 1)?;
         let scene = Self {
             gateway,
             web,
@@ -130,6 +123,21 @@ impl Scene {
     fn last(&self) -> Option<Requested> {
         self.stage.lab.internet().observer().requested().pop()
     }
+}
+
+/// A destination that has these names for so many seconds, the gateway, and a container that may look
+/// them up.
+fn begin(stage: &Stage, names: &[&str], ttl: u32) -> Result<(IpAddr, Process, Container)> {
+    let destination = stage.lab.destination()?.v4;
+    for name in names {
+        let table = stage.lab.internet().observer().names();
+        table.set(name, &[destination], ttl);
+    }
+    let gateway = stage.spawn("gateway", &["gateway"])?;
+    let spec = ContainerSpec::new("web")
+        .network("shop")
+        .name_server(SERVER);
+    Ok((destination, gateway, stage.managed(&spec)?))
 }
 
 /// A request to the article's host.
@@ -414,14 +422,7 @@ spec:
 ";
     let outcome = stage.apply(policy)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let to = stage.lab.destination()?.v4;
-    let names = stage.lab.internet().observer().names();
-    names.set("tls.example", &[to], 60);
-    let gateway = stage.spawn("gateway", &["gateway"])?;
-    let spec = ContainerSpec::new("web")
-        .network("shop")
-        .name_server(SERVER);
-    let web = stage.managed(&spec)?;
+    let (to, gateway, web) = begin(&stage, &["tls.example"], 60)?;
     let mark = stage.lab.mark()?;
     let call = || -> io::Result<String> {
         let to = SocketAddr::new(to, 443);
@@ -467,16 +468,7 @@ spec:
     );
     let outcome = stage.apply(&policy)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let to = stage.lab.destination()?.v4;
-    let names = stage.lab.internet().observer().names();
-    for name in ["secure.example", "other.example"] {
-        names.set(name, &[to], 60);
-    }
-    let gateway = stage.spawn("gateway", &["gateway"])?;
-    let spec = ContainerSpec::new("web")
-        .network("shop")
-        .name_server(SERVER);
-    let web = stage.managed(&spec)?;
+    let (to, gateway, web) = begin(&stage, &["secure.example", "other.example"], 60)?;
     let mark = stage.lab.mark()?;
     let fetch = |name: &str| {
         let url = format!("http://{name}/");
