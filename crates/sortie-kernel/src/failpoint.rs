@@ -80,6 +80,8 @@ steps! {
     Nft = "nft",
     /// Deletion of tracked flows.
     ForgetFlows = "forget-flows",
+    /// Packets dropped that wait for a next hop.
+    DropWaiting = "drop-waiting",
     /// A route more.
     AddRoute = "add-route",
     /// A route less.

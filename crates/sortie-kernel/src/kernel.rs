@@ -22,7 +22,7 @@ use crate::probe::{self, Feature};
 use crate::redirect::Redirects;
 use crate::rtnl::Rtnetlink;
 use crate::sysctl::Changes;
-use crate::{announce, facts, flows, forwarded, network};
+use crate::{announce, facts, flows, forwarded, network, waiting};
 
 /// How a [`Kernel`] is opened.
 #[derive(Debug, Default)]
@@ -177,8 +177,7 @@ impl Kernel {
     /// nothing is done; any other step that fails keeps back only those that need it. Doing all of
     /// them again, or those of a new comparison, converges.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), Unapplied> {
-        let is_first = |op: &Op| matches!(step(op), Step::Nft | Step::ForgetFlows);
-        let together = |a: &Op, b: &Op| step(a) == step(b) && is_first(a);
+        let together = |a: &Op, b: &Op| step(a) == step(b) && keeps_all_back(a);
         let mut failed: Option<Unapplied> = None;
         let mut behind = ops;
         for group in ops.chunk_by(together) {
@@ -204,13 +203,33 @@ impl Kernel {
                 error: Box::new(error),
                 steps: Vec::new(),
             });
-            if is_first(first) {
+            if keeps_all_back(first) {
                 failed.steps.extend_from_slice(before);
                 break;
             }
             failed.steps.extend_from_slice(group);
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// The same with steps in parts, made when they are asked for. Behind a part with a change of our
+    /// tables that fails no other is made.
+    pub fn apply_parts(&mut self, parts: impl Iterator<Item = Vec<Op>>) -> Result<(), Unapplied> {
+        let mut undone: Option<Unapplied> = None;
+        for ops in parts {
+            let Err(failed) = self.apply(&ops) else {
+                continue;
+            };
+            let is_last = failed.steps.iter().any(keeps_all_back);
+            match &mut undone {
+                Some(undone) => undone.steps.extend(failed.steps),
+                None => undone = Some(failed),
+            }
+            if is_last {
+                break;
+            }
+        }
+        undone.map_or(Ok(()), Err)
     }
 
     /// Ends one tracked flow of before a policy for a cgroup.
@@ -247,6 +266,7 @@ impl Kernel {
         match first {
             Op::Nft(..) => self.transaction(group),
             Op::ForgetFlows { .. } => flows::forget(&mut self.nft, group),
+            Op::DropWaiting(device) => waiting::drop(&mut self.rtnl, device),
             Op::AddRoute(route) => network::add_route(&mut self.rtnl, route),
             Op::DeleteRoute(route) => network::delete_route(&mut self.rtnl, route),
             Op::AddRule(rule) => network::add_rule(&mut self.rtnl, rule),
@@ -379,10 +399,17 @@ fn table_flags(lifetime: Lifetime, failpoints: &Failpoints) -> Result<table::Fla
     }
 }
 
+/// Whether nothing may be done behind this step when it fails: neighbours of its kind are done
+/// together.
+fn keeps_all_back(op: &Op) -> bool {
+    matches!(op, Op::Nft(..) | Op::ForgetFlows { .. })
+}
+
 fn step(op: &Op) -> Step {
     match op {
         Op::Nft(..) => Step::Nft,
         Op::ForgetFlows { .. } => Step::ForgetFlows,
+        Op::DropWaiting(_) => Step::DropWaiting,
         Op::AddRoute(_) => Step::AddRoute,
         Op::DeleteRoute(_) => Step::DeleteRoute,
         Op::AddRule(_) => Step::AddRule,

@@ -39,6 +39,7 @@ pub mod rtnl;
 pub mod survey;
 pub mod sysctl;
 pub mod tables;
+mod waiting;
 pub mod watch;
 
 #[cfg(test)]

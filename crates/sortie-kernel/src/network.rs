@@ -25,7 +25,7 @@ pub(crate) const OURS: RouteProtocol = RouteProtocol::Other(ROUTE_PROTOCOL);
 /// `RTNH_F_ONLINK`: the gateway is on the link although no address of the interface says so, as
 /// with the /32 addresses of some clouds.
 const ONLINK: RouteFlags = RouteFlags::from_bits_retain(4);
-const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+pub(crate) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Interface names by index.
 pub(crate) type Names = BTreeMap<u32, String>;
@@ -385,7 +385,7 @@ fn proxies(rtnl: &mut Rtnetlink) -> Result<Vec<NeighbourMessage>, Error> {
 }
 
 /// Lists one family's objects; none on hosts that were started without the family.
-fn list(
+pub(crate) fn list(
     rtnl: &mut Rtnetlink,
     task: &Task,
     request: &RouteNetlinkMessage,

@@ -26,6 +26,9 @@ pub enum Op {
         /// Of these, those that stay.
         keep: Keep,
     },
+    /// Drops what waits for the link address of a next hop on this interface: it has passed the
+    /// rules as they were before.
+    DropWaiting(String),
     /// Adds or replaces.
     AddRoute(Route),
     /// Removes, if it is there.
@@ -118,6 +121,7 @@ impl fmt::Display for Op {
                 }
                 keep.fmt(f)
             }
+            Self::DropWaiting(device) => write!(f, "ip neigh flush dev {device} nud incomplete"),
             Self::AddRoute(route) => write!(f, "ip route replace {route}"),
             Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
             Self::AddRule(rule) => write!(f, "ip rule add {rule}"),

@@ -16,6 +16,7 @@ mod meanwhile;
 mod names;
 mod own;
 mod place;
+mod waiting;
 
 pub use meanwhile::Meanwhile;
 pub use names::{Known, Told};
@@ -241,7 +242,7 @@ impl Planner {
         self.follow_bypasses(&mut steps);
         self.topology = self.topology_now();
         if compiled_from == self.topology {
-            return steps.into_ops();
+            return self.ordered(steps);
         }
         self.recompiled(steps)
     }
@@ -281,7 +282,7 @@ impl Planner {
         skeleton.retain(|family, _| same.contains_key(family));
         steps.tables(&same, skeleton);
         steps.network(&before.network, &self.skeleton.network);
-        steps.into_ops()
+        self.ordered(steps)
     }
 }
 

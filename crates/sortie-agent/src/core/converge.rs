@@ -48,8 +48,7 @@ impl Core {
         let compared = self.compared;
         let done = self.timed(|planner, kernel| {
             if compared {
-                let mut parts = planner.adopt(&observed);
-                parts.try_for_each(|ops| kernel.apply(&ops))
+                kernel.apply_parts(planner.adopt(&observed))
             } else {
                 kernel.apply(&planner.missing(&observed))
             }

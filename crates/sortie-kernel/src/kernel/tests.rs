@@ -220,7 +220,7 @@ fn after_a_failure_at_any_step_the_next_run_converges() {
                         | Step::DeleteGate
                         | Step::Announce
                 );
-                if !elsewhere && *step != Step::ForgetFlows {
+                if !elsewhere && !matches!(step, Step::ForgetFlows | Step::DropWaiting) {
                     let injected = |result: Result<(), Unapplied>| {
                         result.is_err_and(|it| matches!(*it.error, Error::Injected { .. }))
                     };
@@ -408,6 +408,16 @@ fn a_step_that_fails_keeps_back_only_those_that_need_it() {
         let ops = [Op::Nft(Family::Inet, chain), route("203.0.113.8/32", "up0")];
         let unapplied = kernel.apply(&ops).unwrap_err();
         assert_eq!(unapplied.steps, ops);
+        assert!(!sh("ip route").contains("203.0.113.8"));
+
+        // So it is with steps in parts.
+        let [tables, behind] = ops;
+        let there = route("203.0.113.9/32", "up0");
+        let gone = route("203.0.113.6/32", "gone0");
+        let parts = [&gone, &there, &tables, &behind].map(|op| vec![op.clone()]);
+        let unapplied = kernel.apply_parts(parts.into_iter()).unwrap_err();
+        assert_eq!(unapplied.steps, [gone, tables]);
+        assert!(sh("ip route").contains("203.0.113.9 dev up0"));
         assert!(!sh("ip route").contains("203.0.113.8"));
     });
 }

@@ -64,13 +64,14 @@ impl Planner {
     /// 2. Else everything but the workloads; then some workloads at a time, so that the steps of
     ///    all are never in memory together; then the ends of their old flows. A workload that is
     ///    still to come is to the kernel what it was before.
+    /// 3. Where flows end, what waits at the uplinks goes.
     pub fn adopt(&self, observed: &Observed) -> impl Iterator<Item = Vec<Op>> {
         let mut desired = self.frame();
         let one_by_one = holds_nothing_else(observed, &desired);
         if !one_by_one {
             self.put_workloads(&mut desired);
         }
-        let first = diff_keeping(observed, desired, |source| self.keep(source));
+        let first = self.and_waiting(diff_keeping(observed, desired, |source| self.keep(source)));
         let still_to_come = if one_by_one { self.workloads.len() } else { 0 };
         let workloads = || {
             self.workloads
@@ -96,13 +97,18 @@ impl Planner {
             };
             placements.flat_map(forget).collect()
         });
-        let parts = std::iter::once(first).chain(come).chain(forget);
+        let ends = |tracked: &Tracked| tracked.placement.sources().next().is_some();
+        let waiting = workloads().any(ends).then(|| self.drop_waiting().collect());
+        let parts = std::iter::once(first)
+            .chain(come)
+            .chain(forget)
+            .chain(waiting);
         parts.filter(|ops| !ops.is_empty())
     }
 
     /// The same while the workloads are not known yet: what the kernel holds for them stays.
     pub fn missing(&self, observed: &Observed) -> Vec<Op> {
-        missing(observed, &self.desired())
+        self.and_waiting(missing(observed, &self.desired()))
     }
 }
 

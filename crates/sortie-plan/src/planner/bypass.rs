@@ -49,7 +49,7 @@ impl Planner {
     pub fn end_bypass(&mut self, id: &WorkloadId) -> Vec<Op> {
         let mut steps = Steps::default();
         self.drop_bypasses(&mut steps, |other, _| other == id);
-        steps.into_ops()
+        self.ordered(steps)
     }
 
     /// How long a workload is let by still; none where it is not.

@@ -115,7 +115,7 @@ impl Planner {
         let mut changed = Vec::new();
         let told = self.tell(id, name, addresses, &mut steps, &mut changed);
         self.follow_direct(id, changed, &mut steps);
-        (told, steps.into_ops())
+        (told, self.ordered(steps))
     }
 
     /// The names by which a workload knows an address, oldest first.

@@ -380,6 +380,7 @@ fn one_more_workload_touches_only_its_own_elements() {
             Op::ForgetFlows { source, .. } => {
                 assert_eq!(*source, Source::Address([172, 17, 0, 3].into()));
             }
+            Op::DropWaiting(device) => assert_eq!(device, "up0"),
             other => panic!("{other:?}"),
         }
     }

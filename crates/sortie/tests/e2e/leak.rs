@@ -18,6 +18,7 @@ use self::weakened::Rule;
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, PODMAN, Stage};
 
 mod claims;
+mod evidence;
 mod fault;
 mod policies;
 mod report;

@@ -47,5 +47,6 @@ mod swarm;
 mod systemd;
 mod upgrade;
 mod uplinks;
+mod waiting;
 mod wire;
 mod wrapper;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use sortie_lab::{Container, EngineKind, OddPackets, Place as _, Result, eventually};
 
+use super::evidence;
 use super::policies::{self, Policies};
 use super::tally::Tally;
 use super::wave::{DIRECT, EGRESS, Running, addresses};
@@ -122,7 +123,9 @@ impl Faults {
     ) -> Result<()> {
         let (fault, name) = choose(random);
         self.strikes.fetch_add(1, Ordering::SeqCst);
+        evidence::note(stage, name);
         let done = self.inflict(fault, stage, running, random, tally);
+        evidence::note(stage, &format!("{name} is over"));
         self.strikes.fetch_add(1, Ordering::SeqCst);
         *self.struck.entry(name).or_default() += 1;
         done

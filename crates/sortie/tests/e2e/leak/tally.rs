@@ -9,7 +9,7 @@ use sortie_lab::frame::{Packet, Transport};
 use sortie_lab::{Destination, Frame, Result};
 
 use super::wave::{EGRESS, addresses};
-use super::{policies, sender};
+use super::{evidence, policies, sender};
 use crate::stage::{HOST_V4, HOST_V6, Stage, ip};
 
 /// Which sources a container may be seen with.
@@ -111,10 +111,14 @@ impl Tally {
 
     /// Counts what has left since the last call.
     pub(super) fn read(&mut self, stage: &Stage) -> Result<()> {
+        let before = self.leaked;
         for uplink in stage.host.uplinks() {
             for frame in uplink.capture().take()? {
                 self.count(&frame);
             }
+        }
+        if before == 0 && self.leaked > 0 {
+            evidence::keep(stage)?;
         }
         Ok(())
     }
@@ -135,7 +139,8 @@ impl Tally {
             self.leaked += 1;
             if self.examples.len() < EXAMPLES {
                 let (name, allowed) = (&owner.name, &owner.allowed);
-                let example = format!("{name} ({allowed:?}): {frame}");
+                let at = evidence::time(frame.at);
+                let example = format!("{at} {name} ({allowed:?}): {frame}");
                 // At once: who looks on can see what was done last.
                 println!("  wrong: {example}");
                 self.examples.push(example);
