@@ -100,7 +100,12 @@ fn run_lab(
         let size = (left.min(WAVE), on_host);
         let wave = Wave::plan(&stage, &image, size, random, &mut tally)?;
         left -= wave.len();
-        wave.run(&mut stage, &mut faults, random, &mut tally)?;
+        let done = wave.run(&mut stage, &mut faults, random, &mut tally);
+        if done.is_err() {
+            // It may be the agent that does not answer.
+            let _ = evidence::keep(&stage);
+        }
+        done?;
         result.progress(&tally);
     }
     stage.lab.fence()?;

@@ -1,5 +1,5 @@
-//! What is kept of a run that leaked, before its lab is taken down: without it a wrong frame of one
-//! run in many could not be explained.
+//! What is kept of a run that leaked or failed, before its lab is taken down: without it a wrong
+//! frame of one run in many could not be explained.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
