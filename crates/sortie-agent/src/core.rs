@@ -25,7 +25,7 @@ mod uplinks;
 mod workload_state;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use sortie_api::config::AgentConfig;
@@ -52,7 +52,7 @@ use metrics::{Counts, Telling};
 pub use attach::{Attachments, remove_everything};
 pub use bypass::{Bypasses, Caller};
 pub use engine::Followed;
-pub use event::{Event, Handle};
+pub use event::{Event, Events, Handle, Report};
 pub use learned::LearnedNames;
 pub use networks::NetworkNotes;
 use starting::Begins;
@@ -174,7 +174,7 @@ impl Core {
 
     /// Runs until it is told to stop. Tables, guard, policies and last lines stand before anything
     /// is waited for: at a boot the engine starts its containers before it answers.
-    pub fn run(mut self, events: &Receiver<Event>) {
+    pub fn run(mut self, events: &Events) {
         self.adopt_attachments();
         // Behind the interfaces that it is for.
         if let Err(error) = self.kernel.remove_gate() {
@@ -185,10 +185,11 @@ impl Core {
         self.converge();
         self.tell_manager(Instant::now());
         loop {
-            match events.recv_timeout(self.next_due().saturating_duration_since(Instant::now())) {
+            let time = self.next_due().saturating_duration_since(Instant::now());
+            match events.events.recv_timeout(time) {
                 Ok(event) => {
                     self.end_drains();
-                    self.react(event);
+                    self.react(event, events);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -228,7 +229,7 @@ impl Core {
         .fold(self.drift_due, Instant::min)
     }
 
-    fn react(&mut self, event: Event) {
+    fn react(&mut self, event: Event, events: &Events) {
         if event.may_change_plan() {
             self.gateway_changes();
         }
@@ -242,10 +243,7 @@ impl Core {
                 // What is wrong is in the log, and `status` tells it.
                 let _ = self.reload_policies();
             }
-            Event::Flow(event) => self.flow_seen(&event),
-            Event::Dropped(packet) => self.drop_seen(&packet),
-            Event::PortsListed(ports) => self.ports.replace(ports),
-            Event::ProofLost => self.counts.proof_losses += 1,
+            Event::Reported => self.read_reports(events),
             // A word to wake up for: the loop looks.
             Event::TablesTouched => {}
             Event::OwnerEnded(owner) => self.owner_ended(&owner),

@@ -46,7 +46,7 @@ pub(crate) fn listen(handle: &Handle) -> Result<(), Error> {
         source,
     })?;
     let mut second = (Instant::now(), 0);
-    read("answers", handle, move || {
+    let next = move || {
         let until = Instant::now() + PATIENCE;
         loop {
             let Some(notice) = answers.next(until.saturating_duration_since(Instant::now()))?
@@ -65,9 +65,12 @@ pub(crate) fn listen(handle: &Handle) -> Result<(), Error> {
             if second.1 <= MOST
                 && let Some(heard) = overheard(ethertype, &packet.payload)
             {
-                return Ok(Some(Event::Overheard(heard)));
+                return Ok(Some(heard));
             }
         }
+    };
+    read("answers", handle, next, |handle, heard| {
+        handle.tell(Event::Overheard(heard))
     })
 }
 

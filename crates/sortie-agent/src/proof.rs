@@ -21,7 +21,7 @@ use sortie_plan::reason::{LOG_GROUP, Reason};
 
 use crate::Error;
 use crate::api;
-use crate::core::{Core, Event, Handle};
+use crate::core::{Core, Event, Handle, Report};
 use crate::overheard;
 use crate::source_ports;
 
@@ -32,16 +32,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// namespace; they end with the core.
 pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
     if !missing.contains(&Feature::ConntrackEvents) {
-        read("flows", handle, flows()?)?;
+        read("flows", handle, flows()?, Handle::report)?;
     }
     if !missing.contains(&Feature::Nflog) {
         let log = nfnetlink::log::Config::new(LOG_GROUP);
         let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
-        read("drops", handle, move || {
-            drops
-                .next(PATIENCE)
-                .map(|notice| notice.map(|n| event(n, Event::Dropped)))
-        })?;
+        let next = move || {
+            let notice = drops.next(PATIENCE)?;
+            Ok(notice.map(|notice| report(notice, Report::Dropped)))
+        };
+        read("drops", handle, next, Handle::report)?;
         overheard::listen(handle)?;
     }
     Ok(())
@@ -53,7 +53,7 @@ fn failed(what: &'static str) -> impl FnOnce(nfnetlink::Error) -> Error {
 
 /// Flows as they begin and end. First, and after reports were lost, those that there are: what is
 /// reported while they are listed comes after them.
-fn flows() -> Result<impl FnMut() -> Result<Option<Event>, nfnetlink::Error>, Error> {
+fn flows() -> Result<impl FnMut() -> Result<Option<Report>, nfnetlink::Error>, Error> {
     let groups = Groups::NEW | Groups::DESTROY;
     let mut flows = conntrack::listen(groups).map_err(failed("conntrack's events"))?;
     let mut socket = Socket::open().map_err(failed("conntrack"))?;
@@ -64,42 +64,43 @@ fn flows() -> Result<impl FnMut() -> Result<Option<Event>, nfnetlink::Error>, Er
         }
         let notice = flows.next(PATIENCE)?;
         listed = !matches!(notice, Some(Notice::Lost));
-        Ok(notice.map(|notice| event(notice, Event::Flow)))
+        Ok(notice.map(|notice| report(notice, Report::Flow)))
     })
 }
 
 /// The source ports of all flows there are.
-fn list(socket: &mut Socket) -> Result<Event, nfnetlink::Error> {
+fn list(socket: &mut Socket) -> Result<Report, nfnetlink::Error> {
     let mut ports = Vec::new();
     socket.stream_conntracks(&Filter::all(), |entry| {
         ports.extend(source_ports::port(&entry));
     })?;
-    Ok(Event::PortsListed(ports))
+    Ok(Report::PortsListed(ports))
 }
 
-fn event<T>(notice: Notice<T>, make: impl FnOnce(T) -> Event) -> Event {
+fn report<T>(notice: Notice<T>, make: impl FnOnce(T) -> Report) -> Report {
     match notice {
         Notice::Event(event) => make(event),
-        Notice::Lost => Event::ProofLost,
+        Notice::Lost => Report::Lost,
     }
 }
 
 /// Reads on a thread of its own until the core ends.
-pub(crate) fn read(
+pub(crate) fn read<T>(
     name: &str,
     handle: &Handle,
-    mut next: impl FnMut() -> Result<Option<Event>, nfnetlink::Error> + Send + 'static,
+    mut next: impl FnMut() -> Result<Option<T>, nfnetlink::Error> + Send + 'static,
+    tell: impl Fn(&Handle, T) -> bool + Send + 'static,
 ) -> Result<(), Error> {
     let handle = handle.clone();
     let run = move || {
         loop {
             let told = match next() {
-                Ok(Some(event)) => handle.tell(event),
+                Ok(Some(it)) => tell(&handle, it),
                 // Nothing came: a word that means nothing tells whether the core still runs.
                 Ok(None) => handle.tell(Event::Call(Box::new(|_| ()))),
                 Err(error) => {
                     tracing::warn!(%error, "a report of the kernel could not be read");
-                    handle.tell(Event::ProofLost)
+                    handle.report(Report::Lost)
                 }
             };
             if !told {

@@ -1,7 +1,7 @@
 //! What the core is told, and who may tell it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use sortie_api::workload::{Change, Engine, WorkloadId};
@@ -18,6 +18,12 @@ use crate::source_ports;
 /// A follower that is slower than this many loses the oldest.
 const FOLLOWED: usize = 4_096;
 
+/// Reports that wait for the core. When there are more, the kernel keeps them in its own buffer, and
+/// says so when that is full.
+const REPORTS: usize = 4_096;
+/// Reports that the core reads between two events.
+const AT_ONCE: usize = 64;
+
 /// What the core reacts to.
 pub enum Event {
     /// From an engine's source.
@@ -26,14 +32,8 @@ pub enum Event {
     HostChanged,
     /// The policy folder changed.
     PoliciesChanged,
-    /// A flow began or ended.
-    Flow(nfnetlink::conntrack::Event),
-    /// A packet was dropped.
-    Dropped(nfnetlink::log::Packet),
-    /// The source ports of all flows there are.
-    PortsListed(Vec<source_ports::Port>),
-    /// Reports of flows or drops were lost.
-    ProofLost,
+    /// Reports wait: a word to wake up for.
+    Reported,
     /// Somebody else changed our tables: [`Handle::tables_touched`] has noted it.
     TablesTouched,
     /// The process that an attachment belongs to has ended.
@@ -46,6 +46,25 @@ pub enum Event {
     Call(Box<dyn FnOnce(&mut Core) + Send>),
     /// The agent ends; what the kernel holds stays.
     Stop,
+}
+
+/// What the kernel tells of flows and packets. There may be any number of them, and nothing that is
+/// asked for or that happens waits until they are read.
+pub enum Report {
+    /// A flow began or ended.
+    Flow(nfnetlink::conntrack::Event),
+    /// A packet was dropped.
+    Dropped(nfnetlink::log::Packet),
+    /// The source ports of all flows there are.
+    PortsListed(Vec<source_ports::Port>),
+    /// Reports of flows or drops were lost.
+    Lost,
+}
+
+/// What the core is to be run with.
+pub struct Events {
+    pub(super) events: Receiver<Event>,
+    reports: Receiver<Report>,
 }
 
 impl Event {
@@ -62,6 +81,9 @@ impl Event {
 #[derive(Clone)]
 pub struct Handle {
     events: Sender<Event>,
+    reports: SyncSender<Report>,
+    /// [`Event::Reported`] is on its way.
+    woken: Arc<AtomicBool>,
     pub(super) waiting: Arc<Mutex<Waiting>>,
     pub(super) touched: Arc<Touched>,
     /// Flows as they are reported.
@@ -72,16 +94,23 @@ pub struct Handle {
 
 impl Handle {
     /// A handle, and the events that the core is to be run with.
-    pub fn new() -> (Self, Receiver<Event>) {
+    pub fn new() -> (Self, Events) {
         let (events, receiver) = channel();
+        let (reports, reported) = sync_channel(REPORTS);
         let handle = Self {
             events,
+            reports,
+            woken: Arc::default(),
             waiting: Arc::default(),
             touched: Arc::default(),
             flows: broadcast::Sender::new(FOLLOWED),
             drops: broadcast::Sender::new(FOLLOWED),
         };
-        (handle, receiver)
+        let events = Events {
+            events: receiver,
+            reports: reported,
+        };
+        (handle, events)
     }
 
     /// Tells the core something; false when it has ended.
@@ -89,8 +118,16 @@ impl Handle {
         self.events.send(event).is_ok()
     }
 
-    /// Tells the core that somebody else changed our tables: it looks before the next event, since
-    /// thousands of flows may wait.
+    /// Hands the core a report, and waits while too many wait there; false when it has ended.
+    pub(crate) fn report(&self, report: Report) -> bool {
+        self.reports.send(report).is_ok() && self.wake()
+    }
+
+    fn wake(&self) -> bool {
+        self.woken.swap(true, Ordering::AcqRel) || self.tell(Event::Reported)
+    }
+
+    /// Tells the core that somebody else changed our tables: it looks before the next event.
     pub fn tables_touched(&self, foreign: Foreign) -> bool {
         match foreign {
             Foreign::Changed => &self.touched.changed,
@@ -123,3 +160,28 @@ pub(super) struct Touched {
     pub(super) changed: AtomicBool,
     pub(super) lost: AtomicBool,
 }
+
+impl Core {
+    /// Some of the reports; those behind them come after the events that wait by now.
+    pub(super) fn read_reports(&mut self, events: &Events) {
+        // First: whoever reports from here on wakes the core anew.
+        self.handle.woken.store(false, Ordering::Release);
+        let mut left = AT_ONCE;
+        for report in events.reports.try_iter().take(AT_ONCE) {
+            left -= 1;
+            match report {
+                Report::Flow(event) => self.flow_seen(&event),
+                Report::Dropped(packet) => self.drop_seen(&packet),
+                Report::PortsListed(ports) => self.ports.replace(ports),
+                Report::Lost => self.counts.proof_losses += 1,
+            }
+        }
+        if left == 0 {
+            self.planner.reports_are_late();
+            self.handle.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,7 @@ impl Lately {
         self.until = now + REPORTS_COME;
     }
 
+    /// Once its time is over.
     pub(super) fn forget(&mut self, now: Duration) {
         if self.until <= now {
             self.former.clear();
@@ -52,6 +53,11 @@ fn treatments(placement: &Placement) -> [&Treatment; 2] {
 }
 
 impl Planner {
+    /// More reports wait than can be read at once: what they are of may be older.
+    pub fn reports_are_late(&mut self) {
+        self.lately.until = self.now + REPORTS_COME;
+    }
+
     /// Whether a flow to this destination with this source may be one that the workload began under
     /// what it was given a moment ago.
     pub fn gave_lately(&self, id: &WorkloadId, target: Target<'_>, source: IpAddr) -> bool {
