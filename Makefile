@@ -49,7 +49,8 @@ fuzz:
 			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-# N containers while everything around them is killed and changed: every frame on the uplink is read.
+# N containers while everything around them is killed and changed: every frame on the uplink is read, and
+# every request that arrives.
 # SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20, 29 or podman takes one,
 # RUNTIME=yes or no takes one of both, FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
 # Writes target/leak.json; fails when a frame left with a wrong source.

@@ -92,6 +92,7 @@ pub struct Outside {
 /// What a core is told.
 enum Order {
     Listen(Entrance, std::net::TcpListener),
+    PoliciesChanged(WorkloadId),
     Forget(WorkloadId),
     Drain,
 }
@@ -174,6 +175,14 @@ impl Gateway {
         Ok(())
     }
 
+    /// Ends what is kept for a workload's next requests: it has the sources of before. What is on its
+    /// way ends as it began.
+    pub fn policies_changed(&self, workload: &WorkloadId) {
+        for (orders, _) in &self.cores {
+            let _ = orders.send(Order::PoliciesChanged(workload.clone()));
+        }
+    }
+
     /// Ends a workload's listeners and connections.
     pub fn forget(&self, workload: &WorkloadId) {
         for (orders, _) in &self.cores {
@@ -206,6 +215,8 @@ pub(crate) struct Core {
     listeners: RefCell<Vec<(Entrance, AbortHandle)>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
+    /// How often policies have changed: what was decided before is not kept for later.
+    pub(crate) changes: Cell<u64>,
     drains: Cell<bool>,
     /// Tells those who do not look at `drains` between two requests.
     pub(crate) drained: Notify,
@@ -239,6 +250,7 @@ impl Core {
             listeners: RefCell::default(),
             connections: RefCell::default(),
             next: Cell::new(0),
+            changes: Cell::new(0),
             drains: Cell::new(false),
             drained: Notify::new(),
         }
@@ -260,6 +272,10 @@ impl Core {
             match order {
                 Some(Some(Order::Listen(entrance, listener))) => {
                     Self::listen(&core, entrance, listener);
+                }
+                Some(Some(Order::PoliciesChanged(workload))) => {
+                    core.changes.update(|changes| changes + 1);
+                    core.end_idle(&workload);
                 }
                 Some(Some(Order::Forget(workload))) => core.forget(&workload),
                 Some(Some(Order::Drain)) => core.drain(),
@@ -343,8 +359,7 @@ impl Core {
             !is_its
         });
         self.end(|connection| connection.workload.borrow().as_ref() == Some(workload));
-        self.pool.forget(workload);
-        self.carriers.forget(workload);
+        self.end_idle(workload);
     }
 
     fn drain(&self) {
@@ -354,6 +369,11 @@ impl Core {
             accepts.abort();
         }
         self.end(|connection| connection.is_idle.get());
+    }
+
+    fn end_idle(&self, workload: &WorkloadId) {
+        self.pool.forget(workload);
+        self.carriers.forget(workload);
     }
 
     fn end(&self, which: impl Fn(&Connection) -> bool) {

@@ -157,6 +157,11 @@ impl Observer {
         self.seen.1.all()
     }
 
+    /// All HTTP requests so far, which are then forgotten: for tests that ask without end.
+    pub fn take_requested(&self) -> Vec<Requested> {
+        self.seen.1.take()
+    }
+
     /// All callers of one address so far.
     pub fn seen_at(&self, destination: IpAddr) -> Vec<Observation> {
         let mut seen = self.seen();

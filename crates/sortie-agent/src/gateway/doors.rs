@@ -59,6 +59,7 @@ impl Doors {
             self.try_open(&workload).await;
         } else if before.is_some_and(|before| before.policies != workload.policies) {
             self.changed = true;
+            self.gateway.policies_changed(&workload.id);
         }
     }
 

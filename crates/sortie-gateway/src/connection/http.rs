@@ -50,6 +50,8 @@ pub(super) struct Http<'c> {
 /// A request that was read and decided.
 pub(super) struct Decided {
     pub(super) verdict: Verdict,
+    /// How often policies had changed by then.
+    changes: u64,
     called: Called,
     /// What of its body is not in [`Http::out`].
     pub(super) pump: Pump,
@@ -186,6 +188,7 @@ impl<'c> Http<'c> {
         request.write_head(&mut self.out);
         let mut decided = Decided {
             verdict,
+            changes: self.core.changes.get(),
             called,
             pump: Pump::new(Body::new(request.body)),
             asked: Asked {
@@ -261,7 +264,7 @@ impl<'c> Http<'c> {
                 }
                 ended => ended?,
             };
-            if ended.upstream_persists {
+            if ended.upstream_persists && decided.changes == self.core.changes.get() {
                 if origin.pinned || ended.pins || decided.pins {
                     self.pinned = Some((origin.key, origin.upstream));
                 } else {

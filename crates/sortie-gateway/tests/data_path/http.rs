@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::thread;
 
+use sortie_lab::{SOON, eventually};
+
 use crate::world::{FIRST, PORT, SECOND, World, response};
 
 const URL: &str = "http://api.external.com:8080";
@@ -53,6 +55,26 @@ fn two_paths_of_one_host_over_one_connection_have_two_sources() {
             && line["reused"] == true
             && line["bytes_received"] == 13
     });
+}
+
+/// What is kept for the next requests has the sources of the policies before.
+#[test]
+fn connections_that_are_kept_end_with_their_policies() {
+    let world = World::new("policies-changed");
+    let mut client = world.connect(PORT);
+    let mut connection = || {
+        let request = "GET /api/x HTTP/1.1\r\nHost: api.external.com:8080\r\n\r\n";
+        client.write_all(request.as_bytes()).unwrap();
+        response(&mut client);
+        world.origin.seen().pop().unwrap().connection
+    };
+    let first = connection();
+    assert_eq!(connection(), first);
+    world.policies_changed();
+    let others = || (connection() != first).then_some(()).ok_or("the same");
+    eventually(SOON, "another connection", others).unwrap();
+    let second = connection();
+    assert_eq!(connection(), second);
 }
 
 #[test]

@@ -431,6 +431,11 @@ impl World {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// The workload's policies are others now, as far as what is kept for it goes.
+    pub(crate) fn policies_changed(&self) {
+        self.gateway.policies_changed(&id());
+    }
+
     pub(crate) fn drain(self) {
         self.gateway.drain();
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,6 +14,10 @@ const LONGEST: usize = 16 << 10;
 /// One request that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
+    /// When it was read here.
+    pub at: SystemTime,
+    /// Whom it called.
+    pub destination: IpAddr,
     /// The caller's address, as seen from outside.
     pub source: IpAddr,
     /// The field `Host`, empty where there is none.
@@ -32,6 +37,10 @@ impl Requests {
             .clone()
     }
 
+    pub(super) fn take(&self) -> Vec<Requested> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn add(&self, requested: Requested) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(requested);
@@ -44,6 +53,7 @@ pub(super) async fn answer(
     source: SocketAddr,
     requests: &Requests,
 ) -> io::Result<()> {
+    let destination = stream.local_addr()?.ip();
     let mut buffer = Vec::new();
     loop {
         let end = buffer.windows(4).position(|end| end == b"\r\n\r\n");
@@ -62,6 +72,8 @@ pub(super) async fn answer(
             named.next().map(|(_, value)| value.trim().to_owned())
         };
         requests.add(Requested {
+            at: SystemTime::now(),
+            destination,
             source: source.ip(),
             host: field("host").unwrap_or_default(),
             path: head.split(' ').nth(1).unwrap_or_default().to_owned(),

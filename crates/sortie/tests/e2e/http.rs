@@ -146,8 +146,8 @@ fn get(path: &str) -> String {
 }
 
 /// A connection that stays.
-struct Client {
-    reader: BufReader<TcpStream>,
+pub(crate) struct Client {
+    pub(crate) reader: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -156,7 +156,7 @@ impl Client {
         self.ask(&get(path))
     }
 
-    fn ask(&mut self, request: &str) -> io::Result<u16> {
+    pub(crate) fn ask(&mut self, request: &str) -> io::Result<u16> {
         self.reader.get_mut().write_all(request.as_bytes())?;
         let (mut status, mut length) = (0, 0);
         loop {
@@ -532,7 +532,7 @@ fn https(stage: &Stage, folder: &Path) -> Result<Running> {
 }
 
 /// A TLS client's first message, with the name that it asks for (RFC 8446, 4.1.2; RFC 6066, 3).
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let short = |bytes: Vec<u8>| {
         let length = u16::try_from(bytes.len()).expect("a short message");
         [&length.to_be_bytes()[..], &bytes].concat()

@@ -1,5 +1,6 @@
-//! The leak test: containers send from their first instruction, while everything around them is
-//! killed, taken away and changed. Every frame on the uplink is read, and none may be wrong.
+//! The leak test: containers send and ask from their first instruction, while everything around them
+//! is killed, taken away and changed. Every frame on the uplink is read, and every request at its other
+//! end, and none may be wrong.
 
 use std::env;
 use std::fmt;
@@ -17,9 +18,11 @@ use self::wave::Wave;
 use self::weakened::Rule;
 use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, PODMAN, Stage};
 
+mod asker;
 mod claims;
 mod evidence;
 mod fault;
+mod gateway;
 mod policies;
 mod report;
 mod sender;
@@ -30,8 +33,8 @@ mod weakened;
 /// Containers at a time, at most.
 const WAVE: usize = 60;
 
-/// Containers of one lab, which has no more destinations.
-const LAB: usize = 240;
+/// Containers of one lab: each has a destination, and some have two.
+const LAB: usize = 180;
 
 /// What is run.
 #[derive(Clone)]
@@ -86,7 +89,7 @@ fn run_lab(
     let image = stage
         .engine
         .image_of(&env::current_exe().expect("this program"))?;
-    let mut faults = Faults::new(settings.guard, &settings.failpoints);
+    let mut faults = Faults::new(settings.guard, &settings.failpoints, random);
     let mut tally = Tally::default();
     faults.begin(&mut stage, &mut tally)?;
     if settings.runtime {
@@ -161,7 +164,17 @@ fn a_weakened_guard_is_noticed() -> Result<()> {
 #[test]
 #[ignore = "it takes long: make leak-weakened"]
 fn without_each_rule() -> Result<()> {
-    weakened::each_leaks(&|_| true)
+    weakened::each_leaks(&|_| true)?;
+    weakened::gateway::each_leaks(&|_| true)
+}
+
+/// The same for what the gateway sends, and for who reaches out past it.
+#[test]
+fn a_weakened_gateway_is_noticed() -> Result<()> {
+    weakened::gateway::each_leaks(&|rule| {
+        rule.chain == "gateway-check"
+            || rule.chain.starts_with("check4") && rule.text.starts_with("tcp dport 80")
+    })
 }
 
 /// What `make leak` runs: its variables are read here, and the report goes to `LEAK_REPORT`.

@@ -27,8 +27,8 @@ spec:
 ";
 
 /// Types of records (RFC 1035, RFC 3596).
-const A: u8 = 1;
-const AAAA: u8 = 28;
+pub(crate) const A: u8 = 1;
+pub(crate) const AAAA: u8 = 28;
 
 /// A stage whose container `web` looks names up; no gateway runs yet.
 fn stage(name: &str, engine: EngineKind) -> Result<(Stage, Container)> {
@@ -49,7 +49,7 @@ fn web_spec(stage: &Stage) -> Result<ContainerSpec> {
 }
 
 /// Whom a container asks.
-fn resolver(container: &Container) -> Result<IpAddr> {
+pub(crate) fn resolver(container: &Container) -> Result<IpAddr> {
     let file = container.exec(&["cat", "/etc/resolv.conf"])?.output;
     let mut words = file.split_whitespace();
     words.find(|word| *word == "nameserver");
@@ -67,7 +67,7 @@ fn gateway(stage: &Stage, name: &str) -> Result<Process> {
 }
 
 /// A query for A (RFC 1035, section 4.1).
-fn query(name: &str) -> Vec<u8> {
+pub(crate) fn query(name: &str) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         message.push(u8::try_from(label.len()).expect("a label"));

@@ -90,6 +90,7 @@ impl<'s> Stream<'s> {
     ) -> Result<(), Failure> {
         let mut asked = request::read(parts)?;
         let mut called = self.session.called.asked(&asked.host)?;
+        let changes = self.session.core.changes.get();
         let verdict = self.decide(&mut asked, &called)?;
         let (core, workload) = (&self.session.core, &self.session.workload);
         let name = self.report.name();
@@ -106,6 +107,9 @@ impl<'s> Stream<'s> {
         };
         let ways = dial.ways(&mut self.deadline).await?;
         let (answer, place) = self.ask(&asked, body, &verdict, &called, &ways).await?;
+        if changes != core.changes.get() {
+            place.carrier().retire();
+        }
         self.answer(answer, place, &asked, &verdict).await
     }
 

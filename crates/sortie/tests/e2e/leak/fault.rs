@@ -1,5 +1,5 @@
-//! What is struck: agent, engine, addresses, uplink, tables, routes, policies and containers. Each
-//! fault mends what it broke, so that the next one meets a working host.
+//! What is struck: agent, gateway, engine, addresses, uplink, tables, routes, policies, name servers and
+//! containers. Each fault mends what it broke, so that the next one meets a working host.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -9,9 +9,10 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use sortie_lab::{Container, EngineKind, OddPackets, Place as _, Result, eventually};
+use sortie_lab::{Container, Engine, EngineKind, OddPackets, Place as _, Result, eventually};
 
 use super::evidence;
+use super::gateway::{Fault as GatewayFault, Gateways, Neighbours};
 use super::policies::{self, Policies};
 use super::tally::Tally;
 use super::wave::{DIRECT, EGRESS, Running, addresses};
@@ -27,6 +28,7 @@ enum Fault {
     AgentKilled,
     AgentAndHolderKilled,
     AgentStopped,
+    Gateway(GatewayFault),
     EngineKilled,
     EngineRestarted,
     AddressGone,
@@ -37,6 +39,7 @@ enum Fault {
     RoutesFlushed,
     ConntrackFlushed,
     PolicyChanged,
+    HttpPolicyChanged,
     ModeChanged,
     EnforcementChanged,
     Bypassed,
@@ -47,10 +50,27 @@ enum Fault {
 }
 
 /// Each with its weight: what takes the engine seconds comes seldom.
-const FAULTS: [(Fault, &str, u32); 20] = [
+const FAULTS: [(Fault, &str, u32); 26] = [
     (Fault::AgentKilled, "agentKilled", 4),
     (Fault::AgentAndHolderKilled, "agentAndHolderKilled", 3),
     (Fault::AgentStopped, "agentStopped", 3),
+    (Fault::Gateway(GatewayFault::Killed), "gatewayKilled", 6),
+    (Fault::Gateway(GatewayFault::Stopped), "gatewayStopped", 4),
+    (
+        Fault::Gateway(GatewayFault::Terminated),
+        "gatewayTerminated",
+        3,
+    ),
+    (
+        Fault::Gateway(GatewayFault::NameServerGone),
+        "nameServerGone",
+        2,
+    ),
+    (
+        Fault::Gateway(GatewayFault::RedirectDeleted),
+        "redirectDeleted",
+        4,
+    ),
     (Fault::EngineKilled, "engineKilled", 1),
     (Fault::EngineRestarted, "engineRestarted", 1),
     (Fault::AddressGone, "addressGone", 4),
@@ -61,6 +81,7 @@ const FAULTS: [(Fault, &str, u32); 20] = [
     (Fault::RoutesFlushed, "routesFlushed", 2),
     (Fault::ConntrackFlushed, "conntrackFlushed", 4),
     (Fault::PolicyChanged, "policyChanged", 4),
+    (Fault::HttpPolicyChanged, "httpPolicyChanged", 5),
     (Fault::ModeChanged, "modeChanged", 5),
     (Fault::EnforcementChanged, "enforcementChanged", 3),
     (Fault::Bypassed, "bypassed", 6),
@@ -78,24 +99,30 @@ pub(super) struct Faults {
     /// Odd while something is struck.
     strikes: Arc<AtomicU64>,
     policies: Policies,
+    gateways: Gateways,
+    neighbours: Neighbours,
 }
 
 impl Faults {
-    pub(super) fn new(guard: bool, failpoints: &str) -> Self {
+    pub(super) fn new(guard: bool, failpoints: &str, random: &mut Rng) -> Self {
         Self {
             config: if guard { GUARD_ALL } else { "" },
             arguments: vec!["--failpoints".to_owned(), failpoints.to_owned()],
             struck: BTreeMap::new(),
             strikes: Arc::default(),
             policies: Policies::default(),
+            gateways: Gateways::default(),
+            neighbours: Neighbours::any(random),
         }
     }
 
-    /// Starts the agent, with the policies.
+    /// Starts agent and gateway, with the policies, on a host with whatever else is there.
     pub(super) fn begin(&mut self, stage: &mut Stage, tally: &mut Tally) -> Result<()> {
+        self.neighbours.settle(stage)?;
         self.start_agent(stage)?;
         stage.wait_for_engine()?;
-        self.policies.begin(stage, tally)
+        self.policies.begin(stage, tally)?;
+        self.gateways.start(stage)
     }
 
     fn start_agent(&self, stage: &mut Stage) -> Result<()> {
@@ -158,6 +185,7 @@ impl Faults {
                 pause(moment);
                 stage.signal("-CONT", worker)
             }
+            Fault::Gateway(fault) => self.gateways.suffer(fault, moment, stage, running, random),
             Fault::EngineKilled => {
                 stage.engine.kill()?;
                 pause(moment);
@@ -185,6 +213,7 @@ impl Faults {
             Fault::RulesetFlushed => {
                 stage.host.netns().nft("flush ruleset")?;
                 pause(moment);
+                self.neighbours.rules(stage)?;
                 // Its own rules went with it, and it makes them at its start only, or when told to.
                 if stage.engine.kind() == EngineKind::Podman {
                     return stage
@@ -210,6 +239,7 @@ impl Faults {
             }
             Fault::ConntrackFlushed => forget_flows(stage),
             Fault::PolicyChanged => self.change(policies::ADDRESS, stage, tally),
+            Fault::HttpPolicyChanged => self.change(policies::PATHS, stage, tally),
             Fault::ModeChanged => self.change(policies::MODE, stage, tally),
             Fault::EnforcementChanged => self.change(policies::ENFORCEMENT, stage, tally),
             Fault::Bypassed => {
@@ -232,11 +262,8 @@ impl Faults {
                 Ok(())
             }
             Fault::NetworkSwapped => {
-                of_any(running, random, |container| {
-                    let engine = &stage.engine;
-                    engine.connect("shop", container, &[])?;
-                    engine.disconnect(engine.kind().default_network(), container)
-                });
+                let engine = &stage.engine;
+                of_any(running, random, |container| swap_network(engine, container));
                 Ok(())
             }
         }
@@ -267,7 +294,7 @@ fn choose(random: &mut Rng) -> (Fault, &'static str) {
 }
 
 /// Lets a fault last: there is nothing to wait for but the time.
-fn pause(moment: Duration) {
+pub(super) fn pause(moment: Duration) {
     let (_open, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(moment);
 }
@@ -292,10 +319,19 @@ fn bypass(stage: &Stage, running: &Running, random: &mut Rng, tally: &mut Tally)
 
 /// Does something to one of the containers; it may have ended, or be in the state that is asked
 /// for already, and then the engine refuses.
-fn of_any(running: &Running, random: &mut Rng, work: impl FnOnce(&Container) -> Result<()>) {
+pub(super) fn of_any(
+    running: &Running,
+    random: &mut Rng,
+    work: impl FnOnce(&Container) -> Result<()>,
+) {
     if let Some(member) = running.any(random) {
         let _ = work(&member.container);
     }
+}
+
+fn swap_network(engine: &Engine, container: &Container) -> Result<()> {
+    engine.connect("shop", container, &[])?;
+    engine.disconnect(engine.kind().default_network(), container)
 }
 
 /// Packets that conntrack does not follow, as itself, as a neighbour, as the host, as an egress

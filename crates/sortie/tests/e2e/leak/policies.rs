@@ -1,5 +1,7 @@
-//! Policies that change under traffic: another address, another mode, audited only. What their
-//! containers may be seen with changes with them.
+//! Policies that change under traffic: another address, another mode, audited only, another address
+//! of a path. What their containers may be seen with changes with them.
+
+use std::time::{Duration, SystemTime};
 
 use sortie_lab::Result;
 
@@ -17,31 +19,67 @@ enum Says {
     Audit(u8),
 }
 
-/// One policy, for the containers whose names begin with its own.
+/// One policy.
 struct Changing {
     name: &'static str,
     says: &'static [Says],
+    /// Containers whose names begin so; those of its own name where it is empty.
+    selects: &'static [&'static str],
+    /// What else is in its `spec`.
+    more: &'static str,
 }
 
+/// For all destinations of the containers whose names begin with its own.
+const fn everywhere(name: &'static str, says: &'static [Says]) -> Changing {
+    Changing {
+        name,
+        says,
+        selects: &[],
+        more: "",
+    }
+}
+
+/// Where containers that ask by name look names up: nobody's own destination.
+pub(super) const NAME_SERVER: &str = "192.0.2.53";
+
+/// What follows the agent needs until it knows of a change; then what is on its way ends.
+const FOLLOWS: Duration = Duration::from_secs(1);
+
 /// Their places here are their numbers.
-const POLICIES: [Changing; 3] = [
-    Changing {
-        name: "policy",
-        says: &[Says::Translate(11), Says::Translate(12)],
-    },
-    Changing {
-        name: "mode",
-        says: &[
+const POLICIES: [Changing; 5] = [
+    everywhere("policy", &[Says::Translate(11), Says::Translate(12)]),
+    everywhere(
+        "mode",
+        &[
             Says::Translate(11),
             Says::Direct(DIRECT[0]),
             Says::Direct(DIRECT[1]),
             Says::Translate(12),
             Says::Direct(DIRECT[0]),
         ],
+    ),
+    everywhere("audit", &[Says::Translate(13), Says::Audit(12)]),
+    Changing {
+        name: "paths",
+        says: &[Says::Translate(11), Says::Translate(12)],
+        selects: &["http", "web"],
+        more: "  destinations:
+  - hosts: [\"*.http.leak\", \"*.web.leak\"]
+    ports: [{protocol: TCP, port: 80}]
+    http: {match: [{pathPrefix: /api}]}
+  - hosts: [\"*.tls.leak\"]
+    ports: [{protocol: TCP, port: 443}]
+",
     },
     Changing {
-        name: "audit",
-        says: &[Says::Translate(13), Says::Audit(12)],
+        name: "names",
+        says: &[Says::Translate(13)],
+        selects: &["http"],
+        more: "  destinations:
+  - hosts: [\"*.http.leak\"]
+  - cidrs: [192.0.2.53/32]
+  unlearned: Deny
+",
     },
 ];
 
@@ -51,6 +89,11 @@ pub(super) const ADDRESS: usize = 0;
 pub(super) const MODE: usize = 1;
 /// The one that is enforced, or audited only.
 pub(super) const ENFORCEMENT: usize = 2;
+
+/// The one whose address of a path changes.
+pub(super) const PATHS: usize = 3;
+/// The one that is about all else that goes to a name, and denies what has none.
+pub(super) const NAMES: usize = 4;
 
 /// What each says now.
 #[derive(Default)]
@@ -79,12 +122,15 @@ impl Policies {
         self.now[number] = (self.now[number] + 1) % POLICIES[number].says.len();
         let now = self.says(number).allowed();
         tally.read(stage)?;
-        tally.policy_gives(number, vec![before, now.clone()]);
+        tally.policy_gives(number, vec![before.clone(), now.clone()]);
         self.apply(stage)?;
         // What had left the guard by then has crossed the uplink.
         stage.lab.fence()?;
         tally.read(stage)?;
         tally.policy_gives(number, vec![now]);
+        if number == PATHS {
+            tally.policy_gave(number, before, SystemTime::now() + FOLLOWS);
+        }
         Ok(())
     }
 
@@ -94,7 +140,8 @@ impl Policies {
 
     /// All in one file: another of its name would take its place.
     fn apply(&self, stage: &Stage) -> Result<()> {
-        let documents = (0..POLICIES.len()).map(|number| self.says(number).of(name(number)));
+        let documents = POLICIES.iter().zip(self.now);
+        let documents = documents.map(|(policy, now)| policy.says[now].of(policy));
         let outcome = stage.apply(&documents.collect::<Vec<_>>().join("---\n"))?;
         assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
         Ok(())
@@ -102,16 +149,22 @@ impl Policies {
 }
 
 impl Says {
-    /// The policy of this name.
-    fn of(&self, name: &str) -> String {
+    fn of(&self, policy: &Changing) -> String {
         let (last, mode, enforcement) = match self {
             Self::Translate(last) => (last, "Translate", "Enforce"),
             Self::Direct(last) => (last, "Direct", "Enforce"),
             Self::Audit(last) => (last, "Translate", "Audit"),
         };
+        let Changing { name, more, .. } = policy;
+        let selects = match policy.selects {
+            [] => &[policy.name],
+            selects => selects,
+        };
+        let selects = selects.iter().map(|name| format!("\"{name}-*\""));
+        let selects = selects.collect::<Vec<_>>().join(", ");
         format!(
             "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\n\
-             spec:\n  workloads:\n  - containers: {{names: [\"{name}-*\"]}}\n  action: Egress\n  \
+             spec:\n  workloads:\n  - containers: {{names: [{selects}]}}\n{more}  action: Egress\n  \
              egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"], mode: {mode}}}\n  \
              enforcement: {enforcement}\n"
         )

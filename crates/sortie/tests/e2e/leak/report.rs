@@ -17,6 +17,7 @@ pub(super) struct Run {
     settings: Settings,
     containers: usize,
     packets: u64,
+    requests: u64,
     leaked: u64,
     dropped: u64,
     asked: usize,
@@ -31,6 +32,7 @@ impl Run {
             settings,
             containers: 0,
             packets: 0,
+            requests: 0,
             leaked: 0,
             dropped: 0,
             asked: 0,
@@ -60,6 +62,7 @@ impl Run {
     ) -> Result<()> {
         self.containers += containers;
         self.packets += lab.packets;
+        self.requests += lab.requests.iter().sum::<u64>();
         self.leaked += lab.leaked;
         self.examples.extend(lab.examples.iter().cloned());
         let (asked, right) = lab.first();
@@ -83,6 +86,7 @@ impl Run {
             "runtime": self.settings.runtime,
             "containers": self.containers,
             "packets": self.packets,
+            "requests": self.requests,
             "leaked": self.leaked,
             "dropped": self.dropped,
             "startedUndisturbed": self.asked,
@@ -156,6 +160,7 @@ impl Report {
             "seed": self.seed,
             "containers": self.count(|run| run.containers),
             "packets": self.packets(),
+            "requests": self.sum(|run| run.requests),
             "leaked": self.leaked(),
             "dropped": self.sum(|run| run.dropped),
             "startedUndisturbed": self.count(|run| run.asked),
@@ -188,6 +193,10 @@ impl fmt::Display for Report {
                 separator = ",";
             }
         }
-        write!(f, " (managed containers whose start no fault disturbed)")
+        let requests = self.sum(|run| run.requests);
+        write!(
+            f,
+            " (managed containers whose start no fault disturbed); {requests} requests arrived"
+        )
     }
 }

@@ -16,7 +16,7 @@ use sortie_lab::{Container, ContainerSpec, Destination, OddPackets, Result};
 pub(super) const FIRST: u16 = 1001;
 
 /// An observer answers here with TCP and UDP.
-const ECHO: u16 = 7;
+pub(super) const ECHO: u16 = 7;
 const DNS: u16 = 53;
 
 /// Variables that name the destination.
@@ -66,7 +66,7 @@ pub(super) fn claims_from(container: &Container) -> Result<()> {
 }
 
 /// What the variables of the container name.
-fn destination() -> [IpAddr; 2] {
+pub(super) fn destination() -> [IpAddr; 2] {
     let [v4, v6] = [V4, V6].map(|name| env::var(name).ok().and_then(|text| text.parse().ok()));
     let (Some(v4), Some(v6)) = (v4, v6) else {
         panic!("{V4} and {V6} must name the destination");
@@ -115,7 +115,7 @@ fn sends_until_stopped() {
             // What cannot be sent now, for want of a route or an address, is tried again.
             let _ = datagram(to, ECHO, b"new");
             let _ = datagram(to, DNS, &QUERY);
-            open.extend(syn(to));
+            open.extend(syn(to, ECHO));
             match old {
                 Some(socket) => drop(socket.send(b"old")),
                 None => *old = datagram(to, ECHO, b"old").ok(),
@@ -135,7 +135,7 @@ fn is_first_start() -> bool {
 }
 
 /// Sends one datagram from a port of its own, without waiting for anything.
-fn datagram(to: IpAddr, port: u16, bytes: &[u8]) -> io::Result<UdpSocket> {
+pub(super) fn datagram(to: IpAddr, port: u16, bytes: &[u8]) -> io::Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() {
         [0, 0, 0, 0].into()
     } else {
@@ -149,7 +149,7 @@ fn datagram(to: IpAddr, port: u16, bytes: &[u8]) -> io::Result<UdpSocket> {
 }
 
 /// Begins a TCP connection, which the kernel goes on with.
-fn syn(to: IpAddr) -> Option<OwnedFd> {
+pub(super) fn syn(to: IpAddr, port: u16) -> Option<OwnedFd> {
     let family = if to.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -157,7 +157,7 @@ fn syn(to: IpAddr) -> Option<OwnedFd> {
     };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, None).ok()?;
-    let address = SockaddrStorage::from(SocketAddr::new(to, ECHO));
+    let address = SockaddrStorage::from(SocketAddr::new(to, port));
     match connect(socket.as_raw_fd(), &address) {
         Ok(()) | Err(nix::Error::EINPROGRESS) => Some(socket),
         Err(_) => None,

@@ -1,12 +1,13 @@
-//! Counting: each frame that left, whose it is, and whether its source is one of its policy's.
+//! Counting: each frame that left and each request that came, whose it is, and whether its source is
+//! one of its policy's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sortie_lab::frame::{Packet, Transport};
-use sortie_lab::{Destination, Frame, Result};
+use sortie_lab::{Destination, Frame, Requested, Result};
 
 use super::wave::{EGRESS, addresses};
 use super::{evidence, policies, sender};
@@ -21,6 +22,25 @@ pub(super) enum Allowed {
     AnyBut(Vec<IpAddr>),
     /// What the policy of this number gives at the time.
     Given(usize),
+    /// What any of these allows.
+    AnyOf(Vec<Allowed>),
+}
+
+/// Which sources requests may have.
+#[derive(Clone, Debug)]
+pub(super) struct Asks {
+    /// Those whose path is `/api`, or below it.
+    pub(super) api: Allowed,
+    pub(super) other: Allowed,
+}
+
+/// What a policy gives.
+#[derive(Default)]
+struct Given {
+    /// During a change two things.
+    now: Vec<Allowed>,
+    /// What it gave before, and until when somebody may not know yet that it no longer does.
+    before: Option<(Allowed, SystemTime)>,
 }
 
 /// What became of a container's very first packet.
@@ -35,6 +55,12 @@ enum First {
 struct Owner {
     name: String,
     allowed: Allowed,
+    /// TCP ports of which something else is right.
+    ports: Vec<(u16, Allowed)>,
+    /// Where it sends requests.
+    asks: Option<Asks>,
+    /// Whose other destination this is.
+    of: Option<usize>,
     /// When `sortie bypass` lets it by: then it may have the host's addresses too.
     bypass: Option<Range<SystemTime>>,
     first: First,
@@ -50,6 +76,10 @@ const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 const ADDRESS_UNREACHABLE_V6: (u8, u8) = (1, 3);
 const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
 
+/// What a request may need from the uplink until the observer has read it and taken its time: it is
+/// a thread of a process that runs much else.
+const READING: Duration = Duration::from_secs(1);
+
 /// How many wrong frames are kept for the message.
 const EXAMPLES: usize = 20;
 
@@ -57,12 +87,14 @@ const EXAMPLES: usize = 20;
 #[derive(Default)]
 pub(super) struct Tally {
     owners: Vec<Owner>,
+    containers: usize,
     by_destination: HashMap<IpAddr, usize>,
-    /// What each policy that changes gives now; during a change two things.
-    policies: HashMap<usize, Vec<Allowed>>,
+    policies: HashMap<usize, Given>,
+    /// Requests that came: those for `/api`, and others.
+    pub(super) requests: [u64; 2],
     /// Frames of any container.
     pub(super) packets: u64,
-    /// Those whose source was outside policy.
+    /// Frames and requests whose source was outside policy.
     pub(super) leaked: u64,
     /// The first wrong ones, as text.
     pub(super) examples: Vec<String>,
@@ -71,17 +103,45 @@ pub(super) struct Tally {
 impl Tally {
     /// One more container: its number here.
     pub(super) fn add(&mut self, name: &str, to: Destination, allowed: Allowed) -> usize {
+        self.containers += 1;
+        self.add_destination(name, to, allowed)
+    }
+
+    /// Another destination of a container's: its number here.
+    pub(super) fn add_to(&mut self, of: usize, to: Destination, allowed: Allowed) -> usize {
+        let name = self.owners[of].name.clone();
+        let number = self.add_destination(&name, to, allowed);
+        self.owners[number].of = Some(of);
+        number
+    }
+
+    fn add_destination(&mut self, name: &str, to: Destination, allowed: Allowed) -> usize {
         let number = self.owners.len();
         self.by_destination
             .extend([(to.v4, number), (to.v6, number)]);
         self.owners.push(Owner {
             name: name.to_owned(),
             allowed,
+            ports: Vec::new(),
+            asks: None,
+            of: None,
             bypass: None,
             first: First::default(),
             calm: false,
         });
         number
+    }
+
+    /// On this TCP port something else is right.
+    pub(super) fn on_port(&mut self, number: usize, port: u16, allowed: Allowed) {
+        self.owners[number].ports.push((port, allowed));
+    }
+
+    /// Requests are right by themselves, and the frames of port 80 where any of them may be.
+    pub(super) fn asks(&mut self, number: usize, asks: Asks) {
+        let any = Allowed::AnyOf(vec![asks.api.clone(), asks.other.clone()]);
+        self.on_port(number, 80, any);
+        self.owners[number].asks = Some(asks);
     }
 
     /// What a container may be seen with.
@@ -95,8 +155,15 @@ impl Tally {
     }
 
     /// From the next frame that is counted on, a policy gives these.
-    pub(super) fn policy_gives(&mut self, number: usize, allowed: Vec<Allowed>) {
-        self.policies.insert(number, allowed);
+    pub(super) fn policy_gives(&mut self, number: usize, now: Vec<Allowed>) {
+        let before = None;
+        self.policies.insert(number, Given { now, before });
+    }
+
+    /// What a policy gave is right for what left before this time.
+    pub(super) fn policy_gave(&mut self, number: usize, before: Allowed, until: SystemTime) {
+        let given = self.policies.entry(number).or_default();
+        given.before = Some((before, until));
     }
 
     /// A container is let by between these times, whatever else it may.
@@ -117,6 +184,9 @@ impl Tally {
                 self.count(&frame);
             }
         }
+        for request in stage.lab.internet().observer().take_requested() {
+            self.count_request(&request);
+        }
         if before == 0 && self.leaked > 0 {
             evidence::keep(stage)?;
         }
@@ -129,23 +199,21 @@ impl Tally {
             return;
         };
         let number = *number;
-        if Self::is_the_hosts_answer(&self.owners[number], packet) {
+        let owner = &self.owners[number];
+        let allowed = owner.allowed_on(packet);
+        let bypass = self.bypass(owner);
+        let changes = allowed.changes() || bypass.is_some();
+        if changes && Self::is_the_hosts_answer(packet) {
             return;
         }
-        let right = self.allows(&self.owners[number], packet.source, frame.at);
-        let owner = &mut self.owners[number];
+        let right = self.allows(allowed, bypass, packet.source, frame.at);
+        let wrong = (!right).then(|| {
+            let at = evidence::time(frame.at);
+            format!("{at} {} ({allowed:?}): {frame}", owner.name)
+        });
         self.packets += 1;
-        if !right {
-            self.leaked += 1;
-            if self.examples.len() < EXAMPLES {
-                let (name, allowed) = (&owner.name, &owner.allowed);
-                let at = evidence::time(frame.at);
-                let example = format!("{at} {name} ({allowed:?}): {frame}");
-                // At once: who looks on can see what was done last.
-                println!("  wrong: {example}");
-                self.examples.push(example);
-            }
-        }
+        self.leaks(wrong);
+        let owner = &mut self.owners[number];
         if matches!(
             packet.transport,
             Transport::Udp {
@@ -158,17 +226,55 @@ impl Tally {
         }
     }
 
-    fn allows(&self, owner: &Owner, source: IpAddr, at: SystemTime) -> bool {
-        let let_by = owner.bypass.as_ref().is_some_and(|time| time.contains(&at));
-        let_by && [HOST_V4, HOST_V6].map(ip).contains(&source) || self.gives(&owner.allowed, source)
+    /// A request is looked at when the observer has read it, and so a while behind its frames.
+    fn count_request(&mut self, request: &Requested) {
+        let Some(number) = self.by_destination.get(&request.destination) else {
+            return;
+        };
+        let owner = &self.owners[*number];
+        let Some(asks) = &owner.asks else { return };
+        let path = request.path.split(['?', '#']).next().unwrap_or_default();
+        let is_api = path == "/api" || path.starts_with("/api/");
+        let allowed = if is_api { &asks.api } else { &asks.other };
+        let late = |time: Range<SystemTime>| time.start..time.end + READING;
+        let bypass = self.bypass(owner).map(late);
+        let right = self.allows(allowed, bypass, request.source, request.at);
+        let wrong = (!right).then(|| format!("{} ({allowed:?}): {request:?}", owner.name));
+        self.requests[usize::from(!is_api)] += 1;
+        self.leaks(wrong);
+    }
+
+    fn leaks(&mut self, wrong: Option<String>) {
+        let Some(example) = wrong else { return };
+        self.leaked += 1;
+        if self.examples.len() < EXAMPLES {
+            // At once: who looks on can see what was done last.
+            println!("  wrong: {example}");
+            self.examples.push(example);
+        }
+    }
+
+    fn bypass(&self, owner: &Owner) -> Option<Range<SystemTime>> {
+        let owner = owner.of.map_or(owner, |of| &self.owners[of]);
+        owner.bypass.clone()
+    }
+
+    fn allows(
+        &self,
+        allowed: &Allowed,
+        bypass: Option<Range<SystemTime>>,
+        source: IpAddr,
+        at: SystemTime,
+    ) -> bool {
+        let let_by = bypass.is_some_and(|time| time.contains(&at));
+        let_by && [HOST_V4, HOST_V6].map(ip).contains(&source) || self.gives(allowed, source, at)
     }
 
     /// Whether the host itself may be who sent it. Where a container had one of the host's addresses
     /// and has another one now, the other side may still send to the former, and the host answers
     /// that there is no such connection (RFC 9293, section 3.5.2) or port; and as its router it says
     /// that a container with an address of its own is gone.
-    fn is_the_hosts_answer(owner: &Owner, packet: &Packet) -> bool {
-        let changes = matches!(owner.allowed, Allowed::Given(_)) || owner.bypass.is_some();
+    fn is_the_hosts_answer(packet: &Packet) -> bool {
         let on_host = addresses(&EGRESS).contains(&packet.source)
             || [HOST_V4, HOST_V6].map(ip).contains(&packet.source);
         let answers = match packet.transport {
@@ -181,17 +287,19 @@ impl Tally {
             }
             _ => false,
         };
-        changes && on_host && answers
+        on_host && answers
     }
 
-    fn gives(&self, allowed: &Allowed, source: IpAddr) -> bool {
+    fn gives(&self, allowed: &Allowed, source: IpAddr, at: SystemTime) -> bool {
         match allowed {
             Allowed::Only(sources) => sources.contains(&source),
             Allowed::AnyBut(sources) => !sources.contains(&source),
-            Allowed::Given(policy) => {
-                let given = self.policies.get(policy).into_iter().flatten();
-                given.into_iter().any(|allowed| self.gives(allowed, source))
-            }
+            Allowed::Given(policy) => self.policies.get(policy).is_some_and(|given| {
+                let before = given.before.iter().filter(|(_, until)| at < *until);
+                let mut all = given.now.iter().chain(before.map(|(before, _)| before));
+                all.any(|allowed| self.gives(allowed, source, at))
+            }),
+            Allowed::AnyOf(all) => all.iter().any(|allowed| self.gives(allowed, source, at)),
         }
     }
 
@@ -199,20 +307,45 @@ impl Tally {
     /// packet arrived with its address.
     pub(super) fn first(&self) -> (usize, usize) {
         let managed = |owner: &&Owner| match owner.allowed {
-            Allowed::Only(_) => true,
+            Allowed::Only(_) | Allowed::AnyOf(_) => true,
             Allowed::AnyBut(_) => false,
             // Audited only, a container's first packet is nobody's business.
             Allowed::Given(policy) => policy != policies::ENFORCEMENT,
         };
         let asked = self.owners.iter().filter(|owner| owner.calm);
-        let asked = asked.filter(managed);
+        // Who asks by name has no packet before its first answer.
+        let asked = asked.filter(|owner| owner.asks.is_none()).filter(managed);
         let right = asked.clone().filter(|owner| owner.first == First::Right);
         (asked.clone().count(), right.count())
     }
 
     /// How many containers there were.
     pub(super) fn containers(&self) -> usize {
-        self.owners.len()
+        self.containers
+    }
+}
+
+impl Allowed {
+    /// Whether it is something else at times.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Only(_) | Self::AnyBut(_) => false,
+            Self::Given(_) => true,
+            Self::AnyOf(all) => all.iter().any(Self::changes),
+        }
+    }
+}
+
+impl Owner {
+    fn allowed_on(&self, packet: &Packet) -> &Allowed {
+        let port = match packet.transport {
+            Transport::Tcp {
+                destination_port, ..
+            } => Some(destination_port),
+            _ => None,
+        };
+        let other = self.ports.iter().find(|(on, _)| Some(*on) == port);
+        other.map_or(&self.allowed, |(_, allowed)| allowed)
     }
 }
 

@@ -10,9 +10,9 @@ use fastrand::Rng;
 use sortie_lab::{Container, ContainerSpec, Destination, Engine, Result, eventually};
 
 use super::fault::{self, Faults};
-use super::tally::{Allowed, Tally};
-use super::{policies, sender};
-use crate::stage::{LIMIT, Stage, ip};
+use super::tally::{Allowed, Asks, Tally};
+use super::{asker, policies, sender};
+use crate::stage::{HOST_V4, HOST_V6, LIMIT, Stage, ip};
 
 /// How many are started at the same time.
 const STARTERS: usize = 3;
@@ -45,12 +45,18 @@ enum Kind {
     Label,
     /// Its label, on the host's network.
     OnHost,
+    /// Policies by name and by path, which deny all that has no name.
+    Http,
+    /// A policy by path; the other paths leave as without Sortie.
+    Web,
 }
 
 /// One of each is in every wave that has so many.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 8] = [
     Kind::Label,
     Kind::OnHost,
+    Kind::Http,
+    Kind::Web,
     Kind::Policy(policies::MODE),
     Kind::Policy(policies::ADDRESS),
     Kind::Policy(policies::ENFORCEMENT),
@@ -70,6 +76,7 @@ struct Planned {
     name: String,
     to: Destination,
     labels: Option<String>,
+    asks: Option<asker::Names>,
     network: &'static str,
     always: bool,
 }
@@ -140,11 +147,15 @@ impl Wave {
                 Kind::Policy(number) => (policies::name(number), Allowed::Given(number), false),
                 Kind::Label => ("label", given, true),
                 Kind::OnHost => ("host", given, true),
+                Kind::Http => ("http", Allowed::Given(policies::NAMES), false),
+                Kind::Web => ("web", host(), false),
             };
             let label = format!("203.0.113.{last},2001:db8:113::{last}");
             let name = format!("{name}-{}", tally.containers());
+            let number = tally.add(&name, to, allowed);
             planned.push(Planned {
-                number: tally.add(&name, to, allowed),
+                number,
+                asks: asks(stage, kind, (number, to), tally)?,
                 name,
                 to,
                 labels: labelled.then_some(label),
@@ -215,6 +226,7 @@ impl Wave {
             tally.was_calm(number);
         }
         fault::heal(stage)?;
+        requests_arrive(stage, tally)?;
         remove(running.all())?;
         tally.read(stage)
     }
@@ -239,12 +251,64 @@ impl Planned {
     }
 
     fn spec(&self, name: &str, image: &str) -> ContainerSpec {
-        let mut spec = sender::spec(name, image, self.to).network(self.network);
+        let spec = match &self.asks {
+            Some(names) => asker::spec(name, image, names),
+            None => sender::spec(name, image, self.to),
+        };
+        let mut spec = spec.network(self.network);
         if let Some(egress) = &self.labels {
             spec = spec.label("sortie.egress", egress);
         }
         if self.always { spec.always() } else { spec }
     }
+}
+
+/// What somebody with the host's own addresses is seen with.
+fn host() -> Allowed {
+    Allowed::Only([HOST_V4, HOST_V6].map(ip).to_vec())
+}
+
+/// The names of one who asks by name lead to its destination, and to one more for TLS; none for others.
+fn asks(
+    stage: &Stage,
+    kind: Kind,
+    (number, to): (usize, Destination),
+    tally: &mut Tally,
+) -> Result<Option<asker::Names>> {
+    let api = Allowed::Given(policies::PATHS);
+    let names = stage.lab.internet().observer().names();
+    let name = |suffix: &str, to: Destination| {
+        let name = format!("n{number}.{suffix}.leak");
+        names.set(&name, &[to.v4, to.v6], 1);
+        name
+    };
+    let (other, requests, tls) = match kind {
+        Kind::Http => (Allowed::Given(policies::NAMES), name("http", to), None),
+        Kind::Web => {
+            // Nobody looks this up, so that its name is known from the client's hello only.
+            let tls = stage.lab.destination()?;
+            let number = tally.add_to(number, tls, host());
+            tally.on_port(number, 443, api.clone());
+            (host(), name("web", to), Some((name("tls", tls), tls)))
+        }
+        _ => return Ok(None),
+    };
+    tally.asks(number, Asks { api, other });
+    Ok(Some(asker::Names { requests, tls }))
+}
+
+/// In each wave that has any, who asks by name is answered at last, whatever was struck.
+fn requests_arrive(stage: &Stage, tally: &mut Tally) -> Result<()> {
+    tally.read(stage)?;
+    let before = tally.requests;
+    eventually(LIMIT, "requests arrive", || {
+        tally.read(stage).map_err(|error| error.to_string())?;
+        let all = before.iter().zip(tally.requests);
+        if all.clone().all(|(before, now)| now > *before) {
+            return Ok(());
+        }
+        Err(format!("{before:?} before, {:?} now", tally.requests))
+    })
 }
 
 fn next(queue: &Mutex<Vec<Planned>>) -> Option<Planned> {

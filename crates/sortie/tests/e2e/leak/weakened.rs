@@ -6,6 +6,8 @@ use super::claims::Claims;
 use super::tally::Tally;
 use crate::stage::{DOCKER_29_NFTABLES, LIMIT, Stage};
 
+pub(super) mod gateway;
+
 /// A rule as `nft` prints it, and where it is.
 pub(super) struct Rule {
     pub(super) family: &'static str,
@@ -23,7 +25,7 @@ enum Covered {
 }
 
 impl Rule {
-    fn failpoint(&self) -> String {
+    pub(super) fn failpoint(&self) -> String {
         let Self {
             family,
             chain,

@@ -145,3 +145,54 @@ fn the_hosts_own_answers_are_not_the_containers() {
     let mut fixed = owner(Allowed::Only(vec![ip(DIRECT)]));
     assert_eq!(leaks_of(&mut fixed, EGRESS, at(0), tcp(4)), 1);
 }
+
+/// What a path's policy gives is right for its requests, and for frames of the port that any may use.
+#[test]
+fn a_request_has_its_paths_source() {
+    let only = |text: &str| Allowed::Only(vec![ip(text)]);
+    let mut tally = owner(only(HOST_V4));
+    let (api, other) = (only(EGRESS), only(HOST_V4));
+    tally.asks(0, Asks { api, other });
+    let mut asked = |path: &str, source: &str| {
+        let before = tally.leaked;
+        tally.count_request(&Requested {
+            at: at(0),
+            destination: to().v4,
+            source: ip(source),
+            host: String::new(),
+            path: path.to_owned(),
+        });
+        tally.leaked - before
+    };
+    for (path, right, wrong) in [
+        ("/api", EGRESS, HOST_V4),
+        ("/api/x?y", EGRESS, HOST_V4),
+        ("/apis", HOST_V4, EGRESS),
+        ("/other", HOST_V4, EGRESS),
+    ] {
+        assert_eq!(asked(path, right), 0, "{path}");
+        assert_eq!(asked(path, wrong), 1, "{path}");
+    }
+    assert_eq!(tally.requests, [4, 4]);
+    let tcp = |destination_port| Transport::Tcp {
+        source_port: 4000,
+        destination_port,
+        flags: 2,
+    };
+    assert_eq!(leaks_of(&mut tally, EGRESS, at(0), tcp(80)), 0);
+    assert_eq!(leaks_of(&mut tally, EGRESS, at(0), tcp(7)), 1);
+    assert_eq!(leaks_of(&mut tally, DIRECT, at(0), tcp(80)), 1);
+}
+
+/// Who follows a change late may still have the former address for a while, at each destination.
+#[test]
+fn a_follower_knows_of_a_change_a_while_behind() {
+    let only = |text: &str| Allowed::Only(vec![ip(text)]);
+    let mut tally = owner(Allowed::Given(policies::PATHS));
+    tally.policy_gives(policies::PATHS, vec![only(DIRECT)]);
+    tally.policy_gave(policies::PATHS, only(EGRESS), at(2));
+    for (second, former) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        assert_eq!(leaks(&mut tally, EGRESS, at(second)), former, "{second}");
+        assert_eq!(leaks(&mut tally, DIRECT, at(second)), 0, "{second}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The gateway's rules: without one of them, a workload reaches out past the gateway, or another
+//! program's translation takes the gateway's own source away.
+
+use std::net::UdpSocket;
+
+use sortie_lab::{Container, ContainerSpec, Destination, Netns, Place as _, Result, eventually};
+
+use super::{Rule, rules};
+use crate::leak::fault::forget_flows;
+use crate::leak::gateway::Gateways;
+use crate::leak::policies::NAME_SERVER;
+use crate::leak::tally::{Allowed, Tally};
+use crate::leak::wave::addresses;
+use crate::leak::{asker, sender};
+use crate::names::{A, AAAA, resolver};
+use crate::stage::{DOCKER_29_NFTABLES, LIMIT, Stage};
+
+const NAME: &str = "api.leak";
+const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: api}
+spec:
+  workloads: [{containers: {names: [web]}}]
+  destinations:
+  - hosts: [api.leak]
+    ports: [{protocol: TCP, port: 80}]
+    http: {match: [{pathPrefix: /api}]}
+  action: Egress
+  egress: {addresses: [203.0.113.11, \"2001:db8:113::11\"]}
+";
+
+/// One who asks for `/api` only, of whom nothing else may be seen.
+struct Trial {
+    web: Container,
+    to: Destination,
+    /// Where no look-up leads.
+    unlearned: Destination,
+    tally: Tally,
+    gateways: Gateways,
+    stage: Stage,
+}
+
+impl Trial {
+    fn new() -> Result<Self> {
+        let stage = Stage::guarded("weakened-gateway", DOCKER_29_NFTABLES)?;
+        let outcome = stage.apply(POLICY)?;
+        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        let (to, unlearned) = (stage.lab.destination()?, stage.lab.destination()?);
+        let names = stage.lab.internet().observer().names();
+        names.set(NAME, &[to.v4, to.v6], 1);
+        stage.network("shop", 1, &[])?;
+        let spec = ContainerSpec::new("web").network("shop");
+        let mut tally = Tally::default();
+        let number = tally.add("web", to, Allowed::Only(addresses(&[11])));
+        tally.add_to(number, unlearned, Allowed::Only(Vec::new()));
+        Ok(Self {
+            web: stage.managed(&spec.name_server(NAME_SERVER))?,
+            to,
+            unlearned,
+            tally,
+            gateways: Gateways::default(),
+            stage,
+        })
+    }
+
+    /// How many frames leave wrongly without these rules.
+    fn leaks_without(&mut self, rules: &[&Rule]) -> Result<u64> {
+        self.stage.ok(&["down"]);
+        self.stage.agent().wait(LIMIT)?;
+        let failpoints: Vec<String> = rules.iter().map(|rule| rule.failpoint()).collect();
+        self.stage
+            .spawn_agent("guard: All\n", &["--failpoints", &failpoints.join(",")])?;
+        self.stage.wait_for_engine()?;
+        self.stage.wait_for("web", "Ready")?;
+        self.gateways.kill()?;
+        self.gateways.start(&self.stage)?;
+        let (inside, server) = (self.web.place()?, resolver(&self.web)?);
+        for (to, kind) in [(self.to.v4, A), (self.to.v6, AAAA)] {
+            eventually(LIMIT, "the gateway answers", || {
+                let answered = inside.run(|| {
+                    asker::look_up(server, NAME, kind)?;
+                    let mut client = asker::connected(to).ok()?;
+                    asker::ask(&mut client, NAME, "/api/ready").ok()
+                });
+                match answered {
+                    Ok(Some(200)) => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })?;
+        }
+        // While no agent was there, what was begun before may have left.
+        self.tally.read(&self.stage)?;
+        let before = self.tally.leaked;
+        self.tally.examples.clear();
+        self.behind_another(&inside)?;
+        self.past_the_gateway(&inside)?;
+        self.tally.read(&self.stage)?;
+        Ok(self.tally.leaked - before)
+    }
+
+    /// Another program translates all that leaves, before anybody else does.
+    fn behind_another(&self, inside: &Netns) -> Result<()> {
+        let host = self.stage.host.netns();
+        for rule in [
+            "add table inet first",
+            "add chain inet first post { type nat hook postrouting priority 90; }",
+            "add rule inet first post oifname up0 masquerade",
+        ] {
+            host.nft(rule)?;
+        }
+        // What the gateway has kept open is new to the kernel, too.
+        forget_flows(&self.stage)?;
+        inside.run(|| {
+            for to in [self.to.v4, self.to.v6] {
+                let _ = asker::connected(to)
+                    .and_then(|mut client| asker::ask(&mut client, NAME, "/api/x"));
+            }
+        })?;
+        host.nft("delete table inet first").map(drop)
+    }
+
+    /// Who has `NET_ADMIN` takes what leads to the gateway away, and calls all the same.
+    fn past_the_gateway(&self, inside: &Netns) -> Result<()> {
+        inside.nft("delete table inet sortie")?;
+        let _begun = inside.run(|| {
+            let mut begun = Vec::new();
+            for to in [self.to.v4, self.to.v6] {
+                begun.extend(sender::syn(to, 80));
+            }
+            for to in [self.unlearned.v4, self.unlearned.v6] {
+                begun.extend(
+                    [80, 443, 853]
+                        .map(|port| sender::syn(to, port))
+                        .into_iter()
+                        .flatten(),
+                );
+                let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                for port in [443, 853] {
+                    let _ = UdpSocket::bind(any).and_then(|udp| udp.send_to(b"quic", (to, port)));
+                }
+            }
+            begun
+        })?;
+        self.stage.lab.fence()
+    }
+}
+
+/// Takes out each rule that drops what only the gateway may send, and what the gateway sends with a
+/// wrong source, if it is wanted: something must leave. With all rules nothing leaves.
+pub(crate) fn each_leaks(wanted: &dyn Fn(&Rule) -> bool) -> Result<()> {
+    let mut trial = Trial::new()?;
+    let leaks = trial.leaks_without(&[])?;
+    assert_eq!(leaks, 0, "with all rules: {:?}", trial.tally.examples);
+    let all = rules(&trial.stage)?;
+    let keeps = |rule: &&Rule| {
+        rule.text.ends_with("goto drop-by-gateway")
+            || rule.chain == "gateway-check" && rule.text.ends_with("goto drop-wrong-source")
+    };
+    let mut silent = Vec::new();
+    let mut tried = 0;
+    for rule in all.iter().filter(keeps).filter(|rule| wanted(rule)) {
+        let leaks = trial.leaks_without(&[rule])?;
+        println!(
+            "{} {}: {}: {leaks} leak",
+            rule.family, rule.chain, rule.text
+        );
+        tried += 1;
+        if leaks == 0 {
+            silent.push(&rule.text);
+        }
+    }
+    assert!(tried > 1, "{tried} rules were tried");
+    assert!(silent.is_empty(), "nothing leaves without {silent:#?}");
+    Ok(())
+}
