@@ -4,6 +4,7 @@
 mod attach;
 mod audit;
 mod bypass;
+mod clients;
 mod converge;
 mod earlier;
 mod engine;

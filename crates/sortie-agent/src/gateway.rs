@@ -9,6 +9,7 @@
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
 //!   has; `originations`: TLS that is begun for them; `seen`: with which source it left; `access`: the log of them.
+//! - `proxy`: listeners for clients that ask, and who they are; `tokens`: what they prove it with.
 
 mod access;
 mod addresses;
@@ -16,8 +17,10 @@ mod doors;
 mod known;
 mod names;
 mod originations;
+mod proxy;
 mod requests;
 mod seen;
+mod tokens;
 mod told;
 mod writer;
 
@@ -50,6 +53,7 @@ use doors::Doors;
 use known::Known;
 use names::ByPolicy;
 use originations::Originations;
+use proxy::Proxy;
 use requests::ByRequest;
 use seen::ByFlow;
 use told::Told;
@@ -93,8 +97,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let client = Client::new(&options.socket);
     let known = Arc::new(Known::default());
     let told = Arc::new(Told::default());
-    let addresses = Stub::new(inside.clone(), SOCKET_MARK);
-    let addresses = Arc::new(ByServers::new(Arc::clone(&known), addresses));
+    let [stub, unmarked] = [SOCKET_MARK, 0].map(|mark| Stub::new(inside.clone(), mark));
+    let addresses = Arc::new(ByServers::new(Arc::clone(&known), stub, unmarked));
     let config = Config::default();
     let shared = config.cores;
     let log = ToOutput::start().map_err(Error::system("start a thread"))?;
@@ -125,6 +129,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let mut follower = Follower {
         doors: Doors::new(inside, changes, client.clone(), gateway, shared),
         client,
+        proxy: Proxy::new(Arc::clone(&known)),
         known,
         told,
         addresses,
@@ -168,6 +173,7 @@ struct Follower {
     known: Arc<Known>,
     told: Arc<Told>,
     addresses: Arc<ByServers>,
+    proxy: Proxy,
     doors: Doors,
 }
 
@@ -183,6 +189,7 @@ impl Follower {
                 }
                 Ok(()) | Err(_) => {}
             }
+            self.proxy.look_again(self.doors.gateway());
             sleep(AGENT_TRIED).await;
         }
     }
@@ -192,7 +199,7 @@ impl Follower {
         let lines = self.client.gateway().await?;
         let mut lines = std::pin::pin!(lines);
         // Those that the agent has told of, until it has told all.
-        let mut fresh = Some(BTreeSet::new());
+        let mut fresh = Some((BTreeSet::new(), BTreeSet::new()));
         let mut again = Instant::now() + DOORS_TRIED;
         loop {
             let due = if self.doors.has_changes() {
@@ -202,6 +209,7 @@ impl Follower {
             };
             let Ok(line) = timeout_at(due, lines.next()).await else {
                 self.doors.tell_changes().await;
+                self.proxy.look_again(self.doors.gateway());
                 if again <= Instant::now() {
                     self.doors.open_again(&self.known).await;
                     again = Instant::now() + DOORS_TRIED;
@@ -212,8 +220,8 @@ impl Follower {
                 None => return Ok(()),
                 Some(GatewayLine::Host(host)) => self.known.host_is(host),
                 Some(GatewayLine::Workload(workload)) => {
-                    if let Some(fresh) = &mut fresh {
-                        fresh.insert(workload.id.clone());
+                    if let Some((workloads, _)) = &mut fresh {
+                        workloads.insert(workload.id.clone());
                     }
                     let before = self.known.workload_is(workload.clone());
                     if before.as_ref().is_some_and(|it| it.pid != workload.pid) {
@@ -228,15 +236,38 @@ impl Follower {
                     }
                 }
                 Some(GatewayLine::WorkloadGone(id)) => self.gone(&id).await,
+                Some(GatewayLine::Proxy(proxy)) => self.proxy.told(proxy, self.doors.gateway()),
+                Some(GatewayLine::Asker(asker)) => {
+                    if let Some((_, askers)) = &mut fresh {
+                        askers.insert(asker.id.clone());
+                    }
+                    let (id, policies) = (asker.id.clone(), asker.policies.clone());
+                    let before = self.known.asks(asker);
+                    if before.is_some_and(|before| before.policies != policies) {
+                        self.doors.gateway().policies_changed(&id);
+                    }
+                }
+                Some(GatewayLine::AskerGone(id)) => self.asks_no_more(&id),
                 Some(GatewayLine::Synced(_)) => {
-                    let told = fresh.take().unwrap_or_default();
+                    let (told, askers) = fresh.take().unwrap_or_default();
                     for id in self.known.others_than(&told) {
                         self.gone(&id).await;
+                    }
+                    for id in self.known.other_askers_than(&askers) {
+                        self.asks_no_more(&id);
                     }
                     *was_there = true;
                     tracing::info!(workloads = told.len(), "the agent answers");
                 }
             }
+        }
+    }
+
+    fn asks_no_more(&mut self, id: &WorkloadId) {
+        self.known.asks_no_more(id);
+        if !self.known.needs(id) {
+            self.addresses.forget(id);
+            self.doors.gateway().forget(id);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The agent's configuration: `/etc/sortie/agent.yaml`.
 
+mod gateway;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,13 +9,16 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{egress_address, gateway};
+use crate::address;
+use crate::address::egress_address;
 use crate::mark_mask::MarkMask;
 use crate::name;
 use crate::policy::{cidrs, names};
 use crate::problem::{Fault, FileErrors, quoted};
 use crate::reader::{Fields, Names, Reader};
 use crate::yaml::{self, Entry, Node};
+
+pub use gateway::{Gateway, Proxy};
 
 const CONFIG: Names = Names {
     known: &[
@@ -28,6 +33,7 @@ const CONFIG: Names = Names {
         "podman",
         "metrics",
         "markMask",
+        "gateway",
     ],
     later: &[],
 };
@@ -74,6 +80,9 @@ pub struct AgentConfig {
     /// The bits of packet marks that name uplinks.
     #[serde(default)]
     pub mark_mask: MarkMask,
+    /// The gateway beside the agent.
+    #[serde(default)]
+    pub gateway: Gateway,
 }
 
 /// `guard`.
@@ -232,10 +241,14 @@ impl AgentConfig {
             && let Some(fields) = reader.fields(&entry.value, Some(entry.key_span), METRICS)
             && let Some(entry) = fields.get("listen")
         {
-            self.metrics.listen = listen(reader, entry);
+            let help = "write one such as `listen: 127.0.0.1:9469`";
+            self.metrics.listen = listen(reader, &entry.value, help);
         }
         if let Some(entry) = fields.get("markMask") {
             self.mark_mask = mark_mask(reader, entry).unwrap_or_default();
+        }
+        if let Some(entry) = fields.get("gateway") {
+            self.gateway = gateway::gateway(reader, entry).unwrap_or_default();
         }
     }
 }
@@ -270,7 +283,7 @@ fn uplink(reader: &mut Reader<'_>, node: &Node, before: &[Uplink]) -> Option<Upl
         let Some(text) = reader.text(&entry.value) else {
             continue;
         };
-        match (gateway(text.text), wanted) {
+        match (address::gateway(text.text), wanted) {
             (Ok(IpAddr::V4(v4)), "IPv4") => uplink.gateway4 = Some(v4),
             (Ok(IpAddr::V6(v6)), "IPv6") => uplink.gateway6 = Some(v6),
             (Ok(_), _) => {
@@ -335,13 +348,13 @@ fn local_ranges(reader: &mut Reader<'_>, entry: &Entry) -> Vec<IpNet> {
     ranges
 }
 
-fn listen(reader: &mut Reader<'_>, entry: &Entry) -> Option<SocketAddr> {
-    let text = reader.text(&entry.value)?;
+/// `help` is how such an address is written.
+fn listen(reader: &mut Reader<'_>, node: &Node, help: &str) -> Option<SocketAddr> {
+    let text = reader.text(node)?;
     match text.text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => return Some(address),
         _ => {
             let message = format!("{} is no address with a port", quoted(text.text));
-            let help = "write one such as `listen: 127.0.0.1:9469`";
             reader.report(text.span, Fault::new(message, help));
         }
     }
@@ -371,7 +384,7 @@ fn mark_mask(reader: &mut Reader<'_>, entry: &Entry) -> Option<MarkMask> {
 
 fn socket(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
     let text = reader.text(&entry.value)?;
-    if text.text.starts_with('/') && !text.text.contains('\0') {
+    if is_path(text.text) {
         return Some(PathBuf::from(text.text));
     }
     let help = match text.text.strip_prefix("unix://") {
@@ -382,6 +395,11 @@ fn socket(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
     let message = format!("{} is no path from the root", quoted(text.text));
     reader.report(text.span, Fault::new(message, help));
     None
+}
+
+/// Whether it is a path from the root.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains('\0')
 }
 
 #[cfg(test)]

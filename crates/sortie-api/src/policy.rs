@@ -4,6 +4,7 @@
 //! [`EgressPolicy::to_yaml`] its text.
 
 mod carried;
+mod clients;
 mod destinations;
 mod host;
 mod http;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use carried::Carried;
+pub use clients::Client;
 pub(crate) use destinations::cidrs;
 pub use host::HostPattern;
 pub use http::{Headers, Http, HttpMatch, Originate, PathPattern, Request, Tls, WhenEncrypted};

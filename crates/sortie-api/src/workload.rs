@@ -165,21 +165,28 @@ pub enum WorkloadKind {
     Podman,
     /// A process started by `sortie run`, or a container given an interface by `sortie attach`.
     Process,
+    /// A client of the gateway's explicit listener. It has no packets of its own on this host.
+    Client,
 }
 
 impl WorkloadKind {
-    /// Its engine; none for a process.
+    /// Its engine; none for a process and a client.
     pub fn engine(self) -> Option<Engine> {
         match self {
             Self::Docker => Some(Engine::Docker),
             Self::Podman => Some(Engine::Podman),
-            Self::Process => None,
+            Self::Process | Self::Client => None,
         }
     }
 
     /// As commands show it.
     pub fn name(self) -> &'static str {
-        self.engine().map_or("process", Engine::name)
+        match self {
+            Self::Docker => Engine::Docker.name(),
+            Self::Podman => Engine::Podman.name(),
+            Self::Process => "process",
+            Self::Client => "client",
+        }
     }
 }
 

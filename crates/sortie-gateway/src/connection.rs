@@ -30,6 +30,7 @@ mod sniff;
 mod tunnel;
 
 use dial::{Dial, Spoken};
+use http::To;
 use report::Report;
 use sniff::Protocol;
 
@@ -121,7 +122,7 @@ pub(crate) async fn serve(
             speak(core, connection, workload, client, original.into()).await;
         }
         (Entrance::Redirected(_), None) => {}
-        (Entrance::Proxy(clients), _) => {
+        (Entrance::Proxy(clients, _), _) => {
             proxy::serve(core, connection, &**clients, client).await;
         }
     }
@@ -148,7 +149,7 @@ async fn speak(
         // Without a told address the requests' own names say where to.
         Some(Protocol::Http) => {
             let workload = workload.clone();
-            http::Http::new(core, connection, workload, client, Some(called))
+            http::Http::new(core, connection, workload, client, To::Called(called))
                 .serve()
                 .await;
         }
@@ -233,7 +234,7 @@ async fn inspect(
     if speaks_http2 {
         http2::serve(core, workload, client, called).await;
     } else {
-        http::Http::new(core, connection, workload, client, Some(called))
+        http::Http::new(core, connection, workload, client, To::Called(called))
             .serve()
             .await;
     }
@@ -291,6 +292,7 @@ async fn settled(
         port: called.port,
         request: None,
         encrypted: false,
+        by_address: true,
     };
     Ok(core.outside.decide.decide(workload, &target))
 }
@@ -313,6 +315,7 @@ async fn by_connection(
         port: called.port,
         request: None,
         encrypted,
+        by_address: false,
     };
     let verdict = core.outside.decide.decide(workload, &target);
     report.verdict(&verdict);
@@ -321,6 +324,10 @@ async fn by_connection(
         Err(Refusal::other_name())
     } else {
         match settled(core, workload, deadline, verdict, name, &mut called).await {
+            Ok(verdict) if called.proxied && !proxy::is_open(called.port, &verdict) => {
+                report.verdict(&verdict);
+                Err(Refusal::port(called.port))
+            }
             Ok(verdict) => {
                 let dial = Dial {
                     core,

@@ -65,6 +65,9 @@ pub struct Target<'a> {
     pub request: Option<Asked<'a>>,
     /// Whether TLS hides the requests.
     pub encrypted: bool,
+    /// Whether what speaks of names was asked before, without an address, and has no say: the gateway
+    /// has looked this one up, and what speaks of addresses decides.
+    pub by_address: bool,
 }
 
 /// A request as policies see it.
@@ -86,6 +89,10 @@ pub trait Fields {
 
 /// How it leaves, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of its own that the policies have"
+)]
 pub struct Verdict {
     /// The policy that decided; `None` when none did.
     pub policy: Option<Arc<str>>,
@@ -94,6 +101,9 @@ pub struct Verdict {
     pub by_name: bool,
     /// The address that the called one stands in for, where the workload was told another one.
     pub stands_for: Option<IpAddr>,
+    /// Whether what decided names the port, and not just any. A proxy's client gets a tunnel to such
+    /// ports, and to that of HTTPS.
+    pub names_port: bool,
     /// How it leaves.
     pub way: Way,
     /// Sources that a policy which only audits would give.
@@ -113,6 +123,7 @@ impl Verdict {
             policy: None,
             by_name: false,
             stands_for: None,
+            names_port: false,
             way: Way::AsHost,
             intended: Sources::default(),
             allows_private: false,

@@ -46,7 +46,9 @@ mod pump;
 mod serve;
 mod socket;
 mod stream;
+mod token;
 mod upstream;
 
 pub use log::AccessLog;
 pub use serve::{Config, Gateway, Outside, SeenSource};
+pub use token::TokenHash;

@@ -50,9 +50,9 @@ impl Refusal {
         )
     }
 
-    /// CONNECT to a port that no policy names.
+    /// A tunnel to a port that no policy names.
     pub fn port(port: u16) -> Self {
-        let details = format!("CONNECT reaches port 443 only where no policy names port {port}");
+        let details = format!("a tunnel reaches port 443 only where no policy names port {port}");
         Self::new(403, "http_request_denied", details)
     }
 

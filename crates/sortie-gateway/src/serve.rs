@@ -93,6 +93,7 @@ pub struct Outside {
 enum Order {
     Listen(Entrance, std::net::TcpListener),
     PoliciesChanged(WorkloadId),
+    Close(SocketAddr),
     Forget(WorkloadId),
     Drain,
 }
@@ -102,8 +103,8 @@ enum Order {
 pub(crate) enum Entrance {
     /// The kernel leads a workload's connections to it.
     Redirected(WorkloadId),
-    /// They ask it, as a proxy.
-    Proxy(Arc<dyn Clients>),
+    /// They ask it, as a proxy, at this address.
+    Proxy(Arc<dyn Clients>, SocketAddr),
 }
 
 /// The running data path. Dropping it ends every connection at once.
@@ -152,17 +153,22 @@ impl Gateway {
         self.add(&Entrance::Redirected(workload.clone()), listeners)
     }
 
-    /// Serves who asks these listeners as a proxy: HTTP with whole URLs, CONNECT, SOCKS5. Like
-    /// [`Gateway::listen`]'s they are shared among cores.
+    /// Serves who asks at this address as a proxy: HTTP with whole URLs, CONNECT, SOCKS5. There is a
+    /// listener for each core.
     ///
     /// # Errors
-    /// When a listener cannot be made non-blocking.
-    pub fn proxy(
-        &self,
-        clients: &Arc<dyn Clients>,
-        listeners: Vec<std::net::TcpListener>,
-    ) -> io::Result<()> {
-        self.add(&Entrance::Proxy(Arc::clone(clients)), listeners)
+    /// When nobody can listen there.
+    pub fn proxy(&self, clients: &Arc<dyn Clients>, at: SocketAddr) -> io::Result<()> {
+        let listeners = self.cores.iter().map(|_| crate::socket::listener(at));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        self.add(&Entrance::Proxy(Arc::clone(clients), at), listeners)
+    }
+
+    /// Takes no more clients at this address; those that are there go on.
+    pub fn close_proxy(&self, at: SocketAddr) {
+        for (orders, _) in &self.cores {
+            let _ = orders.send(Order::Close(at));
+        }
     }
 
     fn add(&self, entrance: &Entrance, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
@@ -277,6 +283,11 @@ impl Core {
                     core.changes.update(|changes| changes + 1);
                     core.end_idle(&workload);
                 }
+                Some(Some(Order::Close(at))) => {
+                    core.close(
+                        |entrance| matches!(entrance, Entrance::Proxy(_, own) if *own == at),
+                    );
+                }
                 Some(Some(Order::Forget(workload))) => core.forget(&workload),
                 Some(Some(Order::Drain)) => core.drain(),
                 // Nobody is left who could want something.
@@ -330,7 +341,7 @@ impl Core {
         let connection = Rc::new(Connection {
             workload: RefCell::new(match entrance {
                 Entrance::Redirected(workload) => Some(workload.clone()),
-                Entrance::Proxy(_) => None,
+                Entrance::Proxy(..) => None,
             }),
             is_idle: Cell::new(false),
             task: RefCell::new(None),
@@ -350,14 +361,19 @@ impl Core {
         core.connections.borrow_mut().insert(number, connection);
     }
 
-    fn forget(&self, workload: &WorkloadId) {
+    /// Ends listeners.
+    fn close(&self, which: impl Fn(&Entrance) -> bool) {
         self.listeners.borrow_mut().retain(|(entrance, accepts)| {
-            let is_its = matches!(entrance, Entrance::Redirected(owner) if owner == workload);
-            if is_its {
+            let is_meant = which(entrance);
+            if is_meant {
                 accepts.abort();
             }
-            !is_its
+            !is_meant
         });
+    }
+
+    fn forget(&self, workload: &WorkloadId) {
+        self.close(|entrance| matches!(entrance, Entrance::Redirected(owner) if owner == workload));
         self.end(|connection| connection.workload.borrow().as_ref() == Some(workload));
         self.end_idle(workload);
     }

@@ -8,6 +8,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpSocket;
 
+/// Connections that wait to be accepted; the kernel's `somaxconn` may allow fewer.
+const BACKLOG: i32 = 1024;
+
 /// Where the client of an accepted connection meant to go, before the kernel's NAT led it here
 /// (`SO_ORIGINAL_DST`, `IP6T_SO_ORIGINAL_DST`). `None` for one that was made to the listener itself.
 pub(crate) fn original_destination(stream: &tokio::net::TcpStream) -> Option<SocketAddr> {
@@ -25,6 +28,24 @@ pub(crate) fn original_destination(stream: &tokio::net::TcpStream) -> Option<Soc
 /// An address as its own family writes it, not as IPv4 inside IPv6.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// A listener that shares its address with those of other cores.
+pub(crate) fn listener(at: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(at),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // After a restart, connections of before may still have the address.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Why no socket was made.

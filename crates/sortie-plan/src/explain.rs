@@ -175,6 +175,14 @@ impl Planner {
         if let Some(reason) = unmanageable {
             answer.reason = format!("{}; but {reason}", answer.reason);
         }
+        if tracked.workload.kind == WorkloadKind::Client {
+            "gateway".clone_into(&mut answer.plane);
+            let mut local = self.environment().local_ranges().into_iter();
+            if self.stays_inside(target.ip).is_some() || local.any(|it| it.contains(&target.ip)) {
+                answer.verdict = Verdict::Drop;
+                answer.reason = format!("PrivateAnswer: {} is local here", target.ip);
+            }
+        }
         let now = match (answer.verdict, answer.source) {
             (Verdict::Egress, Some(source)) => Now::With(source),
             (Verdict::Drop, _) => Now::Dropped,

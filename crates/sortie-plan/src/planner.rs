@@ -8,6 +8,7 @@ mod adopt;
 pub mod audit;
 mod bypass;
 mod claims;
+mod clients;
 mod drains;
 mod ended;
 mod facts;

@@ -2,7 +2,8 @@
 //! like, and which addresses names have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -22,11 +23,17 @@ pub enum GatewayLine {
     WorkloadGone(WorkloadId),
     /// The host, as it is now.
     Host(GatewayHost),
+    /// Where clients ask it as a proxy, and whom policies mean.
+    Proxy(GatewayProxy),
+    /// A managed container, which may ask the proxy from these addresses.
+    Asker(ByName),
+    /// It may no longer.
+    AskerGone(WorkloadId),
     /// All that there was has been told.
     Synced(bool),
 }
 
-/// A workload whose policies speak of names.
+/// A workload whose policies speak of names, or that may ask the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ByName {
@@ -34,13 +41,26 @@ pub struct ByName {
     pub id: WorkloadId,
     /// For people.
     pub name: String,
-    /// A process in its network namespace.
+    /// A process in its network namespace; 0 for a client from outside.
     pub pid: u32,
     /// The namespace, so that another process with this number is not taken for it.
     pub namespace: Identity,
-    /// Its own addresses.
+    /// Its own addresses; of one that asks the proxy those that are bound at its ports.
     pub addresses: Vec<IpAddr>,
     /// Every policy that selects it and decides.
+    pub policies: Vec<Carried>,
+}
+
+/// How the gateway serves clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayProxy {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// The file of tokens' hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
+    /// Every policy that means clients and decides.
     pub policies: Vec<Carried>,
 }
 

@@ -20,7 +20,7 @@ use crate::api::{Explanation, NameExplanation, NameQuestion, Question, Verdict};
 impl Core {
     /// Why a workload leaves with which address towards a destination.
     pub fn explain(&mut self, question: &Question) -> Result<Explanation, Error> {
-        let tracked = self.find(&question.workload)?;
+        let tracked = &*self.find_asker(&question.workload)?;
         let port = port(question.protocol.as_deref(), question.port)?;
         let target = Target::address(question.address, port);
         let mut answer = self.planner.explain(tracked, target);
@@ -38,7 +38,7 @@ impl Core {
     /// What the gateway alone knows is added: the one spelling of a path, and the addresses that it
     /// never calls for a name.
     pub fn explain_name(&self, question: &NameQuestion) -> Result<NameExplanation, Error> {
-        let tracked = self.find(&question.workload)?;
+        let tracked = &*self.find_asker(&question.workload)?;
         let asked = question.request.as_ref();
         let path = asked.map(|asked| normalise(&asked.path)).transpose();
         let request = asked.map(|asked| Request {
@@ -93,7 +93,8 @@ fn way_out(
     destination: IpAddr,
     egress: IpAddr,
 ) -> Option<RouteQuery> {
-    if tracked.workload.cgroup.is_some() {
+    // The gateway's own sockets are routed by their marks from the beginning.
+    if tracked.workload.cgroup.is_some() || tracked.workload.kind == WorkloadKind::Client {
         // The mark is there when the kernel routes the packet for the second time.
         return Some(RouteQuery {
             destination,
@@ -119,7 +120,7 @@ fn way_out(
     let mark = match tracked.workload.kind {
         WorkloadKind::Docker | WorkloadKind::Podman => planner.mark(egress),
         // Its input interface is what it is routed by.
-        WorkloadKind::Process => None,
+        WorkloadKind::Process | WorkloadKind::Client => None,
     };
     Some(RouteQuery {
         destination,

@@ -1,5 +1,6 @@
 //! The workload that somebody means.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use sortie_api::workload::Workload;
@@ -53,6 +54,18 @@ impl Core {
                 "several workloads' ids begin with {wanted:?}"
             ))),
             (None, _) => Err(self.unknown(wanted)),
+        }
+    }
+
+    /// The same, or a client of the gateway's explicit listener, by its name or id.
+    pub(super) fn find_asker(&self, wanted: &str) -> Result<Cow<'_, Tracked>, Error> {
+        let is_wanted = |client: &Tracked| {
+            let Workload { id, name, .. } = &client.workload;
+            name == wanted || id.as_str() == wanted
+        };
+        match (self.find(wanted), self.planner.clients().find(is_wanted)) {
+            (Err(_), Some(client)) => Ok(Cow::Owned(client)),
+            (found, _) => found.map(Cow::Borrowed),
         }
     }
 

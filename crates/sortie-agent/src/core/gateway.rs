@@ -20,7 +20,8 @@ use tokio::sync::{broadcast, oneshot};
 use super::{Core, Event, Handle};
 use crate::Error;
 use crate::api::{
-    ByName, EgressAddress, GatewayHost, GatewayLine, KnownName, Learned, Opened, PacketMark, Told,
+    ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, KnownName, Learned, Opened,
+    PacketMark, Told,
 };
 
 /// A follower that is slower than this many lines is cut off.
@@ -41,6 +42,10 @@ pub(super) struct GatewayLink {
     /// The processes in whose namespaces it listens.
     opened: BTreeMap<WorkloadId, u32>,
     host: GatewayHost,
+    /// Where it serves clients, and whom.
+    pub(super) proxy: GatewayProxy,
+    /// Containers that may ask it as a proxy.
+    pub(super) askers: BTreeMap<WorkloadId, ByName>,
     /// The engines have told their containers: whom it has not been told of needs it no longer.
     synced: bool,
     /// When it is to be told what has changed.
@@ -54,9 +59,18 @@ impl Default for GatewayLink {
             workloads: BTreeMap::new(),
             opened: BTreeMap::new(),
             host: GatewayHost::default(),
+            proxy: GatewayProxy::default(),
+            askers: BTreeMap::new(),
             synced: false,
             due: None,
         }
+    }
+}
+
+impl GatewayLink {
+    /// Nobody may be following.
+    pub(super) fn tell(&self, line: GatewayLine) {
+        drop(self.lines.send(line));
     }
 }
 
@@ -93,7 +107,10 @@ impl Core {
         let host = GatewayLine::Host(link.host.clone());
         let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
         let names = self.names_line(|id| link.workloads.contains_key(id));
+        let proxy = GatewayLine::Proxy(link.proxy.clone());
+        let askers = link.askers.values().cloned().map(GatewayLine::Asker);
         let known = [host].into_iter().chain(workloads).chain(names);
+        let known = known.chain([proxy]).chain(askers);
         let synced = link.synced.then_some(GatewayLine::Synced(true));
         let known = known.chain(synced).collect();
         (known, link.lines.subscribe())
@@ -166,38 +183,40 @@ impl Core {
         };
         let link = &mut self.gateway;
         let mut before = mem::take(&mut link.workloads);
-        // Nobody may be following.
-        let tell = |line| drop(link.lines.send(line));
         if link.host != host {
-            tell(GatewayLine::Host(host.clone()));
+            link.tell(GatewayLine::Host(host.clone()));
             link.host = host;
         }
         for tracked in self.planner.by_name() {
             let id = &tracked.workload.id;
             let told = before.remove(id);
-            let Some(now) = wire(tracked, told.as_ref()) else {
+            let addresses = tracked.workload.endpoints.iter();
+            let addresses = addresses.flat_map(|it| it.addresses.clone()).collect();
+            let Some(now) = wire(tracked, addresses, told.as_ref()) else {
                 if told.is_some() {
-                    tell(GatewayLine::WorkloadGone(id.clone()));
+                    link.tell(GatewayLine::WorkloadGone(id.clone()));
                 }
                 continue;
             };
             if told.as_ref() != Some(&now) {
-                tell(GatewayLine::Workload(now.clone()));
+                link.tell(GatewayLine::Workload(now.clone()));
             }
             link.workloads.insert(id.clone(), now);
         }
         // Behind the workloads: of another process what was told before is forgotten.
-        names.map(tell);
+        if let Some(names) = names {
+            link.tell(names);
+        }
+        self.tell_clients();
         // Before, an agent that has just begun knows nobody.
         let synced = self.engines_have_told();
         let link = &mut self.gateway;
-        let tell = |line| drop(link.lines.send(line));
         for id in before.into_keys() {
             link.opened.remove(&id);
-            tell(GatewayLine::WorkloadGone(id));
+            link.tell(GatewayLine::WorkloadGone(id));
         }
         if synced && !link.synced {
-            tell(GatewayLine::Synced(true));
+            link.tell(GatewayLine::Synced(true));
             link.synced = true;
         }
     }
@@ -277,20 +296,23 @@ impl Core {
 
 /// As it is told; none where its process has ended. `told` is what was told before: a namespace is
 /// looked at once for each process.
-fn wire(tracked: &Tracked, told: Option<&ByName>) -> Option<ByName> {
+pub(super) fn wire(
+    tracked: &Tracked,
+    addresses: Vec<IpAddr>,
+    told: Option<&ByName>,
+) -> Option<ByName> {
     let workload = &tracked.workload;
     let told = told.filter(|told| told.pid == workload.pid);
     let namespace = match told {
         Some(told) => told.namespace,
         None => Namespace::foreign(workload.pid).ok().flatten()?.identity(),
     };
-    let addresses = workload.endpoints.iter();
     Some(ByName {
         id: workload.id.clone(),
         name: workload.name.clone(),
         pid: workload.pid,
         namespace,
-        addresses: addresses.flat_map(|it| it.addresses.clone()).collect(),
+        addresses,
         policies: tracked.policies.iter().cloned().map(Carried).collect(),
     })
 }

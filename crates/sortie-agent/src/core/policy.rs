@@ -35,7 +35,7 @@ impl Core {
     pub fn whole_policies(&self, workload: Option<&str>) -> Result<Vec<Carried>, Error> {
         let policies: Vec<_> = match workload {
             None => self.planner.policies().values().cloned().collect(),
-            Some(workload) => self.find(workload)?.policies.to_vec(),
+            Some(workload) => self.find_asker(workload)?.policies.to_vec(),
         };
         Ok(policies.into_iter().map(Carried).collect())
     }

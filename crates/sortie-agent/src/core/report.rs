@@ -24,6 +24,7 @@ impl Core {
         let workloads = self.planner.workloads().values();
         let mut workloads: Vec<_> = workloads
             .map(|tracked| self.workload_status(tracked, &dropped))
+            .chain(self.client_statuses())
             .collect();
         workloads.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         let problems = self.problems();
@@ -81,13 +82,7 @@ impl Core {
             .flat_map(|e| e.addresses.iter().copied())
             .collect();
         addresses.extend(own_addresses(tracked));
-        let candidates = Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref));
-        let mut policies: Vec<String> = Vec::new();
-        for candidate in candidates {
-            if !policies.contains(&candidate.policy.name.0) {
-                policies.push(candidate.policy.name.0.clone());
-            }
-        }
+        let policies = in_order(tracked);
         let (state, mut reason, mut fix) = standing(&self.planner, tracked);
         if reason.is_none() && self.planner.asks_names(&workload.id) && !self.has_gateway() {
             reason =
@@ -218,6 +213,17 @@ impl Core {
     }
 }
 
+/// The policies that select a workload, the first to decide first.
+pub(super) fn in_order(tracked: &Tracked) -> Vec<String> {
+    let mut policies: Vec<String> = Vec::new();
+    for candidate in Candidate::ordered(tracked.policies.iter().map(AsRef::as_ref)) {
+        if !policies.contains(&candidate.policy.name.0) {
+            policies.push(candidate.policy.name.0.clone());
+        }
+    }
+    policies
+}
+
 /// Dropped packets, by what their workload is known by.
 #[derive(Default)]
 struct Dropped {
@@ -240,6 +246,9 @@ fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> Pol
         t.policies.iter().any(|p| p.name == policy.name)
             || audit && planner.auditing(t).any(|p| p.name == policy.name)
     });
+    let selected = selected.map(|tracked| tracked.workload.name.clone());
+    let clients = planner.clients();
+    let clients = clients.filter(|client| client.policies.iter().any(|p| p.name == policy.name));
     let (action, addresses) = match &policy.action {
         Action::Egress(egress) => ("Egress", egress.addresses().collect()),
         Action::Bypass => ("Bypass", Vec::new()),
@@ -252,7 +261,7 @@ fn record(planner: &Planner, policy: &EgressPolicy, file: Option<String>) -> Pol
         audit,
         addresses,
         workloads: selected
-            .map(|tracked| tracked.workload.name.clone())
+            .chain(clients.map(|client| client.workload.name))
             .collect(),
         yaml: policy.to_yaml().unwrap_or_default(),
     }

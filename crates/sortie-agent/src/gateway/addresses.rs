@@ -1,4 +1,5 @@
-//! Which addresses a name has for a workload: its own servers are asked, from inside its namespace.
+//! Which addresses a name has for a workload: its own servers are asked, from inside its namespace;
+//! for a client from outside the host's, from the host.
 
 #[cfg(test)]
 mod tests;
@@ -31,16 +32,19 @@ const DNS: u16 = 53;
 pub(super) struct ByServers {
     known: Arc<Known>,
     stub: Stub,
+    /// On the host a mark could mean something.
+    unmarked: Stub,
     kept: Mutex<Kept>,
 }
 
 type Kept = HashMap<WorkloadId, HashMap<Box<str>, (Addresses, Instant)>>;
 
 impl ByServers {
-    pub(super) fn new(known: Arc<Known>, stub: Stub) -> Self {
+    pub(super) fn new(known: Arc<Known>, stub: Stub, unmarked: Stub) -> Self {
         Self {
             known,
             stub,
+            unmarked,
             kept: Mutex::default(),
         }
     }
@@ -52,7 +56,15 @@ impl ByServers {
     async fn ask(&self, id: &WorkloadId, name: &str) -> io::Result<Addresses> {
         let gone = || io::Error::other("the workload has gone");
         let workload = self.known.workload(id).ok_or_else(gone)?;
+        let stub = match workload.pid {
+            0 => &self.unmarked,
+            _ => &self.stub,
+        };
         let looks = tokio::task::spawn_blocking(move || {
+            if workload.pid == 0 {
+                let namespace = File::open("/proc/thread-self/ns/net")?;
+                return Ok((Arc::new(namespace), of_host()?));
+            }
             let namespace = doors::namespace(&workload)?;
             let servers = servers(&workload)?;
             // The process is the same still: then the file was the workload's.
@@ -60,7 +72,7 @@ impl ByServers {
             Ok::<_, io::Error>((Arc::new(namespace), servers))
         });
         let (namespace, servers) = looks.await.map_err(io::Error::other)??;
-        let found = self.stub.look_up(&namespace, &servers, name).await?;
+        let found = stub.look_up(&namespace, &servers, name).await?;
         let addresses: Addresses = found.addresses.into();
         if !addresses.is_empty() {
             let mut kept = self.lock();
@@ -90,6 +102,14 @@ impl Resolve for ByServers {
     fn resolve<'a>(&'a self, workload: &'a WorkloadId, name: &'a str) -> Resolving<'a> {
         Box::pin(self.ask(workload, name))
     }
+}
+
+/// The name servers of the host's `resolv.conf`.
+fn of_host() -> io::Result<Vec<SocketAddr>> {
+    let path = "/etc/resolv.conf";
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+    Ok(name_servers(&text))
 }
 
 /// The name servers of a workload's `resolv.conf`, which is opened below its own root: a link in it

@@ -89,6 +89,11 @@ impl Doors {
         self.tell(Change::Ended(id.clone())).await;
     }
 
+    /// The data path.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// Opens and closes nothing more.
     pub(super) fn into_gateway(self) -> Gateway {
         self.gateway

@@ -1,10 +1,16 @@
-//! The workloads that need the gateway and what the host is like, as the agent told them last.
+//! The workloads that need the gateway, those that may ask it, and what the host is like, as the agent
+//! told them last.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use sortie_api::policy::{Carried, Client};
 use sortie_api::workload::{IfIndex, WorkloadId};
+use sortie_kernel::netns::Identity;
 use sortie_plan::mark::Mark;
 use sortie_plan::resolve::Addresses;
 
@@ -18,6 +24,12 @@ pub(super) struct Known(RwLock<State>);
 struct State {
     host: Arc<GatewayHost>,
     workloads: BTreeMap<WorkloadId, Arc<ByName>>,
+    /// Containers that may ask the proxy, and their addresses.
+    askers: BTreeMap<WorkloadId, Arc<ByName>>,
+    at: HashMap<IpAddr, WorkloadId>,
+    /// Policies that mean clients, and the clients of whom there was a question since.
+    policies: Vec<Carried>,
+    clients: HashMap<WorkloadId, (Client, Arc<ByName>)>,
 }
 
 impl Known {
@@ -45,8 +57,86 @@ impl Known {
         Arc::clone(&self.read().host)
     }
 
+    /// One that needs the gateway, or has asked it.
     pub(super) fn workload(&self, id: &WorkloadId) -> Option<Arc<ByName>> {
-        self.read().workloads.get(id).cloned()
+        let state = self.read();
+        let client = || state.clients.get(id).map(|(_, client)| client);
+        let known = state.workloads.get(id).or_else(|| state.askers.get(id));
+        known.or_else(client).cloned()
+    }
+
+    /// Whether it needs the gateway.
+    pub(super) fn needs(&self, id: &WorkloadId) -> bool {
+        self.read().workloads.contains_key(id)
+    }
+
+    /// A container may ask the proxy. Of an address, who came last has it.
+    /// Yields what was known of it before.
+    pub(super) fn asks(&self, asker: ByName) -> Option<Arc<ByName>> {
+        let mut state = self.write();
+        state.forget_addresses(&asker.id);
+        let addresses = asker.addresses.iter();
+        state.at.extend(addresses.map(|it| (*it, asker.id.clone())));
+        state.askers.insert(asker.id.clone(), Arc::new(asker))
+    }
+
+    pub(super) fn asks_no_more(&self, id: &WorkloadId) {
+        let mut state = self.write();
+        state.forget_addresses(id);
+        state.askers.remove(id);
+    }
+
+    /// The container that sends from this address.
+    pub(super) fn asker_at(&self, address: IpAddr) -> Option<WorkloadId> {
+        self.read().at.get(&address).cloned()
+    }
+
+    pub(super) fn other_askers_than(&self, told: &BTreeSet<WorkloadId>) -> Vec<WorkloadId> {
+        let state = self.read();
+        let others = state.askers.keys().filter(|id| !told.contains(id));
+        others.cloned().collect()
+    }
+
+    /// Other policies mean clients now: yields those whom others mean, and those whom none means any
+    /// more.
+    pub(super) fn client_policies_are(
+        &self,
+        policies: Vec<Carried>,
+    ) -> (Vec<WorkloadId>, Vec<WorkloadId>) {
+        let mut state = self.write();
+        state.policies = policies;
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for (id, (client, before)) in std::mem::take(&mut state.clients) {
+            let Some(now) = state.meant(&client) else {
+                gone.push(id);
+                continue;
+            };
+            if now != *before {
+                changed.push(id.clone());
+            }
+            state.clients.insert(id, (client, Arc::new(now)));
+        }
+        (changed, gone)
+    }
+
+    /// The clients that have proved to have a token which is not among these: they are forgotten.
+    pub(super) fn clients_without(&self, tokens: &BTreeSet<String>) -> Vec<WorkloadId> {
+        let mut state = self.write();
+        let gone = state
+            .clients
+            .extract_if(|_, (client, _)| !tokens.contains(&client.token));
+        gone.map(|(id, _)| id).collect()
+    }
+
+    /// The id of a client that has proved who it is, if a policy means it.
+    pub(super) fn client(&self, client: &Client) -> Option<WorkloadId> {
+        let id = client.id();
+        if !self.read().clients.contains_key(&id) {
+            let mut state = self.write();
+            let meant = Arc::new(state.meant(client)?);
+            state.clients.insert(id.clone(), (client.clone(), meant));
+        }
+        Some(id)
     }
 
     // What a panic left is whole: each holder does one thing.
@@ -56,6 +146,37 @@ impl Known {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A client as a workload, with the policies that mean it; there must be one.
+    fn meant(&self, client: &Client) -> Option<ByName> {
+        let policies = self.policies.iter();
+        let policies = policies.filter(|policy| client.is_meant_by(&policy.0));
+        let policies: Vec<_> = policies.cloned().collect();
+        (!policies.is_empty()).then(|| ByName {
+            id: client.id(),
+            name: client.name().to_owned(),
+            pid: 0,
+            namespace: Identity {
+                device: 0,
+                inode: 0,
+            },
+            addresses: Vec::new(),
+            policies,
+        })
+    }
+
+    fn forget_addresses(&mut self, id: &WorkloadId) {
+        let Some(asker) = self.askers.get(id) else {
+            return;
+        };
+        for address in &asker.addresses {
+            if self.at.get(address) == Some(id) {
+                self.at.remove(address);
+            }
+        }
     }
 }
 

@@ -79,19 +79,24 @@ impl Decide for ByRequest {
                 headers: fields,
             });
         let asked = precedence::Target {
-            // Who asks a proxy tells a name first; only what speaks of names is asked then.
+            // Who asks a proxy tells a name first; only what speaks of names is asked then, and the
+            // rest only with an address.
             ip: ip.unwrap_or(IpAddr::from([0; 4])),
             port: Some((Protocol::Tcp, target.port)),
             name,
             request: request.as_ref(),
         };
-        let of_names: Vec<Candidate<'_>>;
-        let candidates = if ip.is_some() {
+        let hides_http3 = said.is_some_and(|name| sees(&candidates, name, target.port));
+        let some: Vec<Candidate<'_>>;
+        let candidates = if ip.is_some() && !target.by_address {
             &candidates
         } else {
             let all = candidates.iter().copied();
-            of_names = all.filter(|candidate| candidate.host().is_some()).collect();
-            &of_names
+            let speaks_of_names = |it: &Candidate<'_>| it.host().is_some();
+            some = all
+                .filter(|it| speaks_of_names(it) != target.by_address)
+                .collect();
+            &some
         };
         let decides = if request.is_some() {
             deciding(candidates, asked)
@@ -133,10 +138,11 @@ impl Decide for ByRequest {
         Verdict {
             policy: Some(decides.policy.name.0.as_str().into()),
             by_name,
+            names_port: !decides.ports().is_empty(),
             originate,
             stands_for: real,
             way: way(decides, families, &host),
-            hides_http3: said.is_some_and(|name| sees(candidates, name, target.port)),
+            hides_http3,
             ..Verdict::unconcerned()
         }
     }

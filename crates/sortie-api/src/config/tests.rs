@@ -32,6 +32,7 @@ localRanges: [10.0.0.0/8, 'fd00::/8']
 docker: {socket: /run/docker.sock}
 metrics: {listen: '127.0.0.1:9469'}
 markMask: 0xff000
+gateway: {proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens}}
 ";
     let config = AgentConfig::parse("agent.yaml", text).unwrap();
     let expected = AgentConfig {
@@ -55,6 +56,15 @@ markMask: 0xff000
             socket: "/run/docker.sock".into(),
         },
         mark_mask: 0xf_f000.try_into().unwrap(),
+        gateway: super::Gateway {
+            proxy: super::Proxy {
+                listen: vec![
+                    "192.0.2.1:3128".parse().unwrap(),
+                    "[2001:db8::1]:3128".parse().unwrap(),
+                ],
+                tokens: Some("/etc/sortie/tokens".into()),
+            },
+        },
         metrics: super::Metrics {
             listen: Some("127.0.0.1:9469".parse().unwrap()),
         },
@@ -101,6 +111,9 @@ fn refuses_bad_files_with_place_and_remedy() {
         "docker: {socket: 'tcp://192.0.2.1'}\n",
         "docker: {host: 192.0.2.1}\n",
         "metrics: true\n",
+        "gateway: {}\n",
+        "gateway: {proxy: {tokens: tokens}}\n",
+        "gateway: {proxy: {listen: ['192.0.2.1', '192.0.2.1:1', '192.0.2.1:1']}}\n",
         "metrics: {listen: 9469}\n",
         "metrics: {listen: localhost:9469, port: 1}\n",
         "guard: All\n---\nguard: Networks\n",

@@ -1,7 +1,6 @@
 //! THE GATE: what the language reads and nothing enforces yet is refused, here and nowhere else.
 //!
-//! The gateway does not look into TLS for a policy yet, shows no certificate, and takes no clients from
-//! outside.
+//! The gateway does not look into TLS for a policy yet, shows no certificate, and asks clients for none.
 //! Once it does, this file goes, with its call in `parse.rs`, the sentences in docs/policy.md that say
 //! "not in this version yet", and the test.
 
@@ -16,7 +15,9 @@ pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
             continue;
         };
         for workload in list(spec, "workloads") {
-            refuse_field(reader, workload, "clients");
+            if let Some(clients) = field(workload, "clients") {
+                refuse_field(reader, &clients.value, "certificates");
+            }
         }
         for destination in list(spec, "destinations") {
             let http = field(destination, "http");

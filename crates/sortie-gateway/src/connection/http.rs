@@ -1,6 +1,7 @@
 //! HTTP/1 from a workload: request by request, each decided by itself, each from its own source.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
@@ -11,7 +12,7 @@ use super::report::Report;
 use super::{Called, Client, settled};
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
-use crate::decide::{self, Fields, Verdict};
+use crate::decide::{self, Clients, Fields, Proof, Verdict};
 use crate::http1::authority::Host;
 use crate::http1::request::{Request, Target};
 use crate::http1::response::{Asked, pins};
@@ -35,8 +36,7 @@ pub(super) struct Http<'c> {
     pub(super) buffer: Buffer,
     pub(super) deadline: Deadline,
     workload: WorkloadId,
-    /// Whom the client called; `None` of a proxy's client, whose every request says it.
-    called: Option<Called>,
+    to: To<'c>,
     /// The request's head and the first bytes of its body, as they go to the origin. Kept until the
     /// origin answers: they may have to be sent again.
     pub(super) out: Vec<u8>,
@@ -45,6 +45,18 @@ pub(super) struct Http<'c> {
     pub(super) report: Report,
     /// An origin's connection that has proved who this client is (NTLM, Negotiate).
     pinned: Option<(Key, Upstream)>,
+}
+
+/// Whom requests are for.
+pub(super) enum To<'c> {
+    /// Whom the client called.
+    Called(Called),
+    /// Every request says it to a proxy, and who asks: a program in front may carry those of several
+    /// clients on one connection.
+    Asked {
+        clients: &'c dyn Clients,
+        peer: SocketAddr,
+    },
 }
 
 /// A request that was read and decided.
@@ -87,22 +99,26 @@ impl<'c> Http<'c> {
         connection: &'c Connection,
         workload: WorkloadId,
         client: Client,
-        called: Option<Called>,
+        to: To<'c>,
     ) -> Self {
         let Client {
             stream,
             buffer,
             deadline,
         } = client;
+        let port = match &to {
+            To::Called(called) => called.port,
+            To::Asked { .. } => 0,
+        };
         Self {
-            report: Report::begin(&workload, called.as_ref().map_or(0, |called| called.port)),
+            report: Report::begin(&workload, port),
             workload,
             core,
             connection,
             stream,
             buffer,
             deadline,
-            called,
+            to,
             out: Vec::new(),
             reply: Vec::new(),
             pinned: None,
@@ -175,7 +191,14 @@ impl<'c> Http<'c> {
             }
         };
         self.report.again();
-        let called = called(self.called.as_ref(), &request).and_then(|called| {
+        if let To::Asked { clients, peer } = self.to {
+            let proof = request.credentials().map(Proof::Authorization);
+            // Another client's request has its own connection.
+            if clients.known(peer, proof).as_ref() != Some(&self.workload) {
+                return Some(Err(Refusal::unknown_client()));
+            }
+        }
+        let called = called(&self.to, &request).and_then(|called| {
             let (core, report) = (self.core, &mut self.report);
             let verdict = decide(core, &self.workload, &called, &mut request, report)?;
             Ok((called, verdict))
@@ -349,15 +372,15 @@ pub(super) async fn say_last(stream: &mut Stream, deadline: &mut Deadline, bytes
 
 /// Whom a request is for. A proxy is asked with a whole URL; nobody else's requests say more than
 /// the called address and port do.
-fn called(told: Option<&Called>, request: &Request<'_, '_>) -> Result<Called, Refused> {
+fn called(to: &To<'_>, request: &Request<'_, '_>) -> Result<Called, Refused> {
     const HTTP: u16 = 80;
-    match (told, request.authority.as_ref()) {
-        (Some(told), None) if told.address.is_none() || told.inside.is_some() => {
+    match (to, request.authority.as_ref()) {
+        (To::Called(told), None) if told.address.is_none() || told.inside.is_some() => {
             Err(Refused::bad("nobody says which host is asked"))
         }
-        (Some(told), None) => Ok(told.clone()),
-        (Some(told), Some(asked)) => told.asked(&asked.host),
-        (None, Some(asked)) if request.is_absolute => Ok(Called {
+        (To::Called(told), None) => Ok(told.clone()),
+        (To::Called(told), Some(asked)) => told.asked(&asked.host),
+        (To::Asked { .. }, Some(asked)) if request.is_absolute => Ok(Called {
             name: None,
             address: match &asked.host {
                 Host::Ip(address) => Some(*address),
@@ -367,7 +390,7 @@ fn called(told: Option<&Called>, request: &Request<'_, '_>) -> Result<Called, Re
             proxied: true,
             inside: None,
         }),
-        (None, _) => Err(Refused::bad("a proxy is asked with a whole URL")),
+        (To::Asked { .. }, _) => Err(Refused::bad("a proxy is asked with a whole URL")),
     }
 }
 
@@ -419,6 +442,7 @@ fn decide(
             fields: &*request,
         }),
         encrypted: false,
+        by_address: false,
     };
     let verdict = policies.decide(workload, &target);
     report.verdict(&verdict);

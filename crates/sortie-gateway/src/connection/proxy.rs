@@ -9,11 +9,11 @@ use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
 
 use super::dial::{Dial, Spoken};
-use super::http::Http;
+use super::http::{Http, To};
 use super::report::Report;
 use super::sniff::Protocol;
 use super::{Called, Client, first, settled, speak, tunnel};
-use crate::decide::{Clients, Proof, Target, Way};
+use crate::decide::{Clients, Proof, Target, Verdict, Way};
 use crate::http1::authority::Host;
 use crate::http1::request::{self, Request};
 use crate::http1::{FieldSpace, Parsed, Refused};
@@ -23,7 +23,7 @@ use crate::tls;
 
 mod socks;
 
-/// CONNECT leads there where no policy says otherwise.
+/// Tunnels lead there where the policy that decides names no port.
 const HTTPS: u16 = 443;
 
 const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -68,7 +68,8 @@ pub(super) async fn serve(
         Some(Err(refusal)) => refuse(core, client, &refusal).await,
         Some(Ok((workload, Asked::Request))) => {
             connection.is_of(&workload);
-            Http::new(core, connection, workload, client, None)
+            let to = To::Asked { clients, peer };
+            Http::new(core, connection, workload, client, to)
                 .serve()
                 .await;
         }
@@ -131,11 +132,17 @@ fn tunnel_to(request: &Request<'_, '_>) -> Result<Called, Refusal> {
     }
 }
 
+/// Whether a tunnel may lead to this port: nobody sees what goes through it. What a policy refuses is
+/// refused by it.
+pub(super) fn is_open(port: u16, verdict: &Verdict) -> bool {
+    port == HTTPS || verdict.names_port || matches!(verdict.way, Way::Refused(_))
+}
+
 /// Serves a CONNECT.
 ///
 /// 1. Where a policy looks into TLS for the name, it is answered at once, and the requests inside are
 ///    decided, each by itself. Else it is decided as a connection whose requests nobody sees.
-/// 2. Where no policy has a word, only the port of HTTPS is reached.
+/// 2. Where the policy that decides names no port, or none decides, only that of HTTPS is reached.
 /// 3. It is answered once the origin is reached. TLS inside must ask for the same name: else its
 ///    certificate and policy would be another's.
 async fn connect(
@@ -164,6 +171,7 @@ async fn connect(
         port: called.port,
         request: None,
         encrypted: true,
+        by_address: false,
     };
     let verdict = core.outside.decide.decide(workload, &target);
     let name = called.name.clone();
@@ -181,10 +189,7 @@ async fn connect(
                 called: &called,
                 spoken: Spoken::Http1,
             };
-            let is_open = called.port == HTTPS
-                || verdict.policy.is_some()
-                || matches!(verdict.way, Way::Refused(_));
-            if is_open {
+            if is_open(called.port, &verdict) {
                 let reached = dial.connect(&mut client.deadline).await;
                 reached.map(|upstream| (upstream, verdict))
             } else {

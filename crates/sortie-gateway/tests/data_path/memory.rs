@@ -99,8 +99,7 @@ fn gateway_alone() {
     };
     let gateway = Gateway::start(&config, &outside).unwrap();
     let clients: Arc<dyn Clients> = open;
-    let listener = TcpListener::bind(GATEWAY).unwrap();
-    gateway.proxy(&clients, vec![listener]).unwrap();
+    gateway.proxy(&clients, GATEWAY).unwrap();
     // Until who started it goes.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }

@@ -99,6 +99,7 @@ fn leaves(policy: &str, source: Ipv4Addr) -> Verdict {
     Verdict {
         policy: Some(policy.into()),
         by_name: true,
+        names_port: true,
         way: Way::Egress {
             sources: Sources {
                 v4: Some(source),
@@ -323,10 +324,9 @@ impl World {
         let start = || Gateway::start(&config, &outside).unwrap();
         let gateway = host.netns().run(start).unwrap();
         gateway.listen(&id(), vec![listener]).unwrap();
-        let listen = || TcpListener::bind((HOST, PROXY_PORT)).unwrap();
-        let listener = host.netns().run(listen).unwrap();
         let clients: Arc<dyn Clients> = Arc::new(ProxyClients);
-        gateway.proxy(&clients, vec![listener]).unwrap();
+        let listen = || gateway.proxy(&clients, (HOST, PROXY_PORT).into());
+        host.netns().run(listen).unwrap().unwrap();
         Self {
             origin,
             tls,

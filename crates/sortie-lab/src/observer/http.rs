@@ -24,6 +24,8 @@ pub struct Requested {
     pub host: String,
     /// The request's target, as it came.
     pub path: String,
+    /// The whole head.
+    pub head: String,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +79,7 @@ pub(super) async fn answer(
             source: source.ip(),
             host: field("host").unwrap_or_default(),
             path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
+            head: head.clone(),
         });
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
             || !head

@@ -3,7 +3,8 @@
 //!
 //! Without this another program's `masquerade` would take the source away (`getsockname` still tells
 //! the bound one), and a socket whose route has changed would leave by a wrong uplink. Packets without
-//! such a mark pay one comparison, and all of it is there only while a workload needs the gateway.
+//! such a mark pay one comparison, and all of it is there only while a workload needs the gateway or
+//! clients may ask it.
 
 use super::shared::Topology;
 use super::statement::{goto_drop, hooked, is, lookup, on, otherwise, plain};

@@ -45,7 +45,7 @@ pub struct Topology {
     pub cgroup_levels: BTreeSet<u32>,
     /// Uplinks of egress addresses that the host's routes do not lead to.
     pub steering: Steering,
-    /// Whether any workload needs the gateway.
+    /// Whether any workload needs the gateway, or clients may ask it.
     pub by_gateway: bool,
 }
 

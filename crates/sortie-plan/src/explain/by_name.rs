@@ -65,8 +65,17 @@ impl Planner {
             answer.reason = "it is on the host's network, where nobody can tell whose look-up is whose: with `hosts` in its policies nothing leaves".to_owned();
             return answer;
         }
-        let interest = interest(&candidates, asked.name, self);
-        answer.lookup = looked_up(interest);
+        let is_client = tracked.workload.kind == WorkloadKind::Client;
+        let interest = match interest(&candidates, asked.name, self) {
+            // It looks nothing up itself.
+            Interest::Refused(_) if is_client => Interest::Unnamed { learn: false },
+            interest => interest,
+        };
+        answer.lookup = if is_client {
+            "the gateway asks the servers of the host's resolv.conf".to_owned()
+        } else {
+            looked_up(interest)
+        };
         let by_request = |candidate: &Candidate<'_>| {
             matches!(candidate.scope, Scope::Request { .. })
                 && candidate.names(asked.name)
@@ -79,7 +88,7 @@ impl Planner {
             answer.reason = "the resolver answers REFUSED: `onlyTheseHosts`".to_owned();
             // None of them is asked.
             answer.candidates.clear();
-        } else if candidates.iter().any(by_request) {
+        } else if is_client || candidates.iter().any(by_request) {
             answer.plane = Plane::Gateway;
         }
         answer.refused = refused(&candidates, asked, interest, answer.plane);
@@ -89,6 +98,9 @@ impl Planner {
         self.decide(&candidates, asked, &mut answer);
         let seen =
             |it: &Candidate<'_>| matches!(it.scope, Scope::Request { .. }) && it.names(asked.name);
+        if is_client {
+            through_proxy(asked, &mut answer);
+        }
         if asked.port.is_none() && candidates.iter().any(seen) {
             answer.reason += "; requests are the gateway's: ask with a URL, or with a port";
         }
@@ -122,12 +134,14 @@ impl Planner {
             answer.reason = format!("the gateway answers 400: {malformed}");
             return;
         }
-        match outcome(candidates.iter(), asked) {
+        let outcome = outcome(candidates.iter(), asked);
+        let names_port = matches!(&outcome, Outcome::By(Some(by)) if !by.ports().is_empty());
+        if answer.plane == Plane::Gateway && !names_port {
+            answer.refused.extend(connect(asked));
+        }
+        match outcome {
             Outcome::By(None) => {
                 answer.reason = "no policy that selects it covers this name".to_owned();
-                if matches!(answer.plane, Plane::Gateway) {
-                    answer.refused.extend(connect(asked));
-                }
             }
             Outcome::By(Some(candidate)) => self.explain_decided(candidate, answer),
             Outcome::NotVisible(candidate) => {
@@ -241,6 +255,16 @@ impl Planner {
             outcome: told(candidate),
         });
         considered.collect()
+    }
+}
+
+/// What a proxy's client asks for with `https` is a CONNECT.
+fn through_proxy(asked: &ByName<'_>, answer: &mut NameExplanation) {
+    let closed = connect(asked).filter(|closed| asked.encrypted && answer.refused.contains(closed));
+    if let Some(closed) = closed.filter(|_| answer.verdict != Verdict::Drop) {
+        answer.verdict = Verdict::Drop;
+        answer.sources.clear();
+        answer.reason = closed.why;
     }
 }
 

@@ -117,7 +117,7 @@ impl Planner {
             veths: self.veths_now(),
             direct: self.direct(),
             steering: self.steering_now(),
-            by_gateway: !self.by_name.is_empty(),
+            by_gateway: !self.by_name.is_empty() || self.serves_clients(),
             ..Topology::default()
         };
         let cgroups = self.cgroups.values();

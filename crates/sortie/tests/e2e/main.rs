@@ -37,6 +37,7 @@ mod podman;
 mod ports;
 mod proof;
 mod protocols;
+mod proxy;
 mod recycled;
 mod refusals;
 mod renewal;

@@ -71,11 +71,12 @@ pub(crate) fn serve(setup: &str) -> Result<(), Failure> {
         ..Config::default()
     };
     let gateway = Gateway::start(&config, &outside)?;
-    let listeners = vec![TcpListener::bind((Ipv4Addr::UNSPECIFIED, setup.port))?];
+    let at = (Ipv4Addr::UNSPECIFIED, setup.port);
     if setup.kind == Kind::Tunnel {
         let clients: Arc<dyn Clients> = Arc::new(Everybody);
-        gateway.proxy(&clients, listeners)?;
+        gateway.proxy(&clients, at.into())?;
     } else {
+        let listeners = vec![TcpListener::bind(at)?];
         gateway.listen(&WorkloadId::from(WORKLOAD), listeners)?;
     }
     loop {

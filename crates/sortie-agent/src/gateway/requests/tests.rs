@@ -106,6 +106,7 @@ fn decided(policies: &[&str], address: IpAddr, name: Option<&str>, path: Option<
         port: if request.is_some() { 80 } else { 443 },
         request,
         encrypted: request.is_none(),
+        by_address: false,
     };
     let verdict = asked_of(policies).decide(&ID.into(), &target);
     let way = match verdict.way {
@@ -236,6 +237,7 @@ fn an_address_that_stands_in_for_another_is_the_other() {
         port: 80,
         request: None,
         encrypted: false,
+        by_address: false,
     };
     let verdict = by_request.decide(&ID.into(), &target);
     assert_eq!(verdict.way, Way::AsHost);
@@ -251,6 +253,7 @@ fn of_who_has_gone_and_to_whom_names_are_hidden_nothing_leaves() {
         port,
         request: None,
         encrypted: true,
+        by_address: false,
     };
     let denied = Way::Refused(Reason::Denied);
     assert_eq!(

@@ -8,7 +8,7 @@ kind: EgressPolicy
 metadata: {name: p}
 spec:
   workloads:
-  - clients: {tokens: [ci]}
+  - clients: {tokens: [ci], certificates: [CN=runner]}
   destinations:
   - hosts: [api.example.com]
     http: {match: [{pathPrefix: /api}], tls: {inspect: true}}

@@ -134,6 +134,7 @@ impl<'s> Stream<'s> {
                 fields: &asked.fields,
             }),
             encrypted: false,
+            by_address: false,
         };
         let verdict = policies.decide(workload, &target);
         self.report.verdict(&verdict);

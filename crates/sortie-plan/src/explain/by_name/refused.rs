@@ -6,7 +6,7 @@ use super::answer::{ByName, Plane, Refused};
 use crate::named::Interest;
 use crate::precedence::{Candidate, Scope};
 
-/// The one port that the gateway's CONNECT leads to where no policy has a word.
+/// The one port that the gateway's CONNECT leads to where the policy names none.
 const HTTPS: u16 = 443;
 
 pub(super) fn looked_up(interest: Interest<'_>) -> String {
@@ -96,11 +96,11 @@ pub(super) fn refused(
     refused
 }
 
-/// CONNECT leads to the ports that policies are about, and without a policy to 443 only.
+/// CONNECT leads to the ports that policies name, and else to 443 only.
 pub(super) fn connect(asked: &ByName<'_>) -> Option<Refused> {
     let (protocol, port) = asked.port?;
     (protocol == Protocol::Tcp && port != HTTPS).then(|| Refused {
         what: format!("CONNECT to port {port}, where the gateway is asked as a proxy"),
-        why: format!("no policy is about this name and port: without one only {HTTPS} is open"),
+        why: format!("the policy that decides names no port, and then only {HTTPS} is open"),
     })
 }

@@ -161,6 +161,7 @@ fn a_request_has_its_paths_source() {
             source: ip(source),
             host: String::new(),
             path: path.to_owned(),
+            head: String::new(),
         });
         tally.leaked - before
     };

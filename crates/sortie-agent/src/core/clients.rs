@@ -1,0 +1,120 @@
+//! Clients of the gateway's explicit listener: how they stand, and what the gateway is told of them
+//! and of containers that may ask it too.
+
+use std::mem;
+use std::net::IpAddr;
+
+use sortie_api::policy::{Action, Carried};
+use sortie_plan::planner::Tracked;
+
+use super::Core;
+use super::gateway::wire;
+use super::report::in_order;
+use crate::api::{GatewayLine, GatewayProxy, WorkloadState, WorkloadStatus};
+
+impl Core {
+    /// Those that policies name. Nobody knows here who of them is connected.
+    pub(super) fn client_statuses(&self) -> impl Iterator<Item = WorkloadStatus> {
+        let clients = self.planner.clients();
+        clients.map(|client| self.client_status(&client))
+    }
+
+    /// 1. Without a listener nobody can ask, and without a gateway neither.
+    /// 2. An egress address that cannot be used blocks.
+    fn client_status(&self, client: &Tracked) -> WorkloadStatus {
+        let mut egress: Vec<IpAddr> = Vec::new();
+        for policy in &client.policies {
+            if let Action::Egress(it) = &policy.action {
+                egress.extend(
+                    it.addresses()
+                        .filter(|address| !egress.contains(address))
+                        .collect::<Vec<_>>(),
+                );
+            }
+        }
+        let unusable = egress.iter().find_map(|address| self.unusable(*address));
+        let (state, reason, fix) = if !self.planner.serves_clients() {
+            let reason = "the gateway listens for no clients";
+            let fix = "write `gateway: {proxy: {listen: [\"ADDRESS:3128\"]}}` into agent.yaml, and restart the agent";
+            (
+                WorkloadState::Error,
+                Some(reason.to_owned()),
+                Some(fix.to_owned()),
+            )
+        } else if !self.has_gateway() {
+            let reason = "no gateway runs that it could ask";
+            let fix = "systemctl start sortie-gateway, or: sortie gateway";
+            (
+                WorkloadState::Error,
+                Some(reason.to_owned()),
+                Some(fix.to_owned()),
+            )
+        } else if let Some(unusable) = unusable {
+            (
+                WorkloadState::Blocked,
+                Some(unusable.reason),
+                Some(unusable.fix),
+            )
+        } else {
+            (WorkloadState::Ready, None, None)
+        };
+        let workload = &client.workload;
+        WorkloadStatus {
+            id: workload.id.as_str().to_owned(),
+            name: workload.name.clone(),
+            kind: workload.kind.name().to_owned(),
+            addresses: Vec::new(),
+            policies: in_order(client),
+            audits: Vec::new(),
+            egress,
+            draining: Vec::new(),
+            bypass: None,
+            state,
+            reason,
+            fix,
+            dropped: 0,
+        }
+    }
+
+    /// Tells the gateway what is different from what it was told last: where it listens, whom policies
+    /// mean, and which containers it knows by their addresses.
+    pub(super) fn tell_clients(&mut self) {
+        let mut lines = Vec::new();
+        let proxy = self.gateway_proxy();
+        if self.gateway.proxy != proxy {
+            lines.push(GatewayLine::Proxy(proxy.clone()));
+            self.gateway.proxy = proxy;
+        }
+        let mut before = mem::take(&mut self.gateway.askers);
+        for (tracked, addresses) in self.planner.askers() {
+            let id = &tracked.workload.id;
+            let told = before.remove(id);
+            let Some(mut now) = wire(tracked, addresses, told.as_ref()) else {
+                lines.extend(told.map(|_| GatewayLine::AskerGone(id.clone())));
+                continue;
+            };
+            if self.planner.bypassed(id).is_some() {
+                now.policies.clear();
+            }
+            if told.as_ref() != Some(&now) {
+                lines.push(GatewayLine::Asker(now.clone()));
+            }
+            self.gateway.askers.insert(id.clone(), now);
+        }
+        lines.extend(before.into_keys().map(GatewayLine::AskerGone));
+        for line in lines {
+            self.gateway.tell(line);
+        }
+    }
+
+    /// What the gateway must know to serve clients.
+    fn gateway_proxy(&self) -> GatewayProxy {
+        let proxy = &self.config.gateway.proxy;
+        let policies = self.planner.client_policies().cloned();
+        GatewayProxy {
+            listen: proxy.listen.clone(),
+            tokens: proxy.tokens.clone(),
+            policies: policies.map(Carried).collect(),
+        }
+    }
+}

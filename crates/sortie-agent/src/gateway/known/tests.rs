@@ -1,0 +1,79 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::policy::{Carried, Client, parse};
+use sortie_kernel::netns::Identity;
+
+use super::Known;
+use crate::api::ByName;
+
+fn policy(name: &str, token: &str) -> Carried {
+    let text = format!(
+        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\nspec:\n  workloads: [{{clients: {{tokens: [{token}]}}}}]\n  action: Bypass\n"
+    );
+    Carried(Arc::new(parse("f", &text).unwrap().remove(0)))
+}
+
+fn client(token: &str) -> Client {
+    Client {
+        token: token.to_owned(),
+    }
+}
+
+fn asker(id: &str, address: &str) -> ByName {
+    ByName {
+        id: id.into(),
+        name: id.to_owned(),
+        pid: 1,
+        namespace: Identity {
+            device: 0,
+            inode: 0,
+        },
+        addresses: vec![address.parse().unwrap()],
+        policies: Vec::new(),
+    }
+}
+
+#[test]
+fn a_client_is_known_while_a_policy_means_it() {
+    let known = Known::default();
+    assert_eq!(known.client(&client("ci")), None);
+    known.client_policies_are(vec![policy("a", "ci"), policy("b", "other")]);
+    let id = known.client(&client("ci")).unwrap();
+    assert_eq!(id.as_str(), "client/ci");
+    assert_eq!(known.workload(&id).unwrap().policies.len(), 1);
+    // Others' policies change nothing.
+    let others = vec![policy("a", "ci"), policy("c", "other")];
+    assert_eq!(known.client_policies_are(others), (vec![], vec![]));
+    let more = vec![policy("a", "ci"), policy("c", "ci")];
+    let changed = known.client_policies_are(more);
+    assert_eq!(changed, (vec![id.clone()], vec![]));
+    assert_eq!(known.workload(&id).unwrap().policies.len(), 2);
+    let gone = known.client_policies_are(vec![policy("b", "other")]);
+    assert_eq!(gone, (vec![], vec![id.clone()]));
+    assert!(known.workload(&id).is_none());
+    let other = known.client(&client("other")).unwrap();
+    assert!(
+        known
+            .clients_without(&["other".to_owned()].into())
+            .is_empty()
+    );
+    assert_eq!(known.clients_without(&["ci".to_owned()].into()), [other]);
+}
+
+#[test]
+fn a_container_is_known_by_the_addresses_that_it_has_now() {
+    let known = Known::default();
+    let [first, second]: [IpAddr; 2] = ["172.17.0.2", "172.17.0.3"].map(|it| it.parse().unwrap());
+    known.asks(asker("docker/a", "172.17.0.2"));
+    assert_eq!(known.asker_at(first), Some("docker/a".into()));
+    known.asks(asker("docker/a", "172.17.0.3"));
+    assert_eq!(known.asker_at(first), None);
+    // Another one has it now, and the end of the former changes nothing.
+    known.asks(asker("docker/b", "172.17.0.3"));
+    known.asks_no_more(&"docker/a".into());
+    assert_eq!(known.asker_at(second), Some("docker/b".into()));
+    assert_eq!(known.other_askers_than(&[].into()), ["docker/b".into()]);
+    known.asks_no_more(&"docker/b".into());
+    assert_eq!(known.asker_at(second), None);
+}

@@ -1,0 +1,84 @@
+//! Who may ask the gateway as a proxy: clients that policies name, and managed containers.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sortie_api::labels::Labels;
+use sortie_api::policy::{Client, EgressPolicy};
+use sortie_api::workload::{Workload, WorkloadKind};
+
+use super::{Planner, Tracked};
+use crate::compile::treatment::Treated;
+use crate::compile::workload::Placement;
+
+impl Planner {
+    /// Whether the gateway listens for clients.
+    pub fn serves_clients(&self) -> bool {
+        !self.environment.config.gateway.proxy.listen.is_empty()
+    }
+
+    /// The policies that mean clients and decide.
+    pub fn client_policies(&self) -> impl Iterator<Item = &Arc<EgressPolicy>> {
+        let policies = self.policies.values();
+        policies.filter(|policy| policy.workloads.iter().any(|it| it.clients.is_some()))
+    }
+
+    /// Every client that a policy names, as a workload. The kernel knows none of them.
+    pub fn clients(&self) -> impl Iterator<Item = Tracked> {
+        let clients = Client::named(self.client_policies().map(AsRef::as_ref));
+        clients.into_iter().map(|client| self.client(&client))
+    }
+
+    fn client(&self, client: &Client) -> Tracked {
+        let policies = self.client_policies();
+        let policies = policies.filter(|policy| client.is_meant_by(policy));
+        let unmanaged = Arc::new(Treated::default());
+        Tracked {
+            workload: Workload {
+                id: client.id(),
+                name: client.name().to_owned(),
+                kind: WorkloadKind::Client,
+                labels: Labels::default(),
+                pid: 0,
+                started: 0,
+                endpoints: Vec::new(),
+                published_udp: [].into(),
+                cgroup: None,
+                unmanageable: None,
+            },
+            label: Ok(None),
+            via: None,
+            policies: policies.cloned().collect(),
+            placement: Placement {
+                v4: Arc::clone(&unmanaged),
+                v6: unmanaged,
+                endpoints: [].into(),
+                cgroup: None,
+            },
+        }
+    }
+
+    /// The containers that the gateway knows by their addresses, and these addresses: each is bound at
+    /// its port, so that nobody else can send from it. None where it does not listen for clients.
+    pub fn askers(&self) -> impl Iterator<Item = (&Tracked, Vec<IpAddr>)> {
+        let all = self.workloads.values().map(AsRef::as_ref);
+        all.filter(|_| self.serves_clients()).filter_map(|tracked| {
+            let addresses = asks_from(tracked);
+            (!addresses.is_empty()).then_some((tracked, addresses))
+        })
+    }
+}
+
+/// Nothing of what is not managed, or not known by an address of its own.
+fn asks_from(tracked: &Tracked) -> Vec<IpAddr> {
+    let workload = &tracked.workload;
+    let is_known = workload.kind.engine().is_some()
+        && workload.unmanageable.is_none()
+        && tracked.placement.is_managed();
+    let endpoints = tracked.placement.endpoints.iter();
+    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses.iter().copied());
+    addresses.filter(|_| is_known).collect()
+}
