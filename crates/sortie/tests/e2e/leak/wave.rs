@@ -164,7 +164,8 @@ impl Wave {
                     _ if random.bool() => "shop",
                     _ => stage.engine.kind().default_network(),
                 },
-                always: random.u8(0..4) == 0,
+                // Few ask by name: some of them must outlive an engine's restart.
+                always: random.u8(0..4) == 0 || matches!(kind, Kind::Http | Kind::Web),
             });
         }
         Ok(Self {
@@ -185,6 +186,7 @@ impl Wave {
         random: &mut Rng,
         tally: &mut Tally,
     ) -> Result<()> {
+        let asked = tally.requests;
         let running = Running::default();
         let queue = Mutex::new(self.planned);
         let calm = Mutex::new(Vec::new());
@@ -226,7 +228,7 @@ impl Wave {
             tally.was_calm(number);
         }
         fault::heal(stage)?;
-        requests_arrive(stage, tally)?;
+        requests_arrive(stage, asked, tally)?;
         remove(running.all())?;
         tally.read(stage)
     }
@@ -297,14 +299,12 @@ fn asks(
     Ok(Some(asker::Names { requests, tls }))
 }
 
-/// In each wave that has any, who asks by name is answered at last, whatever was struck.
-fn requests_arrive(stage: &Stage, tally: &mut Tally) -> Result<()> {
-    tally.read(stage)?;
-    let before = tally.requests;
+/// In each wave some who ask by name have been answered, or are at last, whatever was struck.
+fn requests_arrive(stage: &Stage, before: [u64; 2], tally: &mut Tally) -> Result<()> {
     eventually(LIMIT, "requests arrive", || {
         tally.read(stage).map_err(|error| error.to_string())?;
-        let all = before.iter().zip(tally.requests);
-        if all.clone().all(|(before, now)| now > *before) {
+        let mut all = before.iter().zip(tally.requests);
+        if all.all(|(before, now)| now > *before) {
             return Ok(());
         }
         Err(format!("{before:?} before, {:?} now", tally.requests))
