@@ -183,7 +183,8 @@ fn agent(
     if let Some(address) = listen {
         let metrics = Metrics::default();
         let listener = runtime.block_on(metrics::bind(address))?;
-        runtime.spawn(metrics::serve(listener, metrics.clone()));
+        let told = metrics.clone();
+        runtime.spawn(metrics::serve(listener, move || told.text()));
         core.tell_to(metrics);
     }
     let listener = runtime.block_on(async { server::bind(&options.socket) })?;

@@ -19,8 +19,8 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
-    Flow, GatewayLine, Learned, NameExplanation, NameQuestion, Opened, PolicyRecord, Question,
-    Removed, Starting, StartingRequest, Status, Told, Verification, VerifyRequest,
+    Flow, GatewayLine, Heard, Learned, NameExplanation, NameQuestion, Opened, PolicyRecord,
+    Question, Removed, Starting, StartingRequest, Status, Told, Verification, VerifyRequest,
 };
 use lines::Lines;
 
@@ -223,6 +223,12 @@ impl Client {
     /// `POST /v1/gateway/opened`.
     pub async fn opened(&self, opened: &Opened) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/gateway/opened", Some(opened))
+            .await
+    }
+
+    /// `POST /v1/gateway/heard`.
+    pub async fn heard(&self, heard: &Heard) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/gateway/heard", Some(heard))
             .await
     }
 

@@ -8,13 +8,15 @@
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
-//!   has; `originations`: TLS that is begun for them; `seen`: with which source it left; `access`: the log of them.
+//!   has; `originations`: TLS that is begun for them; `seen`: with which source it left; `access`: the log of them;
+//!   `metrics`: counts of them.
 //! - `proxy`: listeners for clients that ask, and who they are; `tokens`: what they prove it with.
 
 mod access;
 mod addresses;
 mod doors;
 mod known;
+mod metrics;
 mod names;
 mod originations;
 mod proxy;
@@ -28,6 +30,7 @@ mod writer;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,13 +47,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::Error;
-use crate::api::GatewayLine;
+use crate::api::{GatewayLine, Heard};
 use crate::client::{Client, ClientError};
 use crate::systemd::Notify;
 use access::ToOutput;
 use addresses::ByServers;
 use doors::Doors;
 use known::Known;
+use metrics::Scraped;
 use names::ByPolicy;
 use originations::Originations;
 use proxy::Proxy;
@@ -75,6 +79,8 @@ const CHANGES: usize = 1_024;
 pub struct Options {
     /// The agent's socket.
     pub socket: PathBuf,
+    /// Where scrapes are answered, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs until it is told to stop; then lookups that are being answered are still finished.
@@ -98,10 +104,12 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let known = Arc::new(Known::default());
     let told = Arc::new(Told::default());
     let [stub, unmarked] = [SOCKET_MARK, 0].map(|mark| Stub::new(inside.clone(), mark));
-    let addresses = Arc::new(ByServers::new(Arc::clone(&known), stub, unmarked));
+    let names = (Arc::clone(&known), Arc::clone(&told));
+    let addresses = Arc::new(ByServers::new(names, stub, unmarked));
     let config = Config::default();
     let shared = config.cores;
     let log = ToOutput::start().map_err(Error::system("start a thread"))?;
+    let lost = log.lost();
     let seen = ByFlow::open().map_err(|source| Error::Listen {
         what: "tracked flows",
         source,
@@ -117,13 +125,19 @@ async fn serve(options: &Options) -> Result<(), Error> {
         seen: Some(Arc::new(seen)),
     };
     let gateway = Gateway::start(&config, &outside).map_err(Error::system("start threads"))?;
+    let lookups = Metrics::default();
+    if let Some(address) = options.metrics {
+        let listener = crate::metrics::bind(address).await?;
+        let scraped = Scraped::new(gateway.meter(), &lookups, lost);
+        tokio::spawn(crate::metrics::serve(listener, move || scraped.text()));
+    }
     let (changes, told_of) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
         told_of,
         inside.clone(),
         ByPolicy(Arc::clone(&known)),
         Writer::start(client.clone(), Arc::clone(&told)),
-        Metrics::default(),
+        lookups,
         Settings::with_mark(SOCKET_MARK),
     ));
     let mut follower = Follower {
@@ -248,6 +262,11 @@ impl Follower {
                     }
                 }
                 Some(GatewayLine::AskerGone(id)) => self.asks_no_more(&id),
+                Some(GatewayLine::Round(round)) => {
+                    let agent = self.client.clone();
+                    // Who waits for it does not wait for long.
+                    tokio::spawn(async move { agent.heard(&Heard { round }).await });
+                }
                 Some(GatewayLine::Synced(_)) => {
                     let (told, askers) = fresh.take().unwrap_or_default();
                     for id in self.known.others_than(&told) {

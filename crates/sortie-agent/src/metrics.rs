@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -282,18 +281,20 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
         .map_err(|source| Error::Metrics { address, source })
 }
 
-/// Answers scrapes for as long as the runtime lives.
-pub async fn serve(listener: TcpListener, metrics: Metrics) -> Result<(), Error> {
-    let router = Router::new()
-        .route("/metrics", get(page))
-        .with_state(metrics);
+/// Answers scrapes with what `text` gives, for as long as the runtime lives.
+pub async fn serve<T>(listener: TcpListener, text: T) -> Result<(), Error>
+where
+    T: Fn() -> Result<String, fmt::Error> + Clone + Send + Sync + 'static,
+{
+    let page = async move || page(text());
+    let router = Router::new().route("/metrics", get(page));
     axum::serve(listener, router)
         .await
         .map_err(Error::system("serve metrics"))
 }
 
-async fn page(State(metrics): State<Metrics>) -> Response {
-    match metrics.text() {
+fn page(text: Result<String, fmt::Error>) -> Response {
+    match text {
         Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -71,6 +71,7 @@ pub async fn serve(
         .route("/v1/gateway", get(gateway))
         .route("/v1/gateway/learned", post(learned))
         .route("/v1/gateway/opened", post(opened))
+        .route("/v1/gateway/heard", post(heard))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -147,10 +148,21 @@ async fn put_policies(
     Query(query): Query<DryRun>,
     Json(body): Json<api::Files>,
 ) -> Answer<api::Change> {
-    handle
+    let change = handle
         .call(move |core| core.put_policies(&body.files, query.dry_run))
-        .await
-        .map(Json)
+        .await?;
+    everywhere(&handle, change).await.map(Json)
+}
+
+/// A change is in force when the gateway decides by it too.
+async fn everywhere(handle: &Handle, mut change: api::Change) -> Result<api::Change, Error> {
+    if !change.dry_run && !handle.gateway_follows().await? {
+        let late = "sortie gateway has not said yet that it decides by this; look at its log";
+        let warning = change.warning.take().into_iter();
+        let warnings: Vec<String> = warning.chain([late.to_owned()]).collect();
+        change.warning = Some(warnings.join("\n"));
+    }
+    Ok(change)
 }
 
 async fn delete_policy(
@@ -158,10 +170,10 @@ async fn delete_policy(
     UrlPath(name): UrlPath<String>,
     Query(query): Query<DryRun>,
 ) -> Answer<api::Change> {
-    handle
+    let change = handle
         .call(move |core| core.delete_policy(&name, query.dry_run))
-        .await
-        .map(Json)
+        .await?;
+    everywhere(&handle, change).await.map(Json)
 }
 
 async fn explain(
@@ -311,6 +323,11 @@ async fn opened(State(handle): State<Handle>, Json(opened): Json<api::Opened>) -
         Ok(())
     };
     handle.call(opened).await.map(Json)
+}
+
+async fn heard(State(handle): State<Handle>, Json(heard): Json<api::Heard>) -> Json<()> {
+    handle.gateway_heard(heard);
+    Json(())
 }
 
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {

@@ -13,12 +13,14 @@ use tokio::net::TcpStream;
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
 use crate::decide::{Target, Verdict, Way};
+use crate::flight::{Flight, Leaving};
 use crate::http1::Refused;
 use crate::http1::authority::Host;
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core, Entrance};
 use crate::stream::Stream;
 use crate::tls::{self, Inspection, Origination, TlsStream};
+use crate::upstream::Upstream;
 
 mod answer;
 mod dial;
@@ -33,6 +35,7 @@ use dial::{Dial, Spoken};
 use http::To;
 use report::Report;
 use sniff::Protocol;
+use tunnel::Carried;
 
 /// A client's side.
 struct Client {
@@ -154,7 +157,7 @@ async fn speak(
                 .await;
         }
         Some(Protocol::Http2) => {
-            http2::serve(core, workload.clone(), client, called).await;
+            http2::serve(core, connection, workload.clone(), client, called).await;
         }
         Some(Protocol::Tls(hello)) => {
             let told = called.name.clone();
@@ -232,7 +235,7 @@ async fn inspect(
     };
     let workload = workload.clone();
     if speaks_http2 {
-        http2::serve(core, workload, client, called).await;
+        http2::serve(core, connection, workload, client, called).await;
     } else {
         http::Http::new(core, connection, workload, client, To::Called(called))
             .serve()
@@ -297,6 +300,32 @@ async fn settled(
     Ok(core.outside.decide.decide(workload, &target))
 }
 
+/// A tunnel, for as long as policies let it leave so.
+async fn through(
+    core: &Core,
+    client: &mut Client,
+    upstream: &mut Upstream,
+    (workload, verdict, target): (&WorkloadId, &Verdict, Target<'_>),
+    flight: &mut Flight<'_>,
+) -> Carried {
+    let mut answer = core.buffers.take();
+    let leaving = Leaving {
+        workload,
+        verdict,
+        peer: upstream.peer,
+        is_tunnel: true,
+    };
+    tunnel::run(
+        core,
+        (&mut client.stream, &mut client.buffer),
+        (upstream, &mut answer),
+        &mut client.deadline,
+        flight,
+        || leaving.now(core, &target),
+    )
+    .await
+}
+
 /// A connection that is decided as a whole, by its name if it has one.
 async fn by_connection(
     core: &Core,
@@ -309,6 +338,7 @@ async fn by_connection(
     let mut report = Report::begin(workload, called.port);
     report.host(name.as_deref().unwrap_or_default());
     let name = name.as_deref();
+    let mut flight = Flight::begin(core, workload);
     let target = Target {
         name,
         address: called.address,
@@ -347,15 +377,10 @@ async fn by_connection(
     match reached {
         Ok((mut upstream, verdict)) => {
             report.upstream(&verdict, upstream.seen(), false);
-            let mut answer = core.buffers.take();
-            let (sent, received) = tunnel::run(
-                core,
-                (&mut client.stream, &mut client.buffer),
-                (&mut upstream, &mut answer),
-                &mut client.deadline,
-            )
-            .await;
-            report.bytes(sent, received);
+            let address = called.address;
+            let told = (workload, &verdict, Target { address, ..target });
+            let carried = through(core, &mut client, &mut upstream, told, &mut flight).await;
+            report.carried(&carried);
         }
         Err(refusal) => {
             report.refused(&refusal);

@@ -7,9 +7,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
 
+use crate::meter::Left;
 use crate::tls::{Inspection, Origination};
 
 /// Answers what a workload may ask for, and how it leaves.
@@ -19,6 +21,13 @@ pub trait Decide: Send + Sync {
     /// Whether a policy of the workload looks at paths, methods or fields for this name. Paths are
     /// put into their one spelling then, and refused where they have several.
     fn sees_requests(&self, workload: &WorkloadId, name: &str, port: u16) -> bool;
+
+    /// Whether policies speak of this workload still. One that needs the gateway no longer may finish
+    /// what it has begun.
+    fn knows(&self, workload: &WorkloadId) -> bool {
+        let _ = workload;
+        true
+    }
 
     /// How one request, or one connection whose requests nobody sees, leaves.
     fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict;
@@ -110,6 +119,8 @@ pub struct Verdict {
     pub intended: Sources,
     /// Whether the name may have private addresses ([`crate::private`]).
     pub allows_private: bool,
+    /// How long what leaves with a former address may go on when this one's takes its place.
+    pub drains: Option<Duration>,
     /// How TLS is begun with the origin, where the workload speaks plain HTTP.
     pub originate: Option<Arc<Origination>>,
     /// Whether HTTP/3 is taken out of `Alt-Svc`, because UDP would pass by.
@@ -117,6 +128,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// How it leaves towards an address, as it is counted.
+    pub(crate) fn left(&self, towards: IpAddr) -> Left {
+        match self.way {
+            Way::Egress { sources, .. } => {
+                sources.towards(towards).map_or(Left::Nowhere, Left::With)
+            }
+            Way::AsHost => Left::AsHost,
+            Way::Refused(_) => Left::Nowhere,
+        }
+    }
+
     /// As without Sortie, because no policy is concerned.
     pub fn unconcerned() -> Self {
         Self {
@@ -127,6 +149,7 @@ impl Verdict {
             way: Way::AsHost,
             intended: Sources::default(),
             allows_private: false,
+            drains: None,
             originate: None,
             hides_http3: false,
         }
@@ -181,17 +204,27 @@ pub enum Reason {
     PrivateAnswer,
     /// The certificates that it wants for TLS cannot be used.
     NoCertificates,
+    /// It is another one since the request began, and the request did not end in time.
+    PolicyChanged,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Reason {
+    /// Its word for programs.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Denied => "Denied",
             Self::PathNotVisible => "PathNotVisible",
             Self::NoAddress => "NoAddress",
             Self::PrivateAnswer => "PrivateAnswer",
             Self::NoCertificates => "NoCertificates",
-        })
+            Self::PolicyChanged => "PolicyChanged",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -18,6 +18,7 @@
 //!
 //! - [`Gateway`]: starts the threads, takes listeners, drains. [`Config`]: its limits.
 //! - [`decide`]: what it asks: how a request leaves, which addresses a name has.
+//! - [`meter`]: what it counts.
 //! - [`refusal`]: what a client is told when its request does not go on.
 //! - [`private`]: addresses that a public name must not lead to.
 //!
@@ -31,6 +32,7 @@
 
 pub mod decide;
 pub mod http1;
+pub mod meter;
 pub mod private;
 pub mod refusal;
 pub mod tls;
@@ -40,6 +42,7 @@ mod buffer;
 mod carrier;
 mod connection;
 mod deadline;
+mod flight;
 mod log;
 mod pool;
 mod pump;

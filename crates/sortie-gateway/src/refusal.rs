@@ -91,6 +91,7 @@ impl Refusal {
                 "the name has only addresses of this host or of private networks, which its policy \
                  does not allow",
             ),
+            Reason::PolicyChanged => return Self::changed(),
             Reason::NoCertificates => (
                 500,
                 "proxy_configuration_error",
@@ -186,6 +187,30 @@ impl Refusal {
             "http_request_error",
             "the request did not come in time",
         )
+    }
+
+    /// What it is in a word: a policy's reason, or the type of error.
+    pub fn word(&self) -> &'static str {
+        self.reason.map_or(self.error, Reason::name)
+    }
+
+    /// The kernel gave the connection another source than it was to have.
+    pub fn wrong_source(wanted: IpAddr, seen: IpAddr) -> Self {
+        let details =
+            format!("the kernel gave the connection the source {seen} in place of {wanted}");
+        Self::new(503, "proxy_internal_error", details)
+    }
+
+    /// Policies are others now, and it did not reach its end in time.
+    pub fn changed() -> Self {
+        Self {
+            reason: Some(Reason::PolicyChanged),
+            ..Self::new(
+                503,
+                "connection_terminated",
+                "policies changed while the request was on its way",
+            )
+        }
     }
 
     /// The value of `Proxy-Status`: a structured field (RFC 8941).

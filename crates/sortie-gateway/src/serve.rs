@@ -18,8 +18,10 @@ use crate::buffer::Buffers;
 use crate::carrier::Carriers;
 use crate::connection;
 use crate::decide::{Clients, Decide, Resolve};
+use crate::flight::Changes;
 use crate::http1;
 use crate::log::{AccessLog, Lines};
+use crate::meter::{Counts, Meter};
 use crate::pool::Pool;
 
 /// How often idle connections are looked at and log lines are handed on.
@@ -45,6 +47,9 @@ pub struct Config {
     pub idle: Duration,
     /// While nothing goes through a tunnel.
     pub tunnel: Duration,
+    /// For a request on its way whose policies have changed, to reach its end with the source it
+    /// began with.
+    pub finish: Duration,
     /// For an idle connection to an origin.
     pub pool: Duration,
     /// Connections of one workload on one core. More are closed at once, so that one workload does
@@ -63,6 +68,7 @@ impl Default for Config {
             response: Duration::from_mins(5),
             idle: Duration::from_mins(5),
             tunnel: Duration::from_hours(1),
+            finish: Duration::from_secs(30),
             pool: Duration::from_mins(1),
             connections: 4096,
         }
@@ -92,7 +98,7 @@ pub struct Outside {
 /// What a core is told.
 enum Order {
     Listen(Entrance, std::net::TcpListener),
-    PoliciesChanged(WorkloadId),
+    Changed(WorkloadId),
     Close(SocketAddr),
     Forget(WorkloadId),
     Drain,
@@ -110,6 +116,7 @@ pub(crate) enum Entrance {
 /// The running data path. Dropping it ends every connection at once.
 pub struct Gateway {
     cores: Vec<(UnboundedSender<Order>, JoinHandle<()>)>,
+    meter: Meter,
 }
 
 impl Gateway {
@@ -118,16 +125,18 @@ impl Gateway {
     /// # Errors
     /// When a thread or its runtime cannot be made.
     pub fn start(config: &Config, outside: &Outside) -> io::Result<Self> {
-        let mut cores = Vec::new();
+        let (mut cores, mut counts) = (Vec::new(), Vec::new());
         for number in 0..config.cores.max(1) {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
             let (orders, inbox) = unbounded_channel();
             let (config, outside) = (config.clone(), outside.clone());
+            let counted = Counts::default();
+            counts.push(counted.clone());
             let work = move || {
                 let local = LocalSet::new();
-                let core = Rc::new(Core::new(config, outside));
+                let core = Rc::new(Core::new(config, outside, counted));
                 local.block_on(&runtime, Core::run(core, inbox));
             };
             let thread = std::thread::Builder::new()
@@ -135,7 +144,15 @@ impl Gateway {
                 .spawn(work)?;
             cores.push((orders, thread));
         }
-        Ok(Self { cores })
+        Ok(Self {
+            cores,
+            meter: Meter::of(counts),
+        })
+    }
+
+    /// Reads what it counts, for as long as it is wanted.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// Serves what the kernel redirects to these listeners, as a workload's connections: who
@@ -181,27 +198,28 @@ impl Gateway {
         Ok(())
     }
 
-    /// Ends what is kept for a workload's next requests: it has the sources of before. What is on its
-    /// way ends as it began.
+    /// [`Decide`] may say something else of a workload now. Idle connections to origins end; what is
+    /// on its way is asked about again, and goes on, for a while, or ends.
     pub fn policies_changed(&self, workload: &WorkloadId) {
-        for (orders, _) in &self.cores {
-            let _ = orders.send(Order::PoliciesChanged(workload.clone()));
-        }
+        self.order(|| Order::Changed(workload.clone()));
     }
 
-    /// Ends a workload's listeners and connections.
+    /// Ends a workload's listeners. Its tunnels end at once where [`Decide`] does not know it any
+    /// more; requests on their way have [`Config::finish`] for it.
     pub fn forget(&self, workload: &WorkloadId) {
+        self.order(|| Order::Forget(workload.clone()));
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
         for (orders, _) in &self.cores {
-            let _ = orders.send(Order::Forget(workload.clone()));
+            let _ = orders.send(order());
         }
     }
 
     /// Accepts nothing more, lets what is on its way end, and returns when all has; tunnels end at
     /// their own pace, so the caller sets a limit by ending the process.
     pub fn drain(self) {
-        for (orders, _) in &self.cores {
-            let _ = orders.send(Order::Drain);
-        }
+        self.order(|| Order::Drain);
         for (_, thread) in self.cores {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
@@ -218,14 +236,12 @@ pub(crate) struct Core {
     pub(crate) carriers: Carriers,
     pub(crate) buffers: Buffers,
     pub(crate) lines: Lines,
+    pub(crate) counts: Counts,
+    pub(crate) changes: Changes,
     listeners: RefCell<Vec<(Entrance, AbortHandle)>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next: Cell<u64>,
-    /// How often policies have changed: what was decided before is not kept for later.
-    pub(crate) changes: Cell<u64>,
     drains: Cell<bool>,
-    /// Tells those who do not look at `drains` between two requests.
-    pub(crate) drained: Notify,
 }
 
 /// What others may know of a connection.
@@ -233,6 +249,10 @@ pub(crate) struct Connection {
     workload: RefCell<Option<WorkloadId>>,
     /// Whether it waits for its next request, and can end without disturbing anybody.
     pub(crate) is_idle: Cell<bool>,
+    /// Whether it ends after what it does now.
+    pub(crate) leaves: Cell<bool>,
+    /// Tells that to those who do not look between two requests.
+    pub(crate) left: Notify,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -244,7 +264,7 @@ impl Connection {
 }
 
 impl Core {
-    fn new(mut config: Config, outside: Outside) -> Self {
+    fn new(mut config: Config, outside: Outside, counts: Counts) -> Self {
         config.heads.head = config.heads.head.min(crate::buffer::SIZE);
         Self {
             config,
@@ -253,17 +273,16 @@ impl Core {
             carriers: Carriers::default(),
             buffers: Buffers::default(),
             lines: Lines::default(),
+            counts,
+            changes: Changes::default(),
             listeners: RefCell::default(),
             connections: RefCell::default(),
             next: Cell::new(0),
-            changes: Cell::new(0),
             drains: Cell::new(false),
-            drained: Notify::new(),
         }
     }
 
-    /// Whether connections shall end after what they do now.
-    pub(crate) fn drains(&self) -> bool {
+    fn drains(&self) -> bool {
         self.drains.get()
     }
 
@@ -279,10 +298,7 @@ impl Core {
                 Some(Some(Order::Listen(entrance, listener))) => {
                     Self::listen(&core, entrance, listener);
                 }
-                Some(Some(Order::PoliciesChanged(workload))) => {
-                    core.changes.update(|changes| changes + 1);
-                    core.end_idle(&workload);
-                }
+                Some(Some(Order::Changed(workload))) => core.changed(&workload),
                 Some(Some(Order::Close(at))) => {
                     core.close(
                         |entrance| matches!(entrance, Entrance::Proxy(_, own) if *own == at),
@@ -322,7 +338,7 @@ impl Core {
                 Ok((stream, _)) if open.get() < core.config.connections => {
                     Self::serve(&core, &entrance, &open, stream);
                 }
-                Ok(_) => {}
+                Ok(_) => core.counts.turned_away(),
                 // One client's reset, or no descriptors left: then others must end first.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
@@ -344,6 +360,8 @@ impl Core {
                 Entrance::Proxy(..) => None,
             }),
             is_idle: Cell::new(false),
+            leaves: Cell::new(false),
+            left: Notify::new(),
             task: RefCell::new(None),
         });
         let counted = Counted {
@@ -352,6 +370,7 @@ impl Core {
             open: Rc::clone(open),
         };
         open.set(open.get() + 1);
+        core.counts.opened();
         let (shared, entrance) = (Rc::clone(&connection), entrance.clone());
         let task = tokio::task::spawn_local(async move {
             let counted = counted;
@@ -359,6 +378,12 @@ impl Core {
         });
         *connection.task.borrow_mut() = Some(task.abort_handle());
         core.connections.borrow_mut().insert(number, connection);
+    }
+
+    fn changed(&self, workload: &WorkloadId) {
+        self.pool.forget(workload);
+        self.carriers.forget(workload);
+        self.changes.happened(workload);
     }
 
     /// Ends listeners.
@@ -374,27 +399,27 @@ impl Core {
 
     fn forget(&self, workload: &WorkloadId) {
         self.close(|entrance| matches!(entrance, Entrance::Redirected(owner) if owner == workload));
-        self.end(|connection| connection.workload.borrow().as_ref() == Some(workload));
-        self.end_idle(workload);
+        self.leave(|connection| connection.workload.borrow().as_ref() == Some(workload));
+        self.changed(workload);
     }
 
     fn drain(&self) {
         self.drains.set(true);
-        self.drained.notify_waiters();
         for (_, accepts) in self.listeners.borrow_mut().drain(..) {
             accepts.abort();
         }
-        self.end(|connection| connection.is_idle.get());
+        self.leave(|_| true);
     }
 
-    fn end_idle(&self, workload: &WorkloadId) {
-        self.pool.forget(workload);
-        self.carriers.forget(workload);
-    }
-
-    fn end(&self, which: impl Fn(&Connection) -> bool) {
+    /// Lets connections end after what they do now.
+    fn leave(&self, which: impl Fn(&Connection) -> bool) {
         for connection in self.connections.borrow().values() {
-            if which(connection)
+            if !which(connection) {
+                continue;
+            }
+            connection.leaves.set(true);
+            connection.left.notify_one();
+            if connection.is_idle.get()
                 && let Some(task) = &*connection.task.borrow()
             {
                 task.abort();
@@ -413,6 +438,7 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
+        self.core.counts.closed();
         self.core.connections.borrow_mut().remove(&self.number);
     }
 }

@@ -20,6 +20,11 @@ impl<T: Ord> Counted<T> {
         *count == 1
     }
 
+    /// How many hold it.
+    pub fn holders(&self, member: &T) -> usize {
+        self.0.get(member).copied().unwrap_or_default()
+    }
+
     /// One fewer holds it; true when that was the last.
     pub fn release(&mut self, member: &T) -> bool {
         let Some(count) = self.0.get_mut(member) else {

@@ -13,6 +13,7 @@ mod drains;
 mod ended;
 mod facts;
 mod lately;
+mod lingering;
 mod meanwhile;
 mod names;
 mod own;
@@ -77,6 +78,8 @@ pub struct Planner {
     bridges: Counted<IfIndex>,
     /// Egress addresses that policies name.
     egress: Counted<IpAddr>,
+    /// Those that policies named until now, each with how long the gateway may have it still.
+    lingering: BTreeMap<IpAddr, Duration>,
     /// The uplink of each, as last compiled.
     uplinks: BTreeMap<IpAddr, Option<IfIndex>>,
     /// The uplinks that any of them has, each with whether it is for IPv6.
@@ -170,6 +173,13 @@ impl Planner {
 
     /// Every egress address that any policy names.
     pub fn egress_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let named = |address: &IpAddr| !self.only_lingers(address);
+        self.egress.members().copied().filter(named)
+    }
+
+    /// Every egress address that the gateway may leave with: also those that policies named until now,
+    /// for what is on its way.
+    pub fn gateway_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.egress.members().copied()
     }
 

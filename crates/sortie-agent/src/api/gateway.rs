@@ -31,6 +31,8 @@ pub enum GatewayLine {
     AskerGone(WorkloadId),
     /// All that there was has been told.
     Synced(bool),
+    /// Who has read this far answers with it ([`Heard`]): somebody waits for what was told before.
+    Round(u64),
 }
 
 /// A workload whose policies speak of names, or that may ask the proxy.
@@ -134,6 +136,14 @@ pub struct Opened {
     pub workload: WorkloadId,
     /// The process in whose network namespace the sockets are.
     pub pid: u32,
+}
+
+/// All is in force that was told before this round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heard {
+    /// As [`GatewayLine::Round`] told it.
+    pub round: u64,
 }
 
 /// What the workload is to be told of one address.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sortie_api::workload::{Change, Engine, WorkloadId};
 use sortie_kernel::tables::Foreign;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::Core;
 use super::gateway::Waiting;
@@ -86,6 +86,8 @@ pub struct Handle {
     woken: Arc<AtomicBool>,
     pub(super) waiting: Arc<Mutex<Waiting>>,
     pub(super) touched: Arc<Touched>,
+    /// The last round of [`crate::api::GatewayLine::Round`] that the gateway has heard.
+    pub(super) heard: watch::Sender<u64>,
     /// Flows as they are reported.
     pub flows: broadcast::Sender<api::Flow>,
     /// Drops as they are reported.
@@ -103,6 +105,7 @@ impl Handle {
             woken: Arc::default(),
             waiting: Arc::default(),
             touched: Arc::default(),
+            heard: watch::Sender::new(0),
             flows: broadcast::Sender::new(FOLLOWED),
             drops: broadcast::Sender::new(FOLLOWED),
         };

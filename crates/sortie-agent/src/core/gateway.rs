@@ -20,12 +20,14 @@ use tokio::sync::{broadcast, oneshot};
 use super::{Core, Event, Handle};
 use crate::Error;
 use crate::api::{
-    ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, KnownName, Learned, Opened,
-    PacketMark, Told,
+    ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, Heard, KnownName, Learned,
+    Opened, PacketMark, Told,
 };
 
 /// A follower that is slower than this many lines is cut off.
 const FOLLOWED: usize = 4_096;
+/// How long the gateway may take to say that it knows of a change.
+const HEARS: Duration = Duration::from_secs(5);
 /// Changes that come together are told together.
 const SETTLES: Duration = Duration::from_millis(5);
 
@@ -50,6 +52,8 @@ pub(super) struct GatewayLink {
     synced: bool,
     /// When it is to be told what has changed.
     due: Option<Instant>,
+    /// How often somebody wanted to know when it has heard all.
+    round: u64,
 }
 
 impl Default for GatewayLink {
@@ -63,6 +67,7 @@ impl Default for GatewayLink {
             askers: BTreeMap::new(),
             synced: false,
             due: None,
+            round: 0,
         }
     }
 }
@@ -75,6 +80,23 @@ impl GatewayLink {
 }
 
 impl Handle {
+    /// Waits until the gateway decides by what has changed by now; where none runs, for nothing. False
+    /// when it did not say so in time.
+    pub(crate) async fn gateway_follows(&self) -> Result<bool, Error> {
+        let Some(round) = self.call(|core| Ok(core.gateway_round())).await? else {
+            return Ok(true);
+        };
+        let mut heard = self.heard.subscribe();
+        let comes = heard.wait_for(|heard| *heard >= round);
+        Ok(tokio::time::timeout(HEARS, comes).await.is_ok())
+    }
+
+    /// The gateway has heard all that was told before this round.
+    pub(crate) fn gateway_heard(&self, heard: Heard) {
+        self.heard
+            .send_modify(|last| *last = heard.round.max(*last));
+    }
+
     /// Puts names into the kernel; answers when they are there. What comes while the core is busy is
     /// one change.
     pub(crate) async fn learned(&self, names: Vec<Learned>) -> Answer {
@@ -112,8 +134,23 @@ impl Core {
         let known = [host].into_iter().chain(workloads).chain(names);
         let known = known.chain([proxy]).chain(askers);
         let synced = link.synced.then_some(GatewayLine::Synced(true));
-        let known = known.chain(synced).collect();
+        // Somebody may wait whom a former one has not answered.
+        let round = GatewayLine::Round(link.round);
+        let known = known.chain(synced).chain([round]).collect();
         (known, link.lines.subscribe())
+    }
+
+    /// Tells the gateway all that has changed, and how it will say that it knows; none without one.
+    fn gateway_round(&mut self) -> Option<u64> {
+        if !self.has_gateway() {
+            return None;
+        }
+        self.tell_gateway();
+        let link = &mut self.gateway;
+        link.round += 1;
+        // It may have gone meanwhile.
+        let _ = link.lines.send(GatewayLine::Round(link.round));
+        Some(link.round)
     }
 
     /// What these workloads were told of names.
@@ -242,7 +279,7 @@ impl Core {
         GatewayHost {
             local: ipnet::IpNet::aggregate(&local),
             own: planner.environment().addresses.keys().copied().collect(),
-            addresses: planner.egress_addresses().map(egress).collect(),
+            addresses: planner.gateway_addresses().map(egress).collect(),
         }
     }
 

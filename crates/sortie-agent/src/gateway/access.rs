@@ -2,6 +2,7 @@
 //! loses lines, and no request waits for him.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -14,7 +15,9 @@ const WAITING: usize = 256;
 /// Takes lines.
 pub(super) struct ToOutput {
     lines: SyncSender<Vec<u8>>,
-    lost: AtomicU64,
+    /// Batches that were lost: all, and those that the log has told of.
+    lost: Arc<AtomicU64>,
+    told: AtomicU64,
 }
 
 impl ToOutput {
@@ -32,15 +35,22 @@ impl ToOutput {
             })?;
         Ok(Self {
             lines,
-            lost: AtomicU64::new(0),
+            lost: Arc::default(),
+            told: AtomicU64::new(0),
         })
+    }
+
+    /// How many batches were lost.
+    pub(super) fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 }
 
 impl AccessLog for ToOutput {
     fn lines(&self, lines: &[u8]) {
         if self.lines.try_send(lines.to_vec()).is_ok() {
-            let lost = self.lost.swap(0, Ordering::Relaxed);
+            let all = self.lost.load(Ordering::Relaxed);
+            let lost = all - self.told.swap(all, Ordering::Relaxed).min(all);
             if lost > 0 {
                 tracing::warn!(
                     lost,

@@ -19,6 +19,7 @@ use sortie_gateway::decide::{Addresses, Resolve, Resolving};
 
 use super::doors;
 use super::known::Known;
+use super::told::Told;
 use crate::api::ByName;
 
 /// Names of one workload whose addresses are kept. When there are more, all are asked for again.
@@ -31,6 +32,7 @@ const DNS: u16 = 53;
 /// Asks, and keeps answers for as long as they last.
 pub(super) struct ByServers {
     known: Arc<Known>,
+    told: Arc<Told>,
     stub: Stub,
     /// On the host a mark could mean something.
     unmarked: Stub,
@@ -40,9 +42,10 @@ pub(super) struct ByServers {
 type Kept = HashMap<WorkloadId, HashMap<Box<str>, (Addresses, Instant)>>;
 
 impl ByServers {
-    pub(super) fn new(known: Arc<Known>, stub: Stub, unmarked: Stub) -> Self {
+    pub(super) fn new((known, told): (Arc<Known>, Arc<Told>), stub: Stub, unmarked: Stub) -> Self {
         Self {
             known,
+            told,
             stub,
             unmarked,
             kept: Mutex::default(),
@@ -73,7 +76,13 @@ impl ByServers {
         });
         let (namespace, servers) = looks.await.map_err(io::Error::other)??;
         let found = stub.look_up(&namespace, &servers, name).await?;
-        let addresses: Addresses = found.addresses.into();
+        // An engine's own resolver asks from inside the namespace, and so asks ours: where that answers
+        // with a stand-in, the address itself is meant.
+        let real = |address| {
+            let meant = self.told.named(id, address);
+            meant.map_or(address, |(_, real)| real)
+        };
+        let addresses: Addresses = found.addresses.into_iter().map(real).collect();
         if !addresses.is_empty() {
             let mut kept = self.lock();
             let names = kept.entry(id.clone()).or_default();

@@ -41,6 +41,10 @@ impl Decide for ByRequest {
         workload.is_some_and(|workload| sees(&candidates(&workload), name, port))
     }
 
+    fn knows(&self, workload: &WorkloadId) -> bool {
+        self.known.workload(workload).is_some()
+    }
+
     /// Steps, in order:
     /// 1. Of who has gone nothing leaves, and nothing goes to what is local: the kernel leads none
     ///    of that here, so whoever asks for it has made a way of his own.
@@ -141,6 +145,7 @@ impl Decide for ByRequest {
             names_port: !decides.ports().is_empty(),
             originate,
             stands_for: real,
+            drains: decides.policy.on_change.drain(),
             way: way(decides, families, &host),
             hides_http3,
             ..Verdict::unconcerned()

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 
-use super::http::{Decided, Ended, Failure, Http};
+use super::http::{Decided, Ended, Failure, Http, stays};
 use super::tunnel;
 use crate::buffer::Buffer;
 use crate::http1::response::Response;
@@ -38,6 +38,8 @@ enum Came {
     End,
     ClientGone,
     Late,
+    /// Policies are others now, and it may not go on.
+    Changed,
 }
 
 impl Http<'_> {
@@ -75,19 +77,28 @@ impl Http<'_> {
                         }
                         Came::ClientGone => return Err(Failure::Gone),
                         Came::Late => return Err(Failure::Refused(Refusal::late())),
+                        Came::Changed => return Err(Failure::Refused(Refusal::changed())),
                     }
                 }
                 Answer::Interim => self.send_reply().await?,
                 Answer::Switched => {
                     self.send_reply().await?;
-                    let (sent, received) = tunnel::run(
+                    let peer = upstream.peer;
+                    let now = || {
+                        let known = (&decided.verdict, &decided.called);
+                        let request = (&self.report, &*self.out);
+                        stays(self.core, (&self.workload, known, peer), request, true)
+                    };
+                    let carried = tunnel::run(
                         self.core,
                         (&mut self.stream, &mut self.buffer),
                         (upstream, &mut answer),
                         &mut self.deadline,
+                        &mut self.flight,
+                        now,
                     )
                     .await;
-                    self.report.bytes(sent, received);
+                    self.report.carried(&carried);
                     return Err(Failure::Gone);
                 }
                 Answer::Final(last) => break last,
@@ -118,7 +129,7 @@ impl Http<'_> {
         let (status, length) = (response.status, response.length);
         let mut pump = Pump::new(Body::new(response.body));
         let client_persists =
-            decided.persists && !self.core.drains() && !matches!(pump.body, Body::UntilClose);
+            decided.persists && !self.leaves() && !matches!(pump.body, Body::UntilClose);
         self.reply.clear();
         response.write_head(&mut self.reply, !client_persists);
         let is_interim = response.is_interim();
@@ -153,6 +164,7 @@ impl Http<'_> {
     ) -> Came {
         let (response, idle) = (self.core.config.response, self.core.config.idle);
         let mut takes = !decided.pump.is_done();
+        let peer = upstream.peer;
         poll_fn(|cx| {
             if takes {
                 let before = decided.pump.written;
@@ -172,7 +184,17 @@ impl Http<'_> {
             match answer.poll_fill(cx, upstream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Came::End),
                 Poll::Ready(Ok(_)) => Poll::Ready(Came::Bytes),
-                Poll::Pending => self.deadline.poll(cx).map(|()| Came::Late),
+                Poll::Pending => {
+                    let now = || {
+                        let known = (&decided.verdict, &decided.called);
+                        let request = (&self.report, &*self.out);
+                        stays(self.core, (&self.workload, known, peer), request, false)
+                    };
+                    if self.flight.poll_ended(cx, now).is_ready() {
+                        return Poll::Ready(Came::Changed);
+                    }
+                    self.deadline.poll(cx).map(|()| Came::Late)
+                }
             }
         })
         .await
@@ -199,6 +221,7 @@ impl Http<'_> {
         self.send_reply().await?;
         let idle = self.core.config.idle;
         let mut takes = !decided.pump.is_done();
+        let peer = upstream.peer;
         let whole = poll_fn(|cx| {
             let before = decided.pump.written + last.pump.written;
             if takes {
@@ -212,6 +235,15 @@ impl Http<'_> {
             }
             if decided.pump.written + last.pump.written > before {
                 self.deadline.set(idle);
+            }
+            let now = || {
+                let known = (&decided.verdict, &decided.called);
+                let request = (&self.report, &*self.out);
+                stays(self.core, (&self.workload, known, peer), request, false)
+            };
+            if self.flight.poll_ended(cx, now).is_ready() {
+                self.report.changed();
+                return Poll::Ready(false);
             }
             self.deadline.poll(cx).map(|()| false)
         })

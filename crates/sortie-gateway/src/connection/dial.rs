@@ -11,6 +11,7 @@ use sortie_api::workload::WorkloadId;
 use super::Called;
 use crate::deadline::Deadline;
 use crate::decide::{Addresses, Reason, Verdict, Way};
+use crate::meter::By;
 use crate::pool::Key;
 use crate::private::is_private;
 use crate::refusal::Refusal;
@@ -194,6 +195,7 @@ impl Dial<'_> {
         let socket = match (socket::outgoing(to, source, self.mark()), source) {
             (Ok(socket), _) => socket,
             (Err(Unbound::Source(error)), Some(source)) => {
+                self.core.counts.failed_bind(self.by(to));
                 return Err(named(Refusal::source(source, &error)));
             }
             (Err(Unbound::Source(error) | Unbound::Other(error)), _) => {
@@ -205,6 +207,12 @@ impl Dial<'_> {
             (Ok(Ok(stream)), _) => {
                 let seen = self.core.outside.seen.as_deref();
                 let upstream = Upstream::new(stream, to, seen);
+                if let (Some(wanted), Some(seen)) = (source, upstream.source)
+                    && wanted != seen
+                {
+                    self.core.counts.wrong_source(self.by(to));
+                    return Err(named(Refusal::wrong_source(wanted, seen)));
+                }
                 self.begin_tls(upstream, deadline).await.map_err(named)
             }
             (Ok(Err(error)), Some(source)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -215,6 +223,14 @@ impl Dial<'_> {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
                 Err(named(Refusal::connect(to, &late)))
             }
+        }
+    }
+
+    /// Who decided about a connection to an address, as it is counted.
+    fn by(&self, to: SocketAddr) -> By {
+        By {
+            policy: self.verdict.policy.clone(),
+            left: self.verdict.left(to.ip()),
         }
     }
 

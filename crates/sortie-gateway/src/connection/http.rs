@@ -13,6 +13,7 @@ use super::{Called, Client, settled};
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
 use crate::decide::{self, Clients, Fields, Proof, Verdict};
+use crate::flight::{Flight, Leaving, Stay};
 use crate::http1::authority::Host;
 use crate::http1::request::{Request, Target};
 use crate::http1::response::{Asked, pins};
@@ -32,10 +33,11 @@ const LINGER: (Duration, u64) = (Duration::from_secs(1), 256 * 1024);
 pub(super) struct Http<'c> {
     pub(super) core: &'c Core,
     connection: &'c Connection,
+    pub(super) flight: Flight<'c>,
     pub(super) stream: Stream,
     pub(super) buffer: Buffer,
     pub(super) deadline: Deadline,
-    workload: WorkloadId,
+    pub(super) workload: WorkloadId,
     to: To<'c>,
     /// The request's head and the first bytes of its body, as they go to the origin. Kept until the
     /// origin answers: they may have to be sent again.
@@ -62,9 +64,7 @@ pub(super) enum To<'c> {
 /// A request that was read and decided.
 pub(super) struct Decided {
     pub(super) verdict: Verdict,
-    /// How often policies had changed by then.
-    changes: u64,
-    called: Called,
+    pub(super) called: Called,
     /// What of its body is not in [`Http::out`].
     pub(super) pump: Pump,
     pub(super) asked: Asked,
@@ -111,6 +111,7 @@ impl<'c> Http<'c> {
             To::Asked { .. } => 0,
         };
         Self {
+            flight: Flight::begin(core, &workload),
             report: Report::begin(&workload, port),
             workload,
             core,
@@ -125,6 +126,11 @@ impl<'c> Http<'c> {
         }
     }
 
+    /// Whether the connection ends after this request.
+    pub(super) fn leaves(&self) -> bool {
+        self.connection.leaves.get()
+    }
+
     /// Serves it to its end.
     pub(super) async fn serve(mut self) {
         while let Some(request) = self.next().await {
@@ -136,7 +142,7 @@ impl<'c> Http<'c> {
                 }
             };
             self.report.end(self.core);
-            if !persists || self.core.drains() {
+            if !persists || self.connection.leaves.get() {
                 return;
             }
         }
@@ -198,6 +204,7 @@ impl<'c> Http<'c> {
                 return Some(Err(Refusal::unknown_client()));
             }
         }
+        self.flight.again();
         let called = called(&self.to, &request).and_then(|called| {
             let (core, report) = (self.core, &mut self.report);
             let verdict = decide(core, &self.workload, &called, &mut request, report)?;
@@ -211,7 +218,6 @@ impl<'c> Http<'c> {
         request.write_head(&mut self.out);
         let mut decided = Decided {
             verdict,
-            changes: self.core.changes.get(),
             called,
             pump: Pump::new(Body::new(request.body)),
             asked: Asked {
@@ -247,7 +253,7 @@ impl<'c> Http<'c> {
                 Refusal::incomplete("the origin ended the connection without an answer")
             }
         };
-        let closes = !decided.persists || !decided.pump.is_done() || self.core.drains();
+        let closes = !decided.persists || !decided.pump.is_done() || self.leaves();
         self.refuse(&refusal, closes, decided.asked.head).await && !closes
     }
 
@@ -287,7 +293,7 @@ impl<'c> Http<'c> {
                 }
                 ended => ended?,
             };
-            if ended.upstream_persists && decided.changes == self.core.changes.get() {
+            if ended.upstream_persists && !self.flight.is_former() {
                 if origin.pinned || ended.pins || decided.pins {
                     self.pinned = Some((origin.key, origin.upstream));
                 } else {
@@ -401,6 +407,40 @@ struct Origin {
     reused: bool,
     /// It is this client's alone.
     pinned: bool,
+}
+
+/// What becomes of a request that is on its way, when policies have changed. Its fields are read
+/// from what was forwarded.
+pub(super) fn stays(
+    core: &Core,
+    (workload, decided, peer): (&WorkloadId, (&Verdict, &Called), SocketAddr),
+    (report, forwarded): (&Report, &[u8]),
+    is_tunnel: bool,
+) -> Stay {
+    let (verdict, called) = decided;
+    let mut space = FieldSpace::new();
+    let Parsed::Head(request) = Request::parse(forwarded, &mut space, core.config.heads) else {
+        return Stay::Ended;
+    };
+    let target = decide::Target {
+        name: report.name(),
+        address: called.address,
+        port: called.port,
+        request: Some(decide::Asked {
+            method: report.method(),
+            path: report.path(),
+            fields: &request,
+        }),
+        encrypted: false,
+        by_address: false,
+    };
+    let leaving = Leaving {
+        workload,
+        verdict,
+        peer,
+        is_tunnel,
+    };
+    leaving.now(core, &target)
 }
 
 /// Asks the policies about a request.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Called, Client};
 use crate::deadline::Deadline;
-use crate::serve::Core;
+use crate::serve::{Connection, Core};
 use crate::stream::Replayed;
 
 mod request;
@@ -59,14 +59,20 @@ impl Session {
 
 /// Serves it to its end: until the client goes, breaks the protocol, or has had no stream for the
 /// limit. A gateway that drains lets the streams end and takes no new ones.
-pub(super) async fn serve(core: &Rc<Core>, workload: WorkloadId, client: Client, called: Called) {
+pub(super) async fn serve(
+    core: &Rc<Core>,
+    shared: &Connection,
+    workload: WorkloadId,
+    client: Client,
+    called: Called,
+) {
     let Client {
         stream,
         buffer,
         mut deadline,
     } = client;
-    let drained = core.drained.notified();
-    let mut drained = pin!(drained);
+    let left = shared.left.notified();
+    let mut left = pin!(left);
     deadline.set(core.config.head);
     let heads = u32::try_from(core.config.heads.head).unwrap_or(u32::MAX);
     let handshake = h2::server::Builder::new()
@@ -88,10 +94,7 @@ pub(super) async fn serve(core: &Rc<Core>, workload: WorkloadId, client: Client,
         called,
     });
     let mut streams = JoinSet::new();
-    let mut ends = core.drains();
-    if ends {
-        connection.graceful_shutdown();
-    }
+    let mut ends = false;
     let mut idle = Deadline::after(core.config.idle);
     loop {
         let is_idle = streams.is_empty();
@@ -111,7 +114,7 @@ pub(super) async fn serve(core: &Rc<Core>, workload: WorkloadId, client: Client,
             _ = streams.join_next(), if !is_idle => {
                 idle.set(if ends { LINGER } else { core.config.idle });
             }
-            () = &mut drained, if !ends => {
+            () = &mut left, if !ends => {
                 ends = true;
                 connection.graceful_shutdown();
                 idle.set(LINGER);

@@ -12,8 +12,9 @@ use super::dial::{Dial, Spoken};
 use super::http::{Http, To};
 use super::report::Report;
 use super::sniff::Protocol;
-use super::{Called, Client, first, settled, speak, tunnel};
+use super::{Called, Client, first, settled, speak, through};
 use crate::decide::{Clients, Proof, Target, Verdict, Way};
+use crate::flight::Flight;
 use crate::http1::authority::Host;
 use crate::http1::request::{self, Request};
 use crate::http1::{FieldSpace, Parsed, Refused};
@@ -166,17 +167,21 @@ async fn connect(
     report.request("CONNECT", "");
     report.host(called.name.as_deref().unwrap_or_default());
     let target = Target {
-        name: called.name.as_deref(),
+        name: None,
         address: called.address,
         port: called.port,
         request: None,
         encrypted: true,
         by_address: false,
     };
-    let verdict = core.outside.decide.decide(workload, &target);
     let name = called.name.clone();
-    let deadline = &mut client.deadline;
     let name = name.as_deref();
+    let mut flight = Flight::begin(core, workload);
+    let verdict = core
+        .outside
+        .decide
+        .decide(workload, &Target { name, ..target });
+    let deadline = &mut client.deadline;
     let settled = settled(core, workload, deadline, verdict, name, &mut called).await;
     let reached = match settled {
         Ok(verdict) => {
@@ -218,15 +223,18 @@ async fn connect(
                 _ => false,
             };
             if is_told && inside.is_some() && !is_other {
-                let mut answer = core.buffers.take();
-                let (sent, received) = tunnel::run(
-                    core,
-                    (&mut client.stream, &mut client.buffer),
-                    (&mut upstream, &mut answer),
-                    &mut client.deadline,
-                )
-                .await;
-                report.bytes(sent, received);
+                let address = called.address;
+                let told = (
+                    workload,
+                    &verdict,
+                    Target {
+                        name,
+                        address,
+                        ..target
+                    },
+                );
+                let carried = through(core, &mut client, &mut upstream, told, &mut flight).await;
+                report.carried(&carried);
             } else if is_other {
                 report.refused(&Refusal::other_name());
                 let _ = client.stream.write_all(&tls::ACCESS_DENIED).await;

@@ -7,10 +7,15 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sortie_api::workload::WorkloadId;
 
+use super::tunnel::Carried;
 use crate::decide::{Verdict, Way};
 use crate::log::{Record, micros};
+use crate::meter::{By, Left};
 use crate::refusal::Refusal;
 use crate::serve::Core;
+
+/// What became of a request that was forwarded and answered.
+const OK: &str = "ok";
 
 /// Its texts keep their memory from request to request.
 pub(super) struct Report {
@@ -23,6 +28,9 @@ pub(super) struct Report {
     status: Option<u16>,
     policy: Option<Arc<str>>,
     refused: Option<String>,
+    /// What became of it, in a word.
+    result: &'static str,
+    left: Left,
     intended: Option<IpAddr>,
     actual: Option<IpAddr>,
     upstream: Option<SocketAddr>,
@@ -43,6 +51,8 @@ impl Report {
             status: None,
             policy: None,
             refused: None,
+            result: OK,
+            left: Left::Nowhere,
             intended: None,
             actual: None,
             upstream: None,
@@ -61,6 +71,7 @@ impl Report {
         self.status = None;
         self.policy = None;
         self.refused = None;
+        (self.result, self.left) = (OK, Left::Nowhere);
         self.intended = None;
         self.actual = None;
         self.upstream = None;
@@ -103,6 +114,7 @@ impl Report {
             Way::AsHost | Way::Refused(_) => verdict.intended,
         };
         self.intended = sources.towards(peer.ip());
+        self.left = verdict.left(peer.ip());
         self.actual = source;
         self.upstream = Some(peer);
         self.reused = reused;
@@ -114,19 +126,44 @@ impl Report {
 
     pub(super) fn refused(&mut self, refusal: &Refusal) {
         self.refused = Some(refusal.proxy_status());
+        self.result = refusal.word();
         if refusal.policy.is_some() {
             self.policy.clone_from(&refusal.policy);
         }
     }
 
+    /// It ended because policies are others now.
+    pub(super) fn changed(&mut self) {
+        self.refused(&Refusal::changed());
+    }
+
     /// The response did not come whole, and its status is sent already.
     pub(super) fn broke(&mut self) {
-        self.refused = Some("sortie; error=http_response_incomplete".to_owned());
+        if self.result != OK {
+            return;
+        }
+        self.result = "http_response_incomplete";
+        self.refused = Some(format!("sortie; error={}", self.result));
+    }
+
+    pub(super) fn carried(&mut self, carried: &Carried) {
+        self.bytes(carried.sent, carried.received);
+        if carried.changed {
+            self.changed();
+        }
     }
 
     pub(super) fn bytes(&mut self, sent: u64, received: u64) {
         self.sent = sent;
         self.received = received;
+    }
+
+    pub(super) fn method(&self) -> &str {
+        &self.method
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Writes it.
@@ -150,6 +187,11 @@ impl Report {
             duration_us: micros(self.began.elapsed()),
         };
         core.lines.add(&record, &*core.outside.log);
+        let by = By {
+            policy: self.policy.clone(),
+            left: self.left,
+        };
+        core.counts.ended(by, self.result, self.sent, self.received);
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
+use crate::flight::{Flight, Stay};
 use crate::pump::{Body, Broken, Pump};
 use crate::serve::Core;
 use crate::stream::Stream;
@@ -47,15 +48,28 @@ impl Way {
     }
 }
 
-/// Carries bytes until both sides have ended, one has broken, or nothing moved for the limit.
-/// What the buffers hold goes first. Returns the bytes from and to the client.
+/// What a tunnel has carried.
+pub(super) struct Carried {
+    /// Bytes from the client.
+    pub(super) sent: u64,
+    /// Bytes to the client.
+    pub(super) received: u64,
+    /// Whether it ended because policies are others now.
+    pub(super) changed: bool,
+}
+
+/// Carries bytes until both sides have ended, one has broken, nothing moved for the limit, or it may
+/// not go on, which `now` is asked when policies have changed. What the buffers hold goes first.
 pub(super) async fn run(
     core: &Core,
     (stream, buffer): (&mut Stream, &mut Buffer),
     (upstream, answer): (&mut Upstream, &mut Buffer),
     deadline: &mut Deadline,
-) -> (u64, u64) {
+    flight: &mut Flight<'_>,
+    now: impl Fn() -> Stay,
+) -> Carried {
     let (mut there, mut back) = (Way::new(), Way::new());
+    let mut changed = false;
     deadline.set(core.config.tunnel);
     poll_fn(|cx| {
         let moved = there.pump.written + back.pump.written;
@@ -68,9 +82,19 @@ pub(super) async fn run(
             (Poll::Ready(Err(_)), _)
             | (_, Poll::Ready(Err(_)))
             | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
-            _ => deadline.poll(cx),
+            _ => {
+                changed = flight.poll_ended(cx, &now).is_ready();
+                if changed {
+                    return Poll::Ready(());
+                }
+                deadline.poll(cx)
+            }
         }
     })
     .await;
-    (there.pump.written, back.pump.written)
+    Carried {
+        sent: there.pump.written,
+        received: back.pump.written,
+        changed,
+    }
 }

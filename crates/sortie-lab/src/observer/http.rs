@@ -49,7 +49,8 @@ impl Requests {
     }
 }
 
-/// Answers requests without bodies until the caller goes, or wants no more.
+/// Answers requests until the caller goes, or wants no more. A request is remembered with its head,
+/// and answered when its body (`Content-Length`) has come.
 pub(super) async fn answer(
     mut stream: TcpStream,
     source: SocketAddr,
@@ -81,6 +82,14 @@ pub(super) async fn answer(
             path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
             head: head.clone(),
         });
+        let length = field("content-length").and_then(|length| length.parse().ok());
+        let body: usize = length.unwrap_or_default();
+        while buffer.len() < body {
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+        buffer.drain(..body);
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
             || !head
                 .lines()

@@ -55,6 +55,7 @@ impl Planner {
             let now = planner.now;
             planner.drop_drains(steps, |_, drain| drain.until <= now);
             planner.end_bypasses(steps);
+            planner.end_lingering(steps);
             planner.forget_ended(steps);
         })
     }
@@ -63,7 +64,8 @@ impl Planner {
     pub fn next_end(&self) -> Option<Duration> {
         let drains = self.drains.values().map(|drain| drain.until);
         let others = self.next_bypass_end().into_iter();
-        drains.chain(others).chain(self.next_forgotten()).min()
+        let others = others.chain(self.next_forgotten());
+        drains.chain(others).chain(self.next_lingering()).min()
     }
 
     /// The former addresses that flows from one of a workload's addresses go on with, each with

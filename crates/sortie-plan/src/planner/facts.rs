@@ -159,6 +159,7 @@ impl Planner {
                 planner.hold_egress(policy, steps);
             }
             for policy in &gone {
+                planner.linger(policy, steps);
                 planner.release_egress(policy, steps);
             }
             if gone
@@ -267,23 +268,31 @@ impl Planner {
 
     fn hold_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {
         for address in egress_addresses(policy) {
-            if self.egress.hold(address) {
-                let uplink = self.uplink_of(address);
-                self.uplinks.insert(address, uplink);
-                uplink.map(|uplink| self.used_uplinks.hold((uplink, address.is_ipv6())));
-                steps.add_elements(shared::address(address, uplink));
-            }
+            self.hold_address(address, steps);
+        }
+    }
+
+    pub(super) fn hold_address(&mut self, address: IpAddr, steps: &mut Steps) {
+        if self.egress.hold(address) {
+            let uplink = self.uplink_of(address);
+            self.uplinks.insert(address, uplink);
+            uplink.map(|uplink| self.used_uplinks.hold((uplink, address.is_ipv6())));
+            steps.add_elements(shared::address(address, uplink));
         }
     }
 
     fn release_egress(&mut self, policy: &EgressPolicy, steps: &mut Steps) {
         for address in egress_addresses(policy) {
-            if self.egress.release(&address) {
-                let uplink = self.uplinks.remove(&address).flatten();
-                let v6 = address.is_ipv6();
-                uplink.map(|uplink| self.used_uplinks.release(&(uplink, v6)));
-                steps.remove_elements(shared::address(address, uplink));
-            }
+            self.release_address(address, steps);
+        }
+    }
+
+    pub(super) fn release_address(&mut self, address: IpAddr, steps: &mut Steps) {
+        if self.egress.release(&address) {
+            let uplink = self.uplinks.remove(&address).flatten();
+            let v6 = address.is_ipv6();
+            uplink.map(|uplink| self.used_uplinks.release(&(uplink, v6)));
+            steps.remove_elements(shared::address(address, uplink));
         }
     }
 }
@@ -306,7 +315,7 @@ impl Labelled {
     }
 }
 
-fn egress_addresses(policy: &EgressPolicy) -> Vec<IpAddr> {
+pub(super) fn egress_addresses(policy: &EgressPolicy) -> Vec<IpAddr> {
     match &policy.action {
         Action::Egress(egress) => egress.addresses().collect(),
         Action::Bypass | Action::Deny => Vec::new(),

@@ -1,5 +1,6 @@
 //! `sortie gateway`.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,6 +14,9 @@ pub(crate) struct Args {
     /// How the log is written, on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Answer scrapes of Prometheus at `http://ADDRESS:PORT/metrics`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
@@ -25,6 +29,7 @@ pub(crate) fn run(args: &Args, socket: &Path) -> Result<ExitCode, CliError> {
     log(args.log_format);
     let options = gateway::Options {
         socket: socket.to_owned(),
+        metrics: args.metrics,
     };
     Ok(gateway::run(&options)?)
 }

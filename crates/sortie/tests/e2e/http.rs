@@ -65,7 +65,7 @@ impl Scene {
             outcome.stderr
         );
         stage.network("shop", 1, &[])?;
-        let (destination, gateway, web) = begin(&stage, &["api.external.com"], 1)?;
+        let (destination, gateway, web) = begin(&stage, &["gateway"], &["api.external.com"], 1)?;
         let scene = Self {
             gateway,
             web,
@@ -127,13 +127,18 @@ impl Scene {
 
 /// A destination that has these names for so many seconds, the gateway, and a container that may look
 /// them up.
-fn begin(stage: &Stage, names: &[&str], ttl: u32) -> Result<(IpAddr, Process, Container)> {
+pub(super) fn begin(
+    stage: &Stage,
+    arguments: &[&str],
+    names: &[&str],
+    ttl: u32,
+) -> Result<(IpAddr, Process, Container)> {
     let destination = stage.lab.destination()?.v4;
     for name in names {
         let table = stage.lab.internet().observer().names();
         table.set(name, &[destination], ttl);
     }
-    let gateway = stage.spawn("gateway", &["gateway"])?;
+    let gateway = stage.spawn("gateway", arguments)?;
     let spec = ContainerSpec::new("web")
         .network("shop")
         .name_server(SERVER);
@@ -158,6 +163,11 @@ impl Client {
 
     pub(crate) fn ask(&mut self, request: &str) -> io::Result<u16> {
         self.reader.get_mut().write_all(request.as_bytes())?;
+        self.answer()
+    }
+
+    /// The status of the next answer.
+    pub(super) fn answer(&mut self) -> io::Result<u16> {
         let (mut status, mut length) = (0, 0);
         loop {
             let mut line = String::new();
@@ -422,7 +432,7 @@ spec:
 ";
     let outcome = stage.apply(policy)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let (to, gateway, web) = begin(&stage, &["tls.example"], 60)?;
+    let (to, gateway, web) = begin(&stage, &["gateway"], &["tls.example"], 60)?;
     let mark = stage.lab.mark()?;
     let call = || -> io::Result<String> {
         let to = SocketAddr::new(to, 443);
@@ -468,7 +478,12 @@ spec:
     );
     let outcome = stage.apply(&policy)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let (to, gateway, web) = begin(&stage, &["secure.example", "other.example"], 60)?;
+    let (to, gateway, web) = begin(
+        &stage,
+        &["gateway"],
+        &["secure.example", "other.example"],
+        60,
+    )?;
     let mark = stage.lab.mark()?;
     let fetch = |name: &str| {
         let url = format!("http://{name}/");

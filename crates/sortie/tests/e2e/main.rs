@@ -23,6 +23,7 @@ mod doctor;
 mod down;
 mod every_step;
 mod faults;
+mod gateway_ops;
 mod host_network;
 mod http;
 mod inbound;

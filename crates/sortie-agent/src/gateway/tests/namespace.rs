@@ -279,6 +279,7 @@ fn a_lookup_is_answered_when_the_agent_knows_its_addresses() {
         // The gateway waits for the agent, and then for the workload.
         let options = Options {
             socket: folder.path().join("agent.sock"),
+            metrics: None,
         };
         let gateway = runtime();
         gateway.spawn(async move { serve(&options).await.unwrap() });

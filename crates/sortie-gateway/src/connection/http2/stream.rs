@@ -1,9 +1,10 @@
 //! One stream: the request goes to the origin and the response comes back, both streaming.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -21,6 +22,7 @@ use crate::connection::report::Report;
 use crate::connection::{Called, settled};
 use crate::deadline::Deadline;
 use crate::decide::{self, Verdict};
+use crate::flight::{Flight, Leaving};
 use crate::http1::Refused;
 use crate::http1::authority::Host;
 use crate::http1::response::pins;
@@ -33,6 +35,15 @@ pub(super) struct Stream<'s> {
     report: Report,
     progress: Rc<Progress>,
     deadline: Deadline,
+    flight: Flight<'s>,
+}
+
+/// A request on its way: what is asked again when policies have changed.
+struct Way<'a> {
+    asked: &'a Asked,
+    called: &'a Called,
+    verdict: &'a Verdict,
+    peer: SocketAddr,
 }
 
 /// Why there is no whole response.
@@ -59,6 +70,7 @@ impl<'s> Stream<'s> {
     pub(super) fn begin(session: &'s Session, respond: SendResponse<Bytes>) -> Self {
         Self {
             report: Report::begin(&session.workload, session.called.port),
+            flight: Flight::begin(&session.core, &session.workload),
             session,
             respond,
             progress: Progress::begin(),
@@ -90,7 +102,6 @@ impl<'s> Stream<'s> {
     ) -> Result<(), Failure> {
         let mut asked = request::read(parts)?;
         let mut called = self.session.called.asked(&asked.host)?;
-        let changes = self.session.core.changes.get();
         let verdict = self.decide(&mut asked, &called)?;
         let (core, workload) = (&self.session.core, &self.session.workload);
         let name = self.report.name();
@@ -107,10 +118,10 @@ impl<'s> Stream<'s> {
         };
         let ways = dial.ways(&mut self.deadline).await?;
         let (answer, place) = self.ask(&asked, body, &verdict, &called, &ways).await?;
-        if changes != core.changes.get() {
+        if self.flight.is_former() {
             place.carrier().retire();
         }
-        self.answer(answer, place, &asked, &verdict).await
+        self.answer(answer, place, &asked, &verdict, &called).await
     }
 
     /// Asks the policies, as for a request of HTTP/1.
@@ -124,18 +135,7 @@ impl<'s> Stream<'s> {
             }
         }
         self.report.request(asked.method.as_str(), &asked.path);
-        let target = decide::Target {
-            name: self.report.name(),
-            address: called.address,
-            port: called.port,
-            request: Some(decide::Asked {
-                method: asked.method.as_str(),
-                path: &asked.path,
-                fields: &asked.fields,
-            }),
-            encrypted: false,
-            by_address: false,
-        };
+        let target = target(&self.report, asked, called);
         let verdict = policies.decide(workload, &target);
         self.report.verdict(&verdict);
         Ok(verdict)
@@ -171,6 +171,15 @@ impl<'s> Stream<'s> {
                 }
                 if self.respond.poll_reset(cx).is_ready() {
                     return Poll::Ready(Err(Failure::Gone));
+                }
+                let way = Way {
+                    asked,
+                    called,
+                    verdict,
+                    peer: carrier.peer,
+                };
+                if self.poll_ended(cx, Some(&way)).is_ready() {
+                    return Poll::Ready(Err(Failure::Refused(Refusal::changed())));
                 }
                 let limits = self.session.limits();
                 let stalled = self.progress.poll_stalled(cx, &mut self.deadline, limits);
@@ -242,6 +251,7 @@ impl<'s> Stream<'s> {
         place: Place,
         asked: &Asked,
         verdict: &Verdict,
+        called: &Called,
     ) -> Result<(), Failure> {
         self.progress.answered();
         let (parts, mut body) = answer.into_parts();
@@ -264,7 +274,13 @@ impl<'s> Stream<'s> {
         if is_whole {
             return Ok(());
         }
-        let carried = self.carry(&mut body, &mut to).await;
+        let way = Way {
+            asked,
+            called,
+            verdict,
+            peer: place.carrier().peer,
+        };
+        let carried = self.carry(&mut body, &mut to, Some(&way)).await;
         if let Err(reason) = carried {
             self.report.broke();
             if let Some(reason) = reason {
@@ -280,10 +296,11 @@ impl<'s> Stream<'s> {
         &mut self,
         body: &mut Incoming,
         to: &mut SendStream<Bytes>,
+        way: Option<&Way<'_>>,
     ) -> Result<(), Option<Reason>> {
-        while let Some(frame) = self.frame(body, to).await? {
+        while let Some(frame) = self.frame(body, to, way).await? {
             match frame.into_data() {
-                Ok(data) => self.data(data, to).await?,
+                Ok(data) => self.data(data, to, way).await?,
                 Err(frame) => {
                     // What is neither data nor trailers does not exist.
                     let trailers = frame.into_trailers().unwrap_or_default();
@@ -299,6 +316,7 @@ impl<'s> Stream<'s> {
         &mut self,
         body: &mut Incoming,
         to: &mut SendStream<Bytes>,
+        way: Option<&Way<'_>>,
     ) -> Result<Option<Frame<Bytes>>, Option<Reason>> {
         let limits = self.session.limits();
         poll_fn(|cx| {
@@ -308,6 +326,10 @@ impl<'s> Stream<'s> {
             }
             if to.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(None));
+            }
+            if self.poll_ended(cx, way).is_ready() {
+                self.report.changed();
+                return Poll::Ready(Err(Some(Reason::CANCEL)));
             }
             let stalled = self.progress.poll_stalled(cx, &mut self.deadline, limits);
             stalled.map(|()| Err(Some(Reason::CANCEL)))
@@ -319,6 +341,7 @@ impl<'s> Stream<'s> {
         &mut self,
         mut data: Bytes,
         to: &mut SendStream<Bytes>,
+        way: Option<&Way<'_>>,
     ) -> Result<(), Option<Reason>> {
         let limits = self.session.limits();
         while !data.is_empty() {
@@ -327,6 +350,10 @@ impl<'s> Stream<'s> {
                 Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
                 Poll::Ready(_) => Poll::Ready(Err(None)),
                 Poll::Pending => {
+                    if self.poll_ended(cx, way).is_ready() {
+                        self.report.changed();
+                        return Poll::Ready(Err(Some(Reason::CANCEL)));
+                    }
                     let stalled = self.progress.poll_stalled(cx, &mut self.deadline, limits);
                     stalled.map(|()| Err(Some(Reason::CANCEL)))
                 }
@@ -339,6 +366,24 @@ impl<'s> Stream<'s> {
         Ok(())
     }
 
+    /// Ready when policies have changed and it may not go on.
+    fn poll_ended(&mut self, cx: &mut Context<'_>, way: Option<&Way<'_>>) -> Poll<()> {
+        let Some(way) = way else {
+            return Poll::Pending;
+        };
+        let (session, report) = (self.session, &self.report);
+        self.flight.poll_ended(cx, || {
+            let target = target(report, way.asked, way.called);
+            let leaving = Leaving {
+                workload: &session.workload,
+                verdict: way.verdict,
+                peer: way.peer,
+                is_tunnel: false,
+            };
+            leaving.now(&session.core, &target)
+        })
+    }
+
     /// Answers a request that does not go on.
     async fn refuse(&mut self, refusal: &Refusal) {
         self.report.status(refusal.status);
@@ -346,10 +391,26 @@ impl<'s> Stream<'s> {
         let (head, body) = response::refused(refusal);
         // The client may have gone; a body that it has no window for is a client's own loss.
         if let Ok(mut to) = self.respond.send_response(head, false)
-            && self.data(body.into(), &mut to).await.is_ok()
+            && self.data(body.into(), &mut to, None).await.is_ok()
         {
             let _ = to.send_data(Bytes::new(), true);
         }
+    }
+}
+
+/// What policies are asked about.
+fn target<'a>(report: &'a Report, asked: &'a Asked, called: &Called) -> decide::Target<'a> {
+    decide::Target {
+        name: report.name(),
+        address: called.address,
+        port: called.port,
+        request: Some(decide::Asked {
+            method: asked.method.as_str(),
+            path: &asked.path,
+            fields: &asked.fields,
+        }),
+        encrypted: false,
+        by_address: false,
     }
 }
 
