@@ -15,10 +15,10 @@ use crate::steps::Steps;
 const FINISHES: Duration = Duration::from_secs(35);
 
 impl Planner {
-    /// Policies go. While anybody needs the gateway, their addresses stay for a while: to be called
+    /// Policies go. While anybody needs or asks the gateway, their addresses stay for a while: to be called
     /// before they are released.
     pub(super) fn linger(&mut self, gone: &EgressPolicy, steps: &mut Steps) {
-        if self.by_name.is_empty() {
+        if !self.topology.by_gateway {
             return;
         }
         let drains = self.policies.values().filter_map(|it| it.on_change.drain());
