@@ -268,6 +268,12 @@ fn a_token_gives_the_address_of_its_policy() -> Result<()> {
         }
     }
     assert_eq!(scene.requests(), before, "some were forwarded");
+    // The other listener's address is not on this host, which keeps nobody from this one.
+    eventually_true(LIMIT, "the log tells of the listener", || {
+        let log = scene.gateway.stderr().unwrap_or_default();
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("203.0.113.99:3128") && line.contains("WARN"))
+    })?;
     Ok(())
 }
 
