@@ -131,15 +131,13 @@ impl Proxy {
         if *self.clients.tokens() == tokens {
             return;
         }
-        for id in self.known.clients_without(&tokens.names()) {
+        let names = tokens.names();
+        let kept = self.clients.tokens.write();
+        *kept.unwrap_or_else(PoisonError::into_inner) = tokens;
+        // Behind that nobody can come back with an old one.
+        for id in self.known.clients_without(&names) {
             gateway.forget(&id);
         }
-        let mut kept = self
-            .clients
-            .tokens
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *kept = tokens;
     }
 }
 
