@@ -12,6 +12,7 @@ mod clients;
 mod drains;
 mod ended;
 mod facts;
+mod former;
 mod lately;
 mod lingering;
 mod meanwhile;

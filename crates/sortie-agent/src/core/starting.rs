@@ -1,6 +1,7 @@
 //! Containers whose first process waits until their decision is in the kernel: the runtime tells
 //! of them before the engine does.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sortie_api::workload::{Engine, IfIndex, Workload, WorkloadId};
@@ -61,6 +62,8 @@ impl Core {
             let why = format!("its process {} has ended", request.pid);
             return Starting::Impossible { why };
         };
+        let addresses = endpoints.iter();
+        let addresses: Vec<IpAddr> = addresses.flat_map(|it| it.addresses.clone()).collect();
         let workload = self.admitted(Workload {
             id: id.clone(),
             name: container.name.clone(),
@@ -80,7 +83,8 @@ impl Core {
             followed.containers.insert(id.clone());
         }
         let (first, later) = answered_first(ops);
-        let done = self.enforce(&first);
+        let done = self.supplant(&addresses);
+        let done = done.and_then(|()| self.enforce(&first));
         self.after_answer = later;
         // Its first lookup may come soon.
         if self.has_gateway() && self.planner.asks_names(&id) {
@@ -106,6 +110,17 @@ impl Core {
             (Ok(()), None) => return Starting::Decided,
         };
         Starting::Undecided { why, meanwhile }
+    }
+
+    /// What a former agent left for whoever had these addresses ends before somebody else sends with
+    /// them: the engines have not told yet who is still there.
+    fn supplant(&mut self, addresses: &[IpAddr]) -> Result<(), String> {
+        if self.compared {
+            return Ok(());
+        }
+        let observed = self.kernel.observe().map_err(|error| error.to_string())?;
+        let ops = self.planner.former(&observed, addresses);
+        self.enforce(&ops)
     }
 
     fn begins(&self, id: &WorkloadId, pid: u32) -> Option<Begins> {

@@ -14,6 +14,7 @@ use crate::diff::sparing;
 use crate::environment::{DefaultRoute, Environment};
 use crate::fake;
 use crate::flow::{Keep, Source};
+use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name, text};
 use crate::op::{NftOp, Op};
@@ -388,6 +389,62 @@ fn one_more_workload_touches_only_its_own_elements() {
         elements, 7,
         "port, bound, known, own, snat, allowed, managed"
     );
+}
+
+/// While the engine is away its former containers' addresses may be somebody else's: who starts with
+/// one has nothing of who had it before, and all others keep what they have.
+#[test]
+fn who_starts_has_nothing_of_who_had_the_address() {
+    let addresses = ["172.17.0.2", "fd00::2"];
+    let before = planner_with(
+        vec![
+            container("web", Some("203.0.113.11"), 20, &addresses),
+            container("mail", Some("203.0.113.12"), 21, &["172.17.0.3"]),
+        ],
+        Vec::new(),
+    );
+    let bank = policy("bank", &["203.0.113.0/24"], &[443], v4("203.0.113.12"));
+    for (new, policies) in [
+        (container("other", None, 30, &addresses), Vec::new()),
+        (container("job", None, 30, &addresses), vec![bank]),
+        (
+            container("web", Some("203.0.113.12"), 30, &addresses),
+            Vec::new(),
+        ),
+    ] {
+        let mut planner = planner_with(Vec::new(), policies);
+        let mut kernel = Observed::from(before.desired());
+        let ops = planner.missing(&kernel);
+        fake::apply(&mut kernel, &ops);
+        let come = planner.workload(new, None);
+        let ops = planner.former(&kernel, &addresses.map(|text| text.parse().unwrap()));
+        fake::apply(&mut kernel, &[ops, come].concat());
+        let desired = planner.desired();
+        let by_address = |elements: &crate::nft::Elements| -> BTreeMap<Key, Data> {
+            let ips: Vec<Key> = addresses
+                .map(|text| Key::new().ip(text.parse().unwrap()))
+                .into();
+            let of_them = |key: &Key| {
+                let mut ips = ips.iter();
+                ips.any(|ip| key.as_bytes().starts_with(ip.as_bytes()))
+            };
+            let elements = elements.iter().filter(|(key, _)| of_them(key));
+            elements.map(|(key, data)| (*key, data.clone())).collect()
+        };
+        let mail = Key::new().ip([172, 17, 0, 3].into());
+        let inet = &kernel.tables[&Family::Inet];
+        assert!(inet.sets["snat4"].contains_key(&mail), "nobody else's");
+        for (name, elements) in &inet.sets {
+            let wanted = desired.tables[&Family::Inet].sets.get(name);
+            let wanted = wanted.map(|set| by_address(&set.elements));
+            assert_eq!(by_address(elements), wanted.unwrap_or_default(), "{name}");
+        }
+        assert!(
+            planner
+                .former(&kernel, &[[172, 17, 0, 2].into()])
+                .is_empty()
+        );
+    }
 }
 
 /// A workload that may send nothing is told apart by elements alone: no chain, no rule of its own.
