@@ -22,6 +22,7 @@ use crate::state::Observed;
 
 mod by_name;
 mod facts;
+mod lingering;
 mod own;
 mod uplinks;
 
