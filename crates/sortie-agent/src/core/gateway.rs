@@ -27,7 +27,7 @@ use crate::api::{
 /// A follower that is slower than this many lines is cut off.
 const FOLLOWED: usize = 4_096;
 /// How long the gateway may take to say that it knows of a change.
-const HEARS: Duration = Duration::from_secs(5);
+const HEARS: Duration = Duration::from_secs(10);
 /// Changes that come together are told together.
 const SETTLES: Duration = Duration::from_millis(5);
 
