@@ -21,6 +21,7 @@
 //! | `GET /v1/gateway` | → [`GatewayLine`], one JSON object a line |
 //! | `POST /v1/gateway/learned` | [`Vec<Learned>`] → `Vec<Vec<`[`Told`]`>>` |
 //! | `POST /v1/gateway/opened` | [`Opened`] |
+//! | `POST /v1/gateway/faults` | certificates that cannot be used, as sentences |
 //! | `POST /v1/down` | → [`Removed`] |
 //!
 //! An answer other than 2xx has an [`ErrorBody`].

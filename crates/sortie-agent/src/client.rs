@@ -2,6 +2,7 @@
 
 mod lines;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -229,6 +230,12 @@ impl Client {
     /// `POST /v1/gateway/heard`.
     pub async fn heard(&self, heard: &Heard) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/gateway/heard", Some(heard))
+            .await
+    }
+
+    /// `POST /v1/gateway/faults`.
+    pub async fn gateway_faults(&self, faults: &BTreeSet<String>) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/gateway/faults", Some(faults))
             .await
     }
 

@@ -8,17 +8,17 @@
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
-//!   has; `originations`: TLS that is begun for them; `seen`: with which source it left; `access`: the log of them;
+//!   has; `certificates`: TLS that is begun and looked into for them; `seen`: with which source it left; `access`: the log of them;
 //!   `metrics`: counts of them.
 //! - `proxy`: listeners for clients that ask, and who they are; `tokens`: what they prove it with.
 
 mod access;
 mod addresses;
+mod certificates;
 mod doors;
 mod known;
 mod metrics;
 mod names;
-mod originations;
 mod proxy;
 mod requests;
 mod seen;
@@ -52,11 +52,11 @@ use crate::client::{Client, ClientError};
 use crate::systemd::Notify;
 use access::ToOutput;
 use addresses::ByServers;
+use certificates::Certificates;
 use doors::Doors;
 use known::Known;
 use metrics::Scraped;
 use names::ByPolicy;
-use originations::Originations;
 use proxy::Proxy;
 use requests::ByRequest;
 use seen::ByFlow;
@@ -106,6 +106,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let [stub, unmarked] = [SOCKET_MARK, 0].map(|mark| Stub::new(inside.clone(), mark));
     let names = (Arc::clone(&known), Arc::clone(&told));
     let addresses = Arc::new(ByServers::new(names, stub, unmarked));
+    let certificates = Arc::new(Certificates::default());
     let config = Config::default();
     let shared = config.cores;
     let log = ToOutput::start().map_err(Error::system("start a thread"))?;
@@ -118,7 +119,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
         decide: Arc::new(ByRequest {
             known: Arc::clone(&known),
             told: Arc::clone(&told),
-            originations: Originations::default(),
+            certificates: Arc::clone(&certificates),
         }),
         resolve: Arc::clone(&addresses) as Arc<dyn Resolve>,
         log: Arc::new(log),
@@ -147,6 +148,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
         known,
         told,
         addresses,
+        certificates,
+        faults: BTreeSet::new(),
     };
     let manager = Notify::from_environment();
     if let Some(manager) = &manager {
@@ -189,6 +192,9 @@ struct Follower {
     addresses: Arc<ByServers>,
     proxy: Proxy,
     doors: Doors,
+    certificates: Arc<Certificates>,
+    /// Why certificates cannot be used, as the agent was told.
+    faults: BTreeSet<String>,
 }
 
 impl Follower {
@@ -214,6 +220,7 @@ impl Follower {
         let mut lines = std::pin::pin!(lines);
         // Those that the agent has told of, until it has told all.
         let mut fresh = Some((BTreeSet::new(), BTreeSet::new()));
+        self.faults.clear();
         let mut again = Instant::now() + DOORS_TRIED;
         loop {
             let due = if self.doors.has_changes() {
@@ -226,6 +233,7 @@ impl Follower {
                 self.proxy.look_again(self.doors.gateway());
                 if again <= Instant::now() {
                     self.doors.open_again(&self.known).await;
+                    self.check_certificates().await;
                     again = Instant::now() + DOORS_TRIED;
                 }
                 continue;
@@ -287,6 +295,19 @@ impl Follower {
         if !self.known.needs(id) {
             self.addresses.forget(id);
             self.doors.gateway().forget(id);
+        }
+    }
+
+    /// Tells the agent which cannot be used, when that changes.
+    async fn check_certificates(&mut self) {
+        let (policies, host) = (self.known.policies(), self.known.host());
+        let destinations = policies.iter().flat_map(|it| &it.0.destinations);
+        let wanted = destinations.filter_map(|it| it.http.as_ref()?.tls.as_ref());
+        let now = std::time::Instant::now();
+        let faults = self.certificates.check(wanted, &host.tls, now);
+        // Else it is told again in a moment.
+        if faults != self.faults && self.client.gateway_faults(&faults).await.is_ok() {
+            self.faults = faults;
         }
     }
 

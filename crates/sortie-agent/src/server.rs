@@ -1,5 +1,6 @@
 //! The admin API: HTTP on a Unix socket that only root can open.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs;
 use std::future::ready;
@@ -72,6 +73,7 @@ pub async fn serve(
         .route("/v1/gateway/learned", post(learned))
         .route("/v1/gateway/opened", post(opened))
         .route("/v1/gateway/heard", post(heard))
+        .route("/v1/gateway/faults", post(faults))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -328,6 +330,14 @@ async fn opened(State(handle): State<Handle>, Json(opened): Json<api::Opened>) -
 async fn heard(State(handle): State<Handle>, Json(heard): Json<api::Heard>) -> Json<()> {
     handle.gateway_heard(heard);
     Json(())
+}
+
+async fn faults(State(handle): State<Handle>, Json(faults): Json<BTreeSet<String>>) -> Answer<()> {
+    let told = |core: &mut crate::core::Core| {
+        core.gateway_faults(faults);
+        Ok(())
+    };
+    handle.call(told).await.map(Json)
 }
 
 async fn down(State(handle): State<Handle>) -> Answer<api::Removed> {

@@ -1,6 +1,7 @@
 //! The agent's configuration: `/etc/sortie/agent.yaml`.
 
 mod gateway;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +20,7 @@ use crate::reader::{Fields, Names, Reader};
 use crate::yaml::{self, Entry, Node};
 
 pub use gateway::{Gateway, Proxy};
+pub use tls::{CertificateFiles, Tls};
 
 const CONFIG: Names = Names {
     known: &[
@@ -34,6 +36,7 @@ const CONFIG: Names = Names {
         "metrics",
         "markMask",
         "gateway",
+        "tls",
     ],
     later: &[],
 };
@@ -83,6 +86,9 @@ pub struct AgentConfig {
     /// The gateway beside the agent.
     #[serde(default)]
     pub gateway: Gateway,
+    /// Certificates of the gateway's own.
+    #[serde(default)]
+    pub tls: Tls,
 }
 
 /// `guard`.
@@ -249,6 +255,9 @@ impl AgentConfig {
         }
         if let Some(entry) = fields.get("gateway") {
             self.gateway = gateway::gateway(reader, entry).unwrap_or_default();
+        }
+        if let Some(entry) = fields.get("tls") {
+            self.tls = tls::read(reader, entry);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`EgressPolicy::to_yaml`] its text.
 
 mod carried;
+mod certificates;
 mod clients;
 mod destinations;
 mod host;
@@ -25,10 +26,14 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use carried::Carried;
+pub use certificates::{Lacking, certified, lacking};
 pub use clients::Client;
 pub(crate) use destinations::cidrs;
 pub use host::HostPattern;
-pub use http::{Headers, Http, HttpMatch, Originate, PathPattern, Request, Tls, WhenEncrypted};
+pub(crate) use http::certificate_name;
+pub use http::{
+    Headers, Http, HttpMatch, Inspect, Originate, PathPattern, Request, Tls, WhenEncrypted,
+};
 pub use parse::parse;
 pub use path_regex::PathRegex;
 pub use set::{PolicyFile, PolicySet, without};

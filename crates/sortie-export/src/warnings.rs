@@ -96,7 +96,7 @@ pub(crate) fn common(policies: &[EgressPolicy]) -> Vec<Warning> {
         }
         for http in policy.destinations.iter().filter_map(|it| it.http.as_ref()) {
             match &http.tls {
-                Some(Tls::Inspect) => add(Warning::of(
+                Some(Tls::Inspect(_)) => add(Warning::of(
                     policy,
                     "`tls: {inspect: true}` cannot be said",
                     "TLS is refused where the request would change the decision",

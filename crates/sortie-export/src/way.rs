@@ -41,7 +41,7 @@ impl Way {
         let tls = match candidate.scope {
             Scope::Request { http, host, .. } => match &http.tls {
                 Some(Tls::Originate(originate)) => Some((originate.clone(), exact(host))),
-                Some(Tls::Inspect) | None => None,
+                Some(Tls::Inspect(_)) | None => None,
             },
             _ => None,
         };

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
-use crate::decide::{Target, Verdict, Way};
+use crate::decide::{Target, Tls, Verdict, Way};
 use crate::flight::{Flight, Leaving};
 use crate::http1::Refused;
 use crate::http1::authority::Host;
@@ -87,6 +87,32 @@ impl Called {
             address: self.address.or(address),
             ..self.clone()
         })
+    }
+
+    /// How TLS that a client begins for this name is looked into, if it is.
+    fn inspection(
+        &self,
+        core: &Core,
+        workload: &WorkloadId,
+        name: &str,
+    ) -> Option<Arc<Inspection>> {
+        let target = Target {
+            name: Some(name),
+            address: self.address,
+            port: self.port,
+            request: None,
+            tls: Tls::Hides,
+            by_address: false,
+        };
+        core.outside.decide.inspects(workload, &target)
+    }
+
+    /// What TLS does to the requests that are read.
+    fn tls(&self) -> Tls {
+        match self.inside {
+            Some(_) => Tls::TakenOff,
+            None => Tls::Absent,
+        }
     }
 }
 
@@ -166,10 +192,7 @@ async fn speak(
                 .name
                 .as_deref()
                 .filter(|_| !is_other)
-                .and_then(|name| {
-                    let decide = &*core.outside.decide;
-                    decide.inspects(workload, name, called.port)
-                });
+                .and_then(|name| called.inspection(core, workload, name));
             if let (Some(name), Some(inspection)) = (&hello.name, inspection) {
                 let inside = Inside {
                     name: name.clone(),
@@ -294,8 +317,8 @@ async fn settled(
         address: Some(address),
         port: called.port,
         request: None,
-        encrypted: false,
         by_address: true,
+        tls: Tls::Absent,
     };
     Ok(core.outside.decide.decide(workload, &target))
 }
@@ -344,8 +367,8 @@ async fn by_connection(
         address: called.address,
         port: called.port,
         request: None,
-        encrypted,
         by_address: false,
+        tls: if encrypted { Tls::Hides } else { Tls::Absent },
     };
     let verdict = core.outside.decide.decide(workload, &target);
     report.verdict(&verdict);

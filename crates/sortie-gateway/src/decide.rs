@@ -53,10 +53,10 @@ pub trait Decide: Send + Sync {
     /// Whether an address is the host's own, egress addresses included.
     fn is_of_host(&self, address: IpAddr) -> bool;
 
-    /// How TLS for this name is looked into, where a policy of the workload says so. Requests inside
-    /// are then decided as those of plain HTTP. Not at all, unless this says otherwise.
-    fn inspects(&self, workload: &WorkloadId, name: &str, port: u16) -> Option<Arc<Inspection>> {
-        let _ = (workload, name, port);
+    /// How TLS of this connection is looked into, where a policy of the workload says so. Requests
+    /// inside are then decided as those of plain HTTP. Not at all, unless this says otherwise.
+    fn inspects(&self, workload: &WorkloadId, target: &Target<'_>) -> Option<Arc<Inspection>> {
+        let _ = (workload, target);
         None
     }
 }
@@ -72,11 +72,22 @@ pub struct Target<'a> {
     pub port: u16,
     /// The request, where it is seen.
     pub request: Option<Asked<'a>>,
-    /// Whether TLS hides the requests.
-    pub encrypted: bool,
+    /// What TLS does to the requests.
+    pub tls: Tls,
     /// Whether what speaks of names was asked before, without an address, and has no say: the gateway
     /// has looked this one up, and what speaks of addresses decides.
     pub by_address: bool,
+}
+
+/// What TLS does to the requests of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// There is none.
+    Absent,
+    /// It hides them.
+    Hides,
+    /// It was taken off: they are seen, and go on in TLS.
+    TakenOff,
 }
 
 /// A request as policies see it.
@@ -121,7 +132,8 @@ pub struct Verdict {
     pub allows_private: bool,
     /// How long what leaves with a former address may go on when this one's takes its place.
     pub drains: Option<Duration>,
-    /// How TLS is begun with the origin, where the workload speaks plain HTTP.
+    /// How TLS is begun with the origin, where the workload speaks plain HTTP; and inside of TLS that
+    /// was taken off, if not as the inspection says.
     pub originate: Option<Arc<Origination>>,
     /// Whether HTTP/3 is taken out of `Alt-Svc`, because UDP would pass by.
     pub hides_http3: bool,

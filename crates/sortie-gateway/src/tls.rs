@@ -1,12 +1,13 @@
 //! TLS: the first message of a client and the alert that refuses it, TLS that the gateway itself
 //! begins with an origin, and TLS of clients that it looks into.
 
+mod certificate;
 pub mod client_hello;
 mod inspection;
 mod origination;
 mod stream;
 
-pub use inspection::{Inspection, InspectionError};
+pub use inspection::{Authority, Inspection, InspectionError};
 pub use origination::{ClientCertificate, Origination, OriginationError};
 pub(crate) use stream::TlsStream;
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use sortie_api::policy::{Action, OnUnavailable, PolicyName, Tls, Unlearned, WhenEncrypted};
+use sortie_api::policy::{Action, OnUnavailable, PolicyName, Unlearned, WhenEncrypted};
 use sortie_api::workload::Families;
 
 use crate::precedence::{Candidate, Scope, Target};
@@ -109,8 +109,9 @@ fn may_decide(candidate: &Candidate<'_>, name: &str) -> bool {
 /// 1. A candidate that is not about requests decides without the request; what comes behind it is
 ///    never asked. Where that is a Deny by CIDR, no request could undo it.
 /// 2. In front of it, those about requests to the name at this port could decide as well, if the
-///    request were seen. Those with the same outcome change nothing.
-/// 3. The first of the others says what to do: inspect, refuse, or, with `UseHostPolicy`, go on.
+///    request were seen. Where one of them inspects, it is seen.
+/// 3. Those with the same outcome change nothing. The first of the others says what to do: refuse,
+///    or, with `UseHostPolicy`, go on.
 pub fn sealed<'c, 'p>(candidates: &'c [Candidate<'p>], target: Target<'_>) -> Sealed<'c, 'p> {
     sealed_among(candidates.iter(), target)
 }
@@ -129,21 +130,22 @@ pub fn sealed_among<'c, 'p: 'c>(
         return Sealed::Decided(decides);
     }
     let name = target.name.unwrap_or_default();
-    for candidate in candidates.take_while(|candidate| !candidate.covers(target)) {
-        let Scope::Request { http, .. } = candidate.scope else {
-            continue;
-        };
-        let hidden = candidate.names(name) && candidate.takes_port(target.port);
-        if !hidden || same(Some(candidate), decides) {
-            continue;
-        }
-        match (&http.tls, http.when_encrypted) {
-            (Some(Tls::Inspect), _) => return Sealed::Inspect(candidate),
-            (_, WhenEncrypted::Refuse) => return Sealed::PathNotVisible(candidate),
-            (_, WhenEncrypted::UseHostPolicy) => {}
-        }
+    let hidden = candidates
+        .take_while(|candidate| !candidate.covers(target))
+        .filter(|candidate| candidate.names(name) && candidate.takes_port(target.port));
+    if let Some(inspects) = hidden.clone().find(|candidate| candidate.inspects()) {
+        return Sealed::Inspect(inspects);
     }
-    Sealed::Decided(decides)
+    let refuses = |candidate: &&Candidate<'_>| match candidate.scope {
+        Scope::Request { http, .. } => {
+            http.when_encrypted == WhenEncrypted::Refuse && !same(Some(candidate), decides)
+        }
+        _ => false,
+    };
+    match hidden.into_iter().find(refuses) {
+        Some(refuses) => Sealed::PathNotVisible(refuses),
+        None => Sealed::Decided(decides),
+    }
 }
 
 /// Whether two outcomes cannot be told apart from outside, whatever addresses are there now.

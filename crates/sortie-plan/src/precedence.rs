@@ -180,9 +180,17 @@ impl<'a> Candidate<'a> {
         matches!(self.scope, Scope::Everything) && self.ports().is_empty()
     }
 
+    /// What it says about TLS.
+    pub fn tls(&self) -> Option<&'a Tls> {
+        match self.scope {
+            Scope::Request { http, .. } => http.tls.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether the gateway reads what TLS hides, for its sake.
     pub fn inspects(&self) -> bool {
-        matches!(self.scope, Scope::Request { http, .. } if http.tls == Some(Tls::Inspect))
+        self.tls().is_some_and(|tls| tls.inspect().is_some())
     }
 
     /// The names that it is about.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use sortie_api::config;
 use sortie_api::policy::Carried;
 use sortie_api::workload::{IfIndex, WorkloadId};
 use sortie_kernel::netns::Identity;
@@ -77,6 +78,9 @@ pub struct GatewayHost {
     pub own: BTreeSet<IpAddr>,
     /// Every egress address that a policy names.
     pub addresses: BTreeMap<IpAddr, EgressAddress>,
+    /// The files of its certificates.
+    #[serde(default)]
+    pub tls: config::Tls,
 }
 
 /// An egress address.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sortie_api::policy::Carried;
+use sortie_api::policy::{Carried, lacking};
 use sortie_api::workload::WorkloadId;
 use sortie_kernel::netns::Namespace;
 use sortie_plan::mark::Mark;
@@ -21,7 +21,7 @@ use super::{Core, Event, Handle};
 use crate::Error;
 use crate::api::{
     ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, Heard, KnownName, Learned,
-    Opened, PacketMark, Told,
+    Opened, PacketMark, Problem, Told,
 };
 
 /// A follower that is slower than this many lines is cut off.
@@ -48,6 +48,8 @@ pub(super) struct GatewayLink {
     pub(super) proxy: GatewayProxy,
     /// Containers that may ask it as a proxy.
     pub(super) askers: BTreeMap<WorkloadId, ByName>,
+    /// Certificates that it cannot use, as it said.
+    faults: BTreeSet<String>,
     /// The engines have told their containers: whom it has not been told of needs it no longer.
     synced: bool,
     /// When it is to be told what has changed.
@@ -65,6 +67,7 @@ impl Default for GatewayLink {
             host: GatewayHost::default(),
             proxy: GatewayProxy::default(),
             askers: BTreeMap::new(),
+            faults: BTreeSet::new(),
             synced: false,
             due: None,
             round: 0,
@@ -125,6 +128,7 @@ impl Core {
         self.tell_gateway();
         // A new one has opened nothing yet.
         self.gateway.opened.clear();
+        self.gateway.faults.clear();
         let link = &self.gateway;
         let host = GatewayLine::Host(link.host.clone());
         let workloads = link.workloads.values().cloned().map(GatewayLine::Workload);
@@ -173,6 +177,47 @@ impl Core {
     /// Lookups of a workload are answered from now on.
     pub(crate) fn gateway_opened(&mut self, opened: Opened) {
         self.gateway.opened.insert(opened.workload, opened.pid);
+    }
+
+    /// Certificates that cannot be used are told of.
+    pub(crate) fn gateway_faults(&mut self, faults: BTreeSet<String>) {
+        self.gateway.faults = faults;
+    }
+
+    /// What is wrong with the certificates that policies want: those that the agent's file does not
+    /// name, and those whose files the gateway cannot use.
+    pub(super) fn certificate_problems(&self) -> Vec<Problem> {
+        let known = &self.planner.environment().config.tls;
+        let policies = self.planner.policies().values();
+        let destinations = policies.flat_map(|policy| {
+            let destinations = policy.destinations.iter();
+            destinations.map(move |destination| (policy, destination))
+        });
+        let mut problems = Vec::new();
+        for (policy, destination) in destinations {
+            let http = destination.http.as_ref();
+            for lacking in http
+                .and_then(|http| http.tls.as_ref())
+                .into_iter()
+                .flat_map(|wanted| lacking(wanted, known))
+            {
+                problems.push(Problem {
+                    object: format!("policy {}", policy.name.0),
+                    message: format!(
+                        "{lacking}, and what needs it is refused; {}",
+                        lacking.help()
+                    ),
+                });
+            }
+        }
+        problems.dedup();
+        if self.has_gateway() {
+            problems.extend(self.gateway.faults.iter().map(|fault| Problem {
+                object: "gateway".to_owned(),
+                message: fault.clone(),
+            }));
+        }
+        problems
     }
 
     /// Whether lookups of this process would be refused for a moment still. Without a gateway they
@@ -280,6 +325,7 @@ impl Core {
             local: ipnet::IpNet::aggregate(&local),
             own: planner.environment().addresses.keys().copied().collect(),
             addresses: planner.gateway_addresses().map(egress).collect(),
+            tls: planner.environment().config.tls.clone(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_api::policy::{Carried, EgressPolicy, PolicySet};
+use sortie_api::policy::{Carried, EgressPolicy, PolicySet, certified};
 use sortie_plan::op::describe;
 use sortie_plan::planner::Planner;
 
@@ -43,6 +43,10 @@ impl Core {
     /// Puts files into the policy folder, or only says what that would do.
     pub fn put_policies(&mut self, files: &[api::File], dry_run: bool) -> Result<Change, Error> {
         let (texts, set) = self.policies.with(files)?;
+        for file in files {
+            let known = &self.planner.environment().config.tls;
+            certified(&file.name, &file.text, known).map_err(Error::Policies)?;
+        }
         self.change_policies(&texts, &set, dry_run)
     }
 

@@ -84,6 +84,7 @@ impl Core {
             );
         }
         problems.extend(uplinks);
+        problems.extend(self.certificate_problems());
         problems
     }
 }

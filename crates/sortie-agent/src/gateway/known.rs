@@ -139,6 +139,14 @@ impl Known {
         Some(id)
     }
 
+    /// Every policy of anybody's, often more than once.
+    pub(super) fn policies(&self) -> Vec<Carried> {
+        let state = self.read();
+        let all = state.workloads.values().chain(state.askers.values());
+        let all = all.flat_map(|it| &it.policies);
+        all.chain(&state.policies).cloned().collect()
+    }
+
     // What a panic left is whole: each holder does one thing.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,15 +11,18 @@ use std::time::Instant;
 use sortie_api::mark_mask::MarkMask;
 use sortie_api::policy::{Action, Headers, PolicyName, Protocol, Request, Tls};
 use sortie_api::workload::WorkloadId;
-use sortie_gateway::decide::{Decide, Denied, Fields, Reason, Sources, Target, Verdict, Way};
+use sortie_gateway::decide::{
+    Decide, Denied, Fields, Reason, Sources, Target, Tls as Seen, Verdict, Way,
+};
 use sortie_gateway::private::is_private;
+use sortie_gateway::tls::Inspection;
 use sortie_plan::mark::Mark;
 use sortie_plan::named::{Sealed, sealed};
 use sortie_plan::precedence::{self, Candidate, Scope};
 use sortie_plan::resolve::{Addresses as _, Exit, Refusal, deciding};
 
+use super::certificates::Certificates;
 use super::known::Known;
-use super::originations::Originations;
 use super::told::Told;
 use crate::api::{ByName, GatewayHost};
 
@@ -32,7 +36,7 @@ const PRIVATE_LEAST: u8 = 7;
 pub(super) struct ByRequest {
     pub(super) known: Arc<Known>,
     pub(super) told: Arc<Told>,
-    pub(super) originations: Originations,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 impl Decide for ByRequest {
@@ -60,19 +64,11 @@ impl Decide for ByRequest {
         };
         let host = self.known.host();
         let candidates = candidates(&workload);
-        let looked_up = target
-            .address
-            .and_then(|called| self.told.named(&workload.id, called));
-        let real = looked_up.as_ref().map(|(_, real)| *real);
-        let ip = real.or(target.address);
+        let known = self.look(&workload.id, &candidates, target);
+        let Looked { real, ip, said, .. } = known;
         if ip.is_some_and(|ip| is_local(&host, ip)) {
             return refused(None, Reason::PrivateAnswer);
         }
-        let speaks_of = |name: &str| candidates.iter().any(|candidate| candidate.names(name));
-        let said = target.name.filter(|name| speaks_of(name));
-        let name = said
-            .or(looked_up.as_ref().map(|(name, _)| &**name))
-            .or(target.name);
         let fields = target.request.map(|asked| (asked, Lines(asked.fields)));
         let request = fields
             .as_ref()
@@ -83,36 +79,26 @@ impl Decide for ByRequest {
                 headers: fields,
             });
         let asked = precedence::Target {
-            // Who asks a proxy tells a name first; only what speaks of names is asked then, and the
-            // rest only with an address.
-            ip: ip.unwrap_or(IpAddr::from([0; 4])),
-            port: Some((Protocol::Tcp, target.port)),
-            name,
             request: request.as_ref(),
+            ..known.asked(target)
         };
         let hides_http3 = said.is_some_and(|name| sees(&candidates, name, target.port));
-        let some: Vec<Candidate<'_>>;
-        let candidates = if ip.is_some() && !target.by_address {
-            &candidates
-        } else {
-            let all = candidates.iter().copied();
-            let speaks_of_names = |it: &Candidate<'_>| it.host().is_some();
-            some = all
-                .filter(|it| speaks_of_names(it) != target.by_address)
-                .collect();
-            &some
-        };
+        let candidates = &*known.concerned(&candidates, target);
         let decides = if request.is_some() {
             deciding(candidates, asked)
         } else {
             match sealed(candidates, asked) {
                 Sealed::Decided(decides) => decides,
+                // It would have been looked into, if it could be.
+                Sealed::Inspect(hides) if target.tls == Seen::Hides && said.is_some() => {
+                    return refused(Some(&hides.policy.name), Reason::NoCertificates);
+                }
                 Sealed::Inspect(hides) | Sealed::PathNotVisible(hides) => {
                     return refused(Some(&hides.policy.name), Reason::PathNotVisible);
                 }
             }
         };
-        let is_unseen = target.port == DNS_OVER_TLS && looked_up.is_none() && said.is_none();
+        let is_unseen = target.port == DNS_OVER_TLS && real.is_none() && said.is_none();
         let Some(decides) = decides else {
             if is_unseen {
                 return refused(None, Reason::Denied);
@@ -127,16 +113,19 @@ impl Decide for ByRequest {
             Some(ip) if !by_name => &[ip.is_ipv6()],
             _ => &[false, true],
         };
-        let originate = match decides.scope {
-            Scope::Request { http, .. } => match &http.tls {
-                Some(Tls::Originate(wanted)) => {
-                    let Some(made) = self.originations.of(wanted, Instant::now()) else {
-                        return refused(Some(&decides.policy.name), Reason::NoCertificates);
-                    };
-                    Some(made)
-                }
-                Some(Tls::Inspect) | None => None,
-            },
+        let port = match decides.tls() {
+            Some(Tls::Originate(wanted)) => Some(wanted.port),
+            Some(Tls::Inspect(_)) if target.tls == Seen::TakenOff => Some(target.port),
+            _ => None,
+        };
+        let originate = match (decides.tls(), port) {
+            (Some(wanted), Some(port)) => {
+                let now = Instant::now();
+                let Some(made) = self.certificates.begun(wanted, port, &host.tls, now) else {
+                    return refused(Some(&decides.policy.name), Reason::NoCertificates);
+                };
+                Some(made)
+            }
             _ => None,
         };
         Verdict {
@@ -220,6 +209,88 @@ impl Decide for ByRequest {
 
     fn is_of_host(&self, address: IpAddr) -> bool {
         is_local(&self.known.host(), address)
+    }
+
+    /// Where the client asks for a name that is spoken of, as [`sealed`] says.
+    fn inspects(&self, workload: &WorkloadId, target: &Target<'_>) -> Option<Arc<Inspection>> {
+        let workload = self.known.workload(workload)?;
+        let candidates = candidates(&workload);
+        let known = self.look(&workload.id, &candidates, target);
+        known.said?;
+        match sealed(&known.concerned(&candidates, target), known.asked(target)) {
+            Sealed::Inspect(hides) => {
+                let host = self.known.host();
+                let wanted = hides.tls()?.inspect()?;
+                self.certificates
+                    .inspection(wanted, &host.tls, Instant::now())
+            }
+            Sealed::Decided(_) | Sealed::PathNotVisible(_) => None,
+        }
+    }
+}
+
+/// What is known of a target.
+struct Looked<'t> {
+    /// The name by whose look-up the workload has the address.
+    by_look_up: Option<Arc<str>>,
+    /// The address that the called one stands for, if it is known by a look-up.
+    real: Option<IpAddr>,
+    ip: Option<IpAddr>,
+    /// The name that was told, where a policy speaks of it.
+    said: Option<&'t str>,
+    told: Option<&'t str>,
+}
+
+impl ByRequest {
+    fn look<'t>(
+        &self,
+        workload: &WorkloadId,
+        candidates: &[Candidate<'_>],
+        target: &Target<'t>,
+    ) -> Looked<'t> {
+        let looked_up = target
+            .address
+            .and_then(|called| self.told.named(workload, called));
+        let real = looked_up.as_ref().map(|(_, real)| *real);
+        let speaks_of = |name: &str| candidates.iter().any(|candidate| candidate.names(name));
+        Looked {
+            by_look_up: looked_up.map(|(name, _)| name),
+            real,
+            ip: real.or(target.address),
+            said: target.name.filter(|name| speaks_of(name)),
+            told: target.name,
+        }
+    }
+}
+
+impl Looked<'_> {
+    /// What the candidates are asked, without a request.
+    fn asked(&self, target: &Target<'_>) -> precedence::Target<'_> {
+        precedence::Target {
+            // Who asks a proxy tells a name first; only what speaks of names is asked then.
+            ip: self.ip.unwrap_or(IpAddr::from([0; 4])),
+            port: Some((Protocol::Tcp, target.port)),
+            name: self.said.or(self.by_look_up.as_deref()).or(self.told),
+            request: None,
+        }
+    }
+
+    /// Those that can be asked: without an address only what speaks of names, and the rest only with
+    /// one.
+    fn concerned<'c, 'p>(
+        &self,
+        candidates: &'c [Candidate<'p>],
+        target: &Target<'_>,
+    ) -> Cow<'c, [Candidate<'p>]> {
+        if self.ip.is_some() && !target.by_address {
+            return Cow::Borrowed(candidates);
+        }
+        let all = candidates.iter().copied();
+        let speaks_of_names = |it: &Candidate<'_>| it.host().is_some();
+        Cow::Owned(
+            all.filter(|it| speaks_of_names(it) != target.by_address)
+                .collect(),
+        )
     }
 }
 

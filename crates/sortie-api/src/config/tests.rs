@@ -19,6 +19,13 @@ fn an_empty_file_has_the_defaults() {
     assert_eq!(config.docker.socket.to_str(), Some("/var/run/docker.sock"));
 }
 
+fn files(name: &str) -> super::CertificateFiles {
+    super::CertificateFiles {
+        certificate: format!("/etc/sortie/{name}.pem").into(),
+        key: format!("/etc/sortie/{name}.key").into(),
+    }
+}
+
 #[test]
 fn reads_every_field() {
     let text = "
@@ -33,6 +40,10 @@ docker: {socket: /run/docker.sock}
 metrics: {listen: '127.0.0.1:9469'}
 markMask: 0xff000
 gateway: {proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens}}
+tls:
+  inspect: {certificate: /etc/sortie/inspect.pem, key: /etc/sortie/inspect.key}
+  clientCertificates:
+    partner: {certificate: /etc/sortie/partner.pem, key: /etc/sortie/partner.key}
 ";
     let config = AgentConfig::parse("agent.yaml", text).unwrap();
     let expected = AgentConfig {
@@ -64,6 +75,10 @@ gateway: {proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc
                 ],
                 tokens: Some("/etc/sortie/tokens".into()),
             },
+        },
+        tls: super::Tls {
+            inspect: Some(files("inspect")),
+            client_certificates: [("partner".to_owned(), files("partner"))].into(),
         },
         metrics: super::Metrics {
             listen: Some("127.0.0.1:9469".parse().unwrap()),
@@ -116,6 +131,9 @@ fn refuses_bad_files_with_place_and_remedy() {
         "gateway: {proxy: {listen: ['192.0.2.1', '192.0.2.1:1', '192.0.2.1:1']}}\n",
         "metrics: {listen: 9469}\n",
         "metrics: {listen: localhost:9469, port: 1}\n",
+        "tls: {inspect: inspect.pem}\n",
+        "tls: {inspect: {certificate: inspect.pem}, clientCertificates: {'a b': {certificate: /a, key: /b}}}\n",
+        "tls: {clientCertificates: [partner], ca: /ca.pem}\n",
         "guard: All\n---\nguard: Networks\n",
         "- guard\n",
     ];

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use read::certificate_name;
 pub(super) use read::{header_name, header_value, http, method, path_pattern};
 
 use super::path_regex::PathRegex;
@@ -77,7 +78,26 @@ pub enum Tls {
     /// The workload speaks HTTP, and the gateway HTTPS.
     Originate(Originate),
     /// The gateway reads what the workload encrypts, with the operator's CA.
-    Inspect,
+    Inspect(Inspect),
+}
+
+/// How the gateway speaks TLS to the host whose TLS it reads; to the port that was called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspect {
+    /// As in [`Originate`].
+    pub ca: Option<String>,
+    /// As in [`Originate`]; for the requests that this policy decides, and no others.
+    pub client_certificate: Option<String>,
+}
+
+impl Tls {
+    /// How it inspects, if it does.
+    pub fn inspect(&self) -> Option<&Inspect> {
+        match self {
+            Self::Originate(_) => None,
+            Self::Inspect(inspect) => Some(inspect),
+        }
+    }
 }
 
 /// How the gateway speaks TLS to the host.
@@ -87,7 +107,8 @@ pub struct Originate {
     pub port: u16,
     /// A file of certificates (PEM) that the host's is checked with; none means the system's.
     pub ca: Option<String>,
-    /// The name of the certificate that the gateway shows.
+    /// The name of the certificate that the gateway shows, in `tls.clientCertificates` of the
+    /// agent's file.
     pub client_certificate: Option<String>,
 }
 

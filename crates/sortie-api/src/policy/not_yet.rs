@@ -1,6 +1,6 @@
 //! THE GATE: what the language reads and nothing enforces yet is refused, here and nowhere else.
 //!
-//! The gateway does not look into TLS for a policy yet, shows no certificate, and asks clients for none.
+//! The gateway asks clients for no certificate.
 //! Once it does, this file goes, with its call in `parse.rs`, the sentences in docs/policy.md that say
 //! "not in this version yet", and the test.
 
@@ -17,13 +17,6 @@ pub(super) fn not_yet(reader: &mut Reader<'_>, documents: &[Node]) {
         for workload in list(spec, "workloads") {
             if let Some(clients) = field(workload, "clients") {
                 refuse_field(reader, &clients.value, "certificates");
-            }
-        }
-        for destination in list(spec, "destinations") {
-            let http = field(destination, "http");
-            if let Some(tls) = http.and_then(|http| field(&http.value, "tls")) {
-                refuse_field(reader, &tls.value, "inspect");
-                refuse_field(reader, &tls.value, "clientCertificate");
             }
         }
     }

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::{
     Action, Carried, Clients, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Http,
-    HttpMatch, Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex, PolicyName,
-    PortRange, Protocol, Selector, Tls, Unlearned, WhenEncrypted,
+    HttpMatch, Inspect, Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex,
+    PolicyName, PortRange, Protocol, Selector, Tls, Unlearned, WhenEncrypted,
 };
 use crate::problem::FileErrors;
 
@@ -170,7 +170,17 @@ fn http() -> impl Strategy<Value = Http> {
                 client_certificate,
             })
         });
-    let tls = prop::option::of(prop_oneof![originate, Just(Tls::Inspect)]);
+    let inspect = (
+        prop::option::of("/[a-z./ ]{0,9}"),
+        prop::option::of("[a-z0-9_-]{1,9}"),
+    )
+        .prop_map(|(ca, client_certificate)| {
+            Tls::Inspect(Inspect {
+                ca,
+                client_certificate,
+            })
+        });
+    let tls = prop::option::of(prop_oneof![originate, inspect]);
     let encrypted = [WhenEncrypted::Refuse, WhenEncrypted::UseHostPolicy];
     (
         prop::collection::vec(http_match(), 0..3),
@@ -184,7 +194,7 @@ fn http() -> impl Strategy<Value = Http> {
             matches,
             unless: Vec::new(),
             when_encrypted: match tls {
-                Some(Tls::Inspect) => WhenEncrypted::Refuse,
+                Some(Tls::Inspect(_)) => WhenEncrypted::Refuse,
                 _ => when_encrypted,
             },
             tls,
@@ -370,7 +380,7 @@ spec:
       whenEncrypted: UseHostPolicy
       tls: {originate: true, ca: /etc/ssl/partner.pem, clientCertificate: partner}
   - hosts: [secret.example]
-    http: {tls: {inspect: true, originate: false}}
+    http: {tls: {inspect: true, originate: false, ca: /etc/ssl/partner.pem, clientCertificate: partner}}
   unlearned: Deny
   onlyTheseHosts: true
   action: Egress

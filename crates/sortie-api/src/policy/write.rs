@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    Action, Clients, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable,
-    Originate, PolicyName, PortRange, Protocol, Selector, Tls, Unlearned,
+    Action, Clients, Destination, Egress, EgressPolicy, Enforcement, Inspect, Mode, OnChange,
+    OnUnavailable, Originate, PolicyName, PortRange, Protocol, Selector, Tls, Unlearned,
 };
 use crate::address::add_egress;
 use crate::policy::parse::{API_VERSION, KIND};
@@ -204,8 +204,8 @@ impl TryFrom<Addresses> for Egress {
     }
 }
 
-/// `{originate, port, ca, clientCertificate}`, or `{inspect}`.
-#[derive(Clone, Serialize, Deserialize)]
+/// `{originate, port, ca, clientCertificate}`, or `{inspect, ca, clientCertificate}`.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TlsFields {
     #[serde(default, skip_serializing_if = "is_default")]
@@ -222,18 +222,27 @@ pub(super) struct TlsFields {
 
 impl From<Tls> for TlsFields {
     fn from(tls: Tls) -> Self {
-        let (originate, inspect) = match tls {
-            Tls::Originate(originate) => (Some(originate), false),
-            Tls::Inspect => (None, true),
-        };
-        Self {
-            originate: originate.is_some(),
-            port: originate.as_ref().map(|originate| originate.port),
-            ca: originate
-                .as_ref()
-                .and_then(|originate| originate.ca.clone()),
-            client_certificate: originate.and_then(|originate| originate.client_certificate),
-            inspect,
+        match tls {
+            Tls::Originate(Originate {
+                port,
+                ca,
+                client_certificate,
+            }) => Self {
+                originate: true,
+                port: Some(port),
+                ca,
+                client_certificate,
+                ..Self::default()
+            },
+            Tls::Inspect(Inspect {
+                ca,
+                client_certificate,
+            }) => Self {
+                inspect: true,
+                ca,
+                client_certificate,
+                ..Self::default()
+            },
         }
     }
 }
@@ -243,7 +252,10 @@ impl TryFrom<TlsFields> for Tls {
 
     fn try_from(fields: TlsFields) -> Result<Self, Self::Error> {
         match (fields.originate, fields.inspect) {
-            (false, true) => Ok(Self::Inspect),
+            (false, true) => Ok(Self::Inspect(Inspect {
+                ca: fields.ca,
+                client_certificate: fields.client_certificate,
+            })),
             (true, false) => Ok(Self::Originate(Originate {
                 port: fields.port.unwrap_or(443),
                 ca: fields.ca,

@@ -431,7 +431,7 @@ pub(super) fn stays(
             path: report.path(),
             fields: &request,
         }),
-        encrypted: false,
+        tls: called.tls(),
         by_address: false,
     };
     let leaving = Leaving {
@@ -481,8 +481,8 @@ fn decide(
             path: request.target.path(),
             fields: &*request,
         }),
-        encrypted: false,
         by_address: false,
+        tls: called.tls(),
     };
     let verdict = policies.decide(workload, &target);
     report.verdict(&verdict);

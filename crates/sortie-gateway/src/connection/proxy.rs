@@ -13,7 +13,7 @@ use super::http::{Http, To};
 use super::report::Report;
 use super::sniff::Protocol;
 use super::{Called, Client, first, settled, speak, through};
-use crate::decide::{Clients, Proof, Target, Verdict, Way};
+use crate::decide::{Clients, Proof, Target, Tls, Verdict, Way};
 use crate::flight::Flight;
 use crate::http1::authority::Host;
 use crate::http1::request::{self, Request};
@@ -153,10 +153,10 @@ async fn connect(
     mut client: Client,
     mut called: Called,
 ) {
-    let inspection = called.name.as_deref().and_then(|name| {
-        let decide = &*core.outside.decide;
-        decide.inspects(workload, name, called.port)
-    });
+    let inspection = called
+        .name
+        .as_deref()
+        .and_then(|name| called.inspection(core, workload, name));
     if inspection.is_some() {
         if client.stream.write_all(CONNECTED).await.is_ok() {
             speak(core, connection, workload, client, called).await;
@@ -171,8 +171,8 @@ async fn connect(
         address: called.address,
         port: called.port,
         request: None,
-        encrypted: true,
         by_address: false,
+        tls: Tls::Hides,
     };
     let name = called.name.clone();
     let name = name.as_deref();

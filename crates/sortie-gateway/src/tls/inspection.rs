@@ -10,16 +10,14 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 
-use super::{H2, HTTP1, Origination, OriginationError};
+use super::{H2, HTTP1, Origination, certificate};
 
 /// Certificates that are kept; of more names the one that is renewed first goes.
 const KEPT: usize = 1024;
@@ -33,44 +31,52 @@ const BACKDATED: Duration = Duration::from_hours(1);
 /// The longest common name (RFC 5280 appendix A.1).
 const MAX_COMMON_NAME: usize = 64;
 
-/// How TLS of workloads is looked into. Make one, and keep it: connections to origins of one are
-/// never used for another.
+/// How TLS of workloads is looked into.
+#[derive(Clone)]
 pub struct Inspection {
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Origination>,
 }
 
-/// Why TLS cannot be looked into.
-#[derive(Debug)]
-pub enum InspectionError {
-    /// The CA or its key cannot be used, and why.
-    Authority(String),
-    /// Nothing says which origins to trust.
-    Origins(OriginationError),
+/// The operator's CA. Make one, and keep it: it keeps the certificates that it has signed.
+#[derive(Clone)]
+pub struct Authority {
+    server: Arc<ServerConfig>,
+    until: SystemTime,
 }
+
+/// Why TLS cannot be looked into: the CA or its key cannot be used.
+#[derive(Debug)]
+pub struct InspectionError(String);
 
 impl fmt::Display for InspectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Authority(reason) => {
-                write!(f, "the CA of the inspection cannot be used: {reason}")
-            }
-            Self::Origins(source) => source.fmt(f),
-        }
+        write!(f, "the CA of the inspection cannot be used: {}", self.0)
     }
 }
 
 impl std::error::Error for InspectionError {}
 
 impl Inspection {
+    /// Signs with this CA, and begins TLS with origins so; its port is not looked at.
+    pub fn new(authority: &Authority, upstream: Arc<Origination>) -> Self {
+        Self {
+            server: Arc::clone(&authority.server),
+            upstream,
+        }
+    }
+}
+
+impl Authority {
     /// Signs with the CA whose certificate comes first in `chain`, followed by those that signed
-    /// it, and whose `key` is PKCS #8; both PEM. Trusts origins as [`Origination::new`] does.
+    /// it, and whose `key` is PKCS #8; both PEM.
     ///
     /// # Errors
-    /// [`InspectionError`], also when a certificate that was made on trial does not prove a name.
-    pub fn new(chain: &[u8], key: &[u8], origins: Option<&[u8]>) -> Result<Self, InspectionError> {
+    /// [`InspectionError`], also for a certificate that clients would not believe: one that is no
+    /// CA's, may not sign, is not in force, or whose key is another one.
+    pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, InspectionError> {
         let minter = Minter::new(chain, key)?;
-        minter.try_out()?;
+        let until = minter.check()?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(unusable)?;
@@ -81,11 +87,21 @@ impl Inspection {
         // Sessions that could be resumed would be kept for every workload that comes by.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        let upstream = Origination::new(0, origins, None).map_err(InspectionError::Origins)?;
         Ok(Self {
             server: Arc::new(server),
-            upstream: Arc::new(upstream),
+            until,
         })
+    }
+
+    /// When its certificate ends.
+    pub fn until(&self) -> SystemTime {
+        self.until
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority")
     }
 }
 
@@ -96,7 +112,7 @@ impl fmt::Debug for Inspection {
 }
 
 fn unusable(reason: impl Into<Box<dyn std::error::Error>>) -> InspectionError {
-    InspectionError::Authority(reason.into().to_string())
+    InspectionError(reason.into().to_string())
 }
 
 /// Makes certificates.
@@ -138,31 +154,32 @@ impl Minter {
         })
     }
 
-    /// Whether who trusts the CA believes a certificate: the key is the CA's, and its own name and
-    /// constraints are such that it can sign.
-    fn try_out(&self) -> Result<(), InspectionError> {
-        const NAME: &str = "sortie.invalid";
-        let leaf = self.mint(NAME)?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(self.chain.first().cloned());
-        let provider = Arc::new(ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(unusable)?;
-        let name = ServerName::try_from(NAME).map_err(unusable)?;
-        let believed = verifier.verify_server_cert(
-            &leaf.cert[0],
-            &leaf.cert[1..],
-            &name,
-            &[],
-            UnixTime::now(),
-        );
-        believed.map(drop).map_err(|error| {
-            unusable(format!(
-                "a certificate that it signed is not believed ({error}); are certificate and key \
-                 of one CA?"
-            ))
-        })
+    /// Whether who trusts the CA believes what it signs now, and for how long.
+    fn check(&self) -> Result<SystemTime, InspectionError> {
+        let authority = certificate::read(&self.chain[0]).map_err(unusable)?;
+        if !authority.is_ca() {
+            return Err(unusable(
+                "its certificate is no CA's: it lacks `basicConstraints = CA:TRUE`",
+            ));
+        }
+        let usage = authority.key_usage().map_err(unusable)?;
+        if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(unusable(
+                "its certificate may not sign: its `keyUsage` lacks `keyCertSign`",
+            ));
+        }
+        if authority.public_key().subject_public_key.data != self.issuer.key().public_key_raw() {
+            return Err(unusable("its key is not the one of its certificate"));
+        }
+        // A subject that is written in an odd way is not the issuer that clients look for.
+        let leaf = self.mint("sortie.invalid")?;
+        let leaf = certificate::read(&leaf.cert[0]).map_err(unusable)?;
+        if leaf.issuer().as_raw() != authority.subject().as_raw() {
+            return Err(unusable(
+                "its subject cannot be written again as it is: make one with plain names",
+            ));
+        }
+        certificate::in_force(&authority).map_err(unusable)
     }
 
     /// The certificate of a name: made now, or less than [`USED`] ago.

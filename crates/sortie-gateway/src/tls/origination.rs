@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{H2, HTTP1};
+use super::{H2, HTTP1, certificate};
 
 /// Where Debian and Ubuntu, Alpine, Fedora and openSUSE keep the certificates that the system trusts.
 const SYSTEM_ROOTS: [&str; 3] = [
@@ -27,6 +28,7 @@ pub struct Origination {
     pub(crate) config: Arc<ClientConfig>,
     /// For clients that speak HTTP/2; the origin chooses.
     pub(crate) http2: Arc<ClientConfig>,
+    until: Option<SystemTime>,
 }
 
 /// Why a policy's TLS cannot be set up.
@@ -46,6 +48,8 @@ pub enum OriginationError {
     },
     /// The client's certificate and key cannot be used.
     Client(rustls::Error),
+    /// The client's certificate is not in force, or cannot be read.
+    Ended(String),
 }
 
 impl fmt::Display for OriginationError {
@@ -53,6 +57,7 @@ impl fmt::Display for OriginationError {
         match self {
             Self::Pem { what, source } => write!(f, "cannot read {what} as PEM: {source}"),
             Self::Empty { what } => write!(f, "{what} has no certificate"),
+            Self::Ended(why) => write!(f, "the client certificate cannot be used: {why}"),
             Self::Client(source) => {
                 write!(
                     f,
@@ -68,7 +73,7 @@ impl std::error::Error for OriginationError {
         match self {
             Self::Pem { source, .. } => Some(source),
             Self::Client(source) => Some(source),
-            Self::Empty { .. } => None,
+            Self::Empty { .. } | Self::Ended(_) => None,
         }
     }
 }
@@ -108,10 +113,14 @@ impl Origination {
             .with_safe_default_protocol_versions()
             .map_err(OriginationError::Client)?
             .with_root_certificates(store);
+        let mut until = None;
         let mut config = match client {
             None => builder.with_no_client_auth(),
             Some(client) => {
                 let chain = certificates("the client certificate", client.chain)?;
+                let shown = certificate::read(&chain[0]);
+                let shown = shown.and_then(|shown| certificate::in_force(&shown));
+                until = Some(shown.map_err(OriginationError::Ended)?);
                 let key = PrivateKeyDer::from_pem_slice(client.key).map_err(|source| {
                     let what = "the key of the client certificate".to_owned();
                     OriginationError::Pem { what, source }
@@ -126,9 +135,24 @@ impl Origination {
         config.alpn_protocols = vec![HTTP1.to_vec()];
         Ok(Self {
             port,
+            until,
             config: Arc::new(config),
             http2: Arc::new(http2),
         })
+    }
+
+    /// The same, with another port of the origin.
+    #[must_use]
+    pub fn at(&self, port: u16) -> Self {
+        Self {
+            port,
+            ..self.clone()
+        }
+    }
+
+    /// When the client's certificate ends, if there is one.
+    pub fn until(&self) -> Option<SystemTime> {
+        self.until
     }
 }
 

@@ -12,7 +12,7 @@ use sortie_gateway::decide::{
     Addresses, Clients, Decide, Denied, Proof, Reason, Resolve, Resolving, Sources, Target,
     Verdict, Way,
 };
-use sortie_gateway::tls::{ClientCertificate, Inspection, Origination};
+use sortie_gateway::tls::{Authority, ClientCertificate, Inspection, Origination};
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
 use sortie_lab::{Host, HostSpec, Lab, SOON, UplinkSpec, eventually_true};
 
@@ -74,14 +74,10 @@ impl Policies {
             strange: begin(TLS_PORT, "other.pem", None),
             known: begin(TLS_PORT, "ca.pem", Some(client)),
             http2: begin(HTTP2_TLS_PORT, "ca.pem", None),
-            inspection: Arc::new(
-                Inspection::new(
-                    &pki.read("inspect.pem"),
-                    &pki.read("inspect.key"),
-                    Some(&pki.read("ca.pem")),
-                )
-                .unwrap(),
-            ),
+            inspection: Arc::new(Inspection::new(
+                &Authority::new(&pki.read("inspect.pem"), &pki.read("inspect.key")).unwrap(),
+                begin(0, "ca.pem", None),
+            )),
         }
     }
 }
@@ -117,10 +113,9 @@ impl Decide for Policies {
         name == "api.external.com" || INSPECTED.contains(&name)
     }
 
-    fn inspects(&self, _: &WorkloadId, name: &str, _: u16) -> Option<Arc<Inspection>> {
-        INSPECTED
-            .contains(&name)
-            .then(|| Arc::clone(&self.inspection))
+    fn inspects(&self, _: &WorkloadId, target: &Target<'_>) -> Option<Arc<Inspection>> {
+        let name = target.name.filter(|name| INSPECTED.contains(name));
+        name.map(|_| Arc::clone(&self.inspection))
     }
 
     fn decide(&self, _: &WorkloadId, target: &Target<'_>) -> Verdict {

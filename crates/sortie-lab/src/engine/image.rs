@@ -22,7 +22,38 @@ impl Engine {
         if self.has_image(BUSYBOX) {
             return Ok(BUSYBOX.to_owned());
         }
-        let root = self.image_folder("busybox")?;
+        let root = self.busybox_folder("busybox")?;
+        self.import(&root, BUSYBOX, &[])
+    }
+
+    /// The same with the machine's curl, and with the libraries that it loads. Made once.
+    ///
+    /// # Errors
+    /// When there is no curl or no static busybox on the machine, or the engine refuses.
+    pub fn image_curl(&self) -> Result<String> {
+        const CURL: &str = "/usr/bin/curl";
+        const IMAGE: &str = "lab/curl:1";
+        if self.has_image(IMAGE) {
+            return Ok(IMAGE.to_owned());
+        }
+        let root = self.busybox_folder("curl")?;
+        copy(Path::new(CURL), &root.join("bin/curl"))?;
+        // Such as `libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x…)`, or the loader's path alone.
+        let loaded = output(Command::new("ldd").arg(CURL))?;
+        let loaded = String::from_utf8_lossy(&loaded);
+        let words = loaded.split_whitespace();
+        for library in words.filter_map(|word| word.strip_prefix('/')) {
+            let to = root.join(library);
+            let folder = to.parent().unwrap_or(&root);
+            std::fs::create_dir_all(folder).doing("make", folder.display())?;
+            copy(&Path::new("/").join(library), &to)?;
+        }
+        self.import(&root, IMAGE, &[])
+    }
+
+    /// A folder with a static busybox and a link for each of its applets.
+    fn busybox_folder(&self, name: &str) -> Result<PathBuf> {
+        let root = self.image_folder(name)?;
         let busybox = busybox()?;
         copy(&busybox, &root.join("bin/busybox"))?;
         let applets = output(Command::new(&busybox).arg("--list"))?;
@@ -33,7 +64,7 @@ impl Engine {
             let link = root.join("bin").join(applet);
             symlink("busybox", &link).doing("link", link.display())?;
         }
-        self.import(&root, BUSYBOX, &[])
+        Ok(root)
     }
 
     /// An image with nothing but a static program, which is its entry point.

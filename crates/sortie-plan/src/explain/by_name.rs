@@ -2,15 +2,17 @@
 
 mod answer;
 mod refused;
+mod tls;
 
 pub use answer::{ByName, Learned, Leaving, NameExplanation, Plane, Refused};
 
 use std::net::IpAddr;
 
-use sortie_api::policy::Tls;
+use sortie_api::policy::Lacking;
 use sortie_api::workload::WorkloadKind;
 
 use self::refused::{connect, looked_up, refused};
+use self::tls::{inspects, lacking, originates};
 use super::answer::{Considered, Verdict, whole_seconds};
 use super::candidate::{lost, matches, uncovered};
 use crate::compile::treatment::Treatment;
@@ -25,13 +27,23 @@ enum Outcome<'c, 'p> {
     NotVisible(&'c Candidate<'p>),
 }
 
+impl NameExplanation {
+    fn drop_for(&mut self, candidate: &Candidate<'_>, lacking: Lacking<'_>) {
+        self.verdict = Verdict::Drop;
+        self.policy = Some(candidate.policy.name.0.clone());
+        self.sources.clear();
+        self.reason = format!("NoCertificates: {lacking}");
+        self.fix = Some(lacking.help());
+    }
+}
+
 impl Planner {
     /// Steps, in order:
     /// 1. What cannot be managed, and what has an address of its own, goes its way.
     /// 2. A name that the resolver refuses is not reached.
     /// 3. Where a policy is about requests to the name at this port, the gateway decides by the
     ///    request, or, where TLS hides it, as [`sealed`](crate::named::sealed) says; else the kernel
-    ///    does.
+    ///    does. What the gateway looks into is not hidden.
     /// 4. The address of each family, and whether it can be used.
     /// 5. The addresses that the workload was told for the name: where nothing may go to any of
     ///    them, nothing goes.
@@ -47,6 +59,11 @@ impl Planner {
         }
         let enforced = || tracked.policies.iter().map(AsRef::as_ref);
         let candidates = Candidate::ordered(enforced());
+        let inside = inspects(&candidates, asked);
+        let asked = &ByName {
+            encrypted: asked.encrypted && inside.is_none(),
+            ..*asked
+        };
         let with_audits = Candidate::ordered(enforced().chain(self.auditing(tracked)));
         answer.candidates = self.considered_by_name(&with_audits, asked);
         if candidates.is_empty() {
@@ -96,6 +113,9 @@ impl Planner {
             return answer;
         }
         self.decide(&candidates, asked, &mut answer);
+        if let Some(inside) = inside {
+            self.look_inside((&candidates, inside), asked, &mut answer);
+        }
         let seen =
             |it: &Candidate<'_>| matches!(it.scope, Scope::Request { .. }) && it.names(asked.name);
         if is_client {
@@ -155,6 +175,30 @@ impl Planner {
         }
     }
 
+    /// Step 3, of TLS that the gateway looks into.
+    fn look_inside(
+        &self,
+        (candidates, inspects): (&[Candidate<'_>], &Candidate<'_>),
+        asked: &ByName<'_>,
+        answer: &mut NameExplanation,
+    ) {
+        let certificates = &self.environment().config.tls;
+        if certificates.inspect.is_none() {
+            answer.drop_for(inspects, Lacking::Authority);
+            return;
+        }
+        if answer.verdict != Verdict::Drop
+            && let Outcome::By(Some(decides)) = outcome(candidates.iter(), asked)
+            && let Some(lacking) = lacking(decides, true, certificates)
+        {
+            answer.drop_for(decides, lacking);
+        }
+        answer.reason += match asked.request {
+            Some(_) => "; the gateway looks into TLS",
+            None => "; the gateway looks into TLS, and requests decide: ask with a URL",
+        };
+    }
+
     /// Step 4.
     fn explain_decided(&self, candidate: &Candidate<'_>, answer: &mut NameExplanation) {
         answer.policy = Some(candidate.policy.name.0.clone());
@@ -183,7 +227,10 @@ impl Planner {
                 }
             }
         }
-        if !answer.sources.is_empty() {
+        let lacking = lacking(candidate, false, &self.environment().config.tls);
+        if let Some(lacking) = lacking.filter(|_| answer.verdict != Verdict::Drop) {
+            answer.drop_for(candidate, lacking);
+        } else if !answer.sources.is_empty() {
             answer.verdict = Verdict::Egress;
             answer.reason = match originates(candidate) {
                 Some(port) => format!("as the policy says; the gateway speaks TLS to port {port}"),
@@ -301,7 +348,7 @@ fn outcome<'c, 'p: 'c>(
         return Outcome::By(among(by_name, target));
     }
     match sealed_among(by_name.clone(), target) {
-        // The gateway reads what is inside.
+        // Nothing is known of what is inside.
         Sealed::Inspect(_) => Outcome::By(among(by_name, target)),
         Sealed::PathNotVisible(candidate) => Outcome::NotVisible(candidate),
         Sealed::Decided(candidate) => Outcome::By(candidate),
@@ -321,10 +368,8 @@ fn target<'a>(asked: &ByName<'a>) -> Target<'a> {
 /// What became of a candidate where this was the outcome.
 fn fate(candidate: &Candidate<'_>, outcome: &Outcome<'_, '_>, asked: &ByName<'_>) -> String {
     let target = Target {
-        // What TLS hides no candidate sees, unless the gateway inspects.
-        request: asked.request.filter(|_| {
-            !asked.encrypted || matches!(outcome, Outcome::By(Some(it)) if it.inspects())
-        }),
+        // What TLS hides no candidate sees.
+        request: asked.request.filter(|_| !asked.encrypted),
         ..target(asked)
     };
     let winner = match outcome {
@@ -342,16 +387,5 @@ fn fate(candidate: &Candidate<'_>, outcome: &Outcome<'_, '_>, asked: &ByName<'_>
         _ if !candidate.covers(target) => uncovered(candidate, target),
         Some(winner) => lost(winner, candidate, target),
         None => "covers nothing".to_owned(),
-    }
-}
-
-/// The port that the gateway speaks TLS to.
-fn originates(candidate: &Candidate<'_>) -> Option<u16> {
-    match candidate.scope {
-        Scope::Request { http, .. } => match &http.tls {
-            Some(Tls::Originate(originate)) => Some(originate.port),
-            Some(Tls::Inspect) | None => None,
-        },
-        _ => None,
     }
 }

@@ -1,5 +1,6 @@
 use sortie_api::policy::{
-    Action, Destination, Egress, EgressPolicy, Http, Mode, Tls, Unlearned, WhenEncrypted,
+    Action, Destination, Egress, EgressPolicy, Http, Inspect, Mode, PolicyName, Tls, Unlearned,
+    WhenEncrypted,
 };
 use sortie_api::workload::Families;
 
@@ -96,14 +97,27 @@ fn a_policy_may_allow_what_it_cannot_see_or_look_into_it() {
         "decided: host"
     );
     assert_eq!(told(&[api(10, by_host)], "api.test", 443), "nobody");
-    let inspect = Http {
-        tls: Some(Tls::Inspect),
-        ..Http::default()
+    let inspect = || {
+        let http = Http {
+            tls: Some(Tls::Inspect(Inspect::default())),
+            ..Http::default()
+        };
+        api(10, http)
     };
     assert_eq!(
-        told(&[api(10, inspect), host], "api.test", 443),
+        told(&[inspect(), host.clone()], "api.test", 443),
         "inspect: api"
     );
+    // Whatever else could decide, in front of it or not, and if nothing can be told apart.
+    let mut refuses = api(12, Http::default());
+    refuses.name = PolicyName("another".to_owned());
+    assert_eq!(
+        told(&[refuses, inspect(), host], "api.test", 443),
+        "inspect: api"
+    );
+    let same = policy("host", vec![to_host("api.test", &[])], 10);
+    assert_eq!(told(&[inspect(), same], "api.test", 443), "inspect: api");
+    assert_eq!(told(&[inspect()], "www.test", 443), "nobody");
 }
 
 fn of<'p>(policies: &'p [EgressPolicy], name: &str) -> Interest<'p> {

@@ -27,6 +27,7 @@ mod gateway_ops;
 mod host_network;
 mod http;
 mod inbound;
+mod inspect;
 mod leak;
 mod lifecycle;
 mod matrix;

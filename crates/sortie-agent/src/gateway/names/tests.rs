@@ -36,6 +36,7 @@ fn known(policies: Vec<Carried>) -> ByPolicy {
         own: BTreeSet::new(),
         local: Vec::new(),
         addresses: [(address, egress)].into(),
+        ..GatewayHost::default()
     });
     known.workload_is(ByName {
         id: ID.into(),

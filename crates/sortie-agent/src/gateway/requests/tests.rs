@@ -60,6 +60,7 @@ fn asked_of(policies: &[&str]) -> ByRequest {
             egress(13, PLAIN, false),
         ]
         .into(),
+        ..GatewayHost::default()
     });
     known.workload_is(ByName {
         id: ID.into(),
@@ -81,7 +82,7 @@ fn asked_of(policies: &[&str]) -> ByRequest {
     ByRequest {
         known: Arc::new(known),
         told: Arc::new(told),
-        originations: Originations::default(),
+        certificates: Arc::default(),
     }
 }
 
@@ -105,8 +106,12 @@ fn decided(policies: &[&str], address: IpAddr, name: Option<&str>, path: Option<
         address: Some(address),
         port: if request.is_some() { 80 } else { 443 },
         request,
-        encrypted: request.is_none(),
         by_address: false,
+        tls: if request.is_none() {
+            Seen::Hides
+        } else {
+            Seen::Absent
+        },
     };
     let verdict = asked_of(policies).decide(&ID.into(), &target);
     let way = match verdict.way {
@@ -236,8 +241,8 @@ fn an_address_that_stands_in_for_another_is_the_other() {
         address: Some(stand_in),
         port: 80,
         request: None,
-        encrypted: false,
         by_address: false,
+        tls: Seen::Absent,
     };
     let verdict = by_request.decide(&ID.into(), &target);
     assert_eq!(verdict.way, Way::AsHost);
@@ -252,8 +257,8 @@ fn of_who_has_gone_and_to_whom_names_are_hidden_nothing_leaves() {
         address: Some(UNTOLD),
         port,
         request: None,
-        encrypted: true,
         by_address: false,
+        tls: Seen::Hides,
     };
     let denied = Way::Refused(Reason::Denied);
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Http, HttpMatch, Originate, PathPattern, Tls, WhenEncrypted};
+use super::{Http, HttpMatch, Inspect, Originate, PathPattern, Tls, WhenEncrypted};
 use crate::policy::path_regex::PathRegex;
 use crate::policy::workloads::names;
 use crate::problem::{Fault, Span, quoted};
@@ -49,7 +49,7 @@ pub(in crate::policy) fn http(reader: &mut Reader<'_>, entry: &Entry) -> Option<
             ("UseHostPolicy", WhenEncrypted::UseHostPolicy),
         ];
         http.when_encrypted = reader.choice(entry, &choices, &[]).unwrap_or_default();
-        if http.tls == Some(Tls::Inspect) {
+        if matches!(http.tls, Some(Tls::Inspect(_))) {
             let message = "`whenEncrypted` has no meaning with `tls: {inspect: true}`: nothing is hidden then";
             reader.report(entry.key_span, Fault::new(message, "remove one of them"));
         }
@@ -273,7 +273,7 @@ pub(in crate::policy) fn header_value(text: &str) -> Result<(), Fault> {
 }
 
 /// 1. It says one of `originate` and `inspect`.
-/// 2. The other fields are for `originate`.
+/// 2. `port` is for `originate`: what is inspected goes to the port that was called.
 fn tls(reader: &mut Reader<'_>, entry: &Entry) -> Option<Tls> {
     let fields = reader.fields(&entry.value, Some(entry.key_span), TLS)?;
     let mut said = |name| {
@@ -309,20 +309,22 @@ fn tls(reader: &mut Reader<'_>, entry: &Entry) -> Option<Tls> {
     let ca = fields.get("ca").map(|entry| text(reader, entry, file));
     let certificate = fields.get("clientCertificate");
     let certificate = certificate.map(|entry| text(reader, entry, certificate_name));
+    let (ca, client_certificate) = (ca.flatten(), certificate.flatten());
     if yes(inspect) {
-        for name in ["port", "ca", "clientCertificate"] {
-            if let Some(entry) = fields.get(name) {
-                let message = format!("`{name}` has no meaning with `inspect: true`");
-                let help = format!("remove `{name}`, or write `originate: true`");
-                reader.report(entry.key_span, Fault::new(message, help));
-            }
+        if let Some(entry) = fields.get("port") {
+            let message = "`port` has no meaning with `inspect: true`: requests go to the port that was called";
+            let help = "remove `port`, or write `originate: true`";
+            reader.report(entry.key_span, Fault::new(message, help));
         }
-        return Some(Tls::Inspect);
+        return Some(Tls::Inspect(Inspect {
+            ca,
+            client_certificate,
+        }));
     }
     Some(Tls::Originate(Originate {
         port: port.flatten().unwrap_or(HTTPS),
-        ca: ca.flatten(),
-        client_certificate: certificate.flatten(),
+        ca,
+        client_certificate,
     }))
 }
 
@@ -349,7 +351,7 @@ fn file(path: &str) -> Result<(), Fault> {
     ))
 }
 
-fn certificate_name(name: &str) -> Result<(), Fault> {
+pub(crate) fn certificate_name(name: &str) -> Result<(), Fault> {
     let inner = |c: char| c.is_ascii_alphanumeric() || ['_', '.', '-'].contains(&c);
     if !name.is_empty() && !name.starts_with('.') && name.chars().all(inner) {
         return Ok(());

@@ -11,7 +11,7 @@ spec:
   - clients: {tokens: [ci], certificates: [CN=runner]}
   destinations:
   - hosts: [api.example.com]
-    http: {match: [{pathPrefix: /api}], tls: {inspect: true}}
+    http: {match: [{pathPrefix: /api}], tls: {inspect: true, clientCertificate: partner}}
   unlearned: Deny
   onlyTheseHosts: true
   action: Bypass

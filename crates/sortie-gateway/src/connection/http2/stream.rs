@@ -409,7 +409,7 @@ fn target<'a>(report: &'a Report, asked: &'a Asked, called: &Called) -> decide::
             path: &asked.path,
             fields: &asked.fields,
         }),
-        encrypted: false,
+        tls: called.tls(),
         by_address: false,
     }
 }

@@ -1,6 +1,6 @@
 //! What of a name would be refused besides, and what the resolver does with a look-up, in words.
 
-use sortie_api::policy::{Protocol, Tls, WhenEncrypted};
+use sortie_api::policy::{Protocol, WhenEncrypted};
 
 use super::answer::{ByName, Plane, Refused};
 use crate::named::Interest;
@@ -67,6 +67,10 @@ pub(super) fn refused(
             "the gateway must see the requests".to_owned(),
         );
     }
+    let https = Some((Protocol::Tcp, HTTPS));
+    let is_hidden = !candidates
+        .iter()
+        .any(|it| it.inspects() && it.names(asked.name) && it.takes_port(https));
     for candidate in candidates {
         let policy = &candidate.policy.name.0;
         match candidate.scope {
@@ -75,11 +79,11 @@ pub(super) fn refused(
                 format!("policy {policy} says Deny"),
             ),
             Scope::Request { http, .. }
-                if !asked.encrypted
+                if is_hidden
+                    && !asked.encrypted
                     && candidate.names(asked.name)
-                    && candidate.takes_port(Some((Protocol::Tcp, HTTPS)))
-                    && http.when_encrypted == WhenEncrypted::Refuse
-                    && http.tls != Some(Tls::Inspect) =>
+                    && candidate.takes_port(https)
+                    && http.when_encrypted == WhenEncrypted::Refuse =>
             {
                 add(
                     format!("TLS to port {HTTPS}, where the request would change the decision"),

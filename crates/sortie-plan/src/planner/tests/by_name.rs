@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use sortie_api::config::{self, CertificateFiles};
 use sortie_api::policy::{
-    Action, EgressPolicy, Enforcement, Http, Originate, Protocol, Selector, Tls, Unlearned,
-    WhenEncrypted,
+    Action, EgressPolicy, Enforcement, Http, Inspect, Originate, Protocol, Selector, Tls,
+    Unlearned, WhenEncrypted,
 };
 
 use super::{container, planner_with};
@@ -80,8 +81,20 @@ fn text(title: &str, answer: &NameExplanation) -> String {
 }
 
 fn told(policies: Vec<EgressPolicy>, asked: &[(&str, ByName<'_>)]) -> String {
+    told_with(config::Tls::default(), policies, asked)
+}
+
+/// With these certificates in the agent's file.
+fn told_with(
+    certificates: config::Tls,
+    policies: Vec<EgressPolicy>,
+    asked: &[(&str, ByName<'_>)],
+) -> String {
     let policies = policies.into_iter().map(of_all).collect();
-    let planner = planner_with(vec![container("web", None, 20, &["172.17.0.2"])], policies);
+    let mut planner = planner_with(vec![container("web", None, 20, &["172.17.0.2"])], policies);
+    let mut environment = planner.environment().clone();
+    environment.config.tls = certificates;
+    planner.environment_changed(environment);
     let tracked = planner.workloads().values().next().unwrap();
     let answers = asked
         .iter()
@@ -148,9 +161,9 @@ fn golden_a_path_a_host_and_the_rest() {
 
 #[test]
 fn golden_what_is_done_about_tls() {
-    let request = request("GET", "/api/x");
+    let api_request = request("GET", "/api/x");
     let https = ByName {
-        request: Some(&request),
+        request: Some(&api_request),
         encrypted: true,
         ..by_name("api.test", 443)
     };
@@ -159,7 +172,7 @@ fn golden_what_is_done_about_tls() {
         ..by_name("api.test", 80)
     };
     let plain = ByName {
-        request: Some(&request),
+        request: Some(&api_request),
         ..plain
     };
     let originate = Http {
@@ -171,9 +184,20 @@ fn golden_what_is_done_about_tls() {
         })),
         ..Http::default()
     };
-    let inspect = Http {
-        tls: Some(Tls::Inspect),
+    let inspect = |certificate: Option<&str>| Http {
+        tls: Some(Tls::Inspect(Inspect {
+            client_certificate: certificate.map(str::to_owned),
+            ..Inspect::default()
+        })),
         ..Http::default()
+    };
+    let files = CertificateFiles {
+        certificate: "/etc/sortie/inspect.pem".into(),
+        key: "/etc/sortie/inspect.key".into(),
+    };
+    let certificates = config::Tls {
+        inspect: Some(files),
+        ..config::Tls::default()
     };
     let host = || policy("host", vec![to_host("api.test", &[])], 12);
     let asked = [
@@ -183,7 +207,21 @@ fn golden_what_is_done_about_tls() {
     ];
     let mut text = told(vec![api(originate), host()], &asked);
     text += "\n## inspected\n";
-    text += &told(vec![api(inspect), host()], &asked);
+    let other = request("GET", "/other");
+    let other = ByName {
+        request: Some(&other),
+        ..https
+    };
+    let all = [&asked[..], &[("https, another path", other)]].concat();
+    text += &told_with(certificates.clone(), vec![api(inspect(None)), host()], &all);
+    text += "\n## inspected, with a certificate that is not there\n";
+    text += &told_with(
+        certificates,
+        vec![api(inspect(Some("partner")))],
+        &asked[1..2],
+    );
+    text += "\n## inspected, without a CA\n";
+    text += &told(vec![api(inspect(None)), host()], &asked[1..2]);
     insta::assert_snapshot!(text);
 }
 
