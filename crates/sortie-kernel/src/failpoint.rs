@@ -82,6 +82,8 @@ steps! {
     ForgetFlows = "forget-flows",
     /// Packets dropped that wait for a next hop.
     DropWaiting = "drop-waiting",
+    /// Packets on their way waited for.
+    LetPass = "let-pass",
     /// A route more.
     AddRoute = "add-route",
     /// A route less.

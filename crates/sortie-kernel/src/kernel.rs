@@ -267,6 +267,10 @@ impl Kernel {
             Op::Nft(..) => self.transaction(group),
             Op::ForgetFlows { .. } => flows::forget(&mut self.nft, group),
             Op::DropWaiting(device) => waiting::drop(&mut self.rtnl, device),
+            Op::LetPass => {
+                waiting::let_pass();
+                Ok(())
+            }
             Op::AddRoute(route) => network::add_route(&mut self.rtnl, route),
             Op::DeleteRoute(route) => network::delete_route(&mut self.rtnl, route),
             Op::AddRule(rule) => network::add_rule(&mut self.rtnl, rule),
@@ -410,6 +414,7 @@ fn step(op: &Op) -> Step {
         Op::Nft(..) => Step::Nft,
         Op::ForgetFlows { .. } => Step::ForgetFlows,
         Op::DropWaiting(_) => Step::DropWaiting,
+        Op::LetPass => Step::LetPass,
         Op::AddRoute(_) => Step::AddRoute,
         Op::DeleteRoute(_) => Step::DeleteRoute,
         Op::AddRule(_) => Step::AddRule,

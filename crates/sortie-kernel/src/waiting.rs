@@ -1,5 +1,5 @@
-//! Packets that wait for the link address of their next hop: behind every hook, and sent whatever
-//! the rules say by then.
+//! Packets that are neither here nor gone: those that wait for the link address of their next hop,
+//! behind every hook, and those that the rules are being asked about.
 
 #[cfg(test)]
 mod tests;
@@ -45,4 +45,19 @@ pub(crate) fn drop(rtnl: &mut Rtnetlink, device: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Waits until whatever is done with a packet now has been done: hooks run within one RCU read-side
+/// section (`nf_hook` in include/linux/netfilter.h), and the kernel waits for those that have begun
+/// (`MEMBARRIER_CMD_GLOBAL` in membarrier(2)). Some ten milliseconds.
+pub(crate) fn let_pass() {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: takes two numbers, and no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0) };
+    // Kernels with full dynticks cannot, and seccomp may forbid it: what was done since the last
+    // transaction has taken longer than a packet does.
+    if done != 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::debug!(%error, "packets on their way are not waited for");
+    }
 }

@@ -12,7 +12,7 @@ pub(crate) fn apply(observed: &mut Observed, ops: &[Op]) {
         let network = &mut observed.network;
         match op.clone() {
             Op::Nft(family, op) => nft(&mut observed.tables, family, op),
-            Op::ForgetFlows { .. } | Op::DropWaiting(_) | Op::Announce(_) => {}
+            Op::ForgetFlows { .. } | Op::LetPass | Op::DropWaiting(_) | Op::Announce(_) => {}
             Op::AddRoute(route) => drop(network.routes.insert(route)),
             Op::DeleteRoute(route) => drop(network.routes.remove(&route)),
             Op::AddRule(rule) => drop(network.rules.insert(rule)),

@@ -29,6 +29,8 @@ pub enum Op {
     /// Drops what waits for the link address of a next hop on this interface: it has passed the
     /// rules as they were before.
     DropWaiting(String),
+    /// Waits until every packet that was on its way has been decided.
+    LetPass,
     /// Adds or replaces.
     AddRoute(Route),
     /// Removes, if it is there.
@@ -122,6 +124,7 @@ impl fmt::Display for Op {
                 keep.fmt(f)
             }
             Self::DropWaiting(device) => write!(f, "ip neigh flush dev {device} nud incomplete"),
+            Self::LetPass => f.write_str("wait until packets on their way have been decided"),
             Self::AddRoute(route) => write!(f, "ip route replace {route}"),
             Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
             Self::AddRule(rule) => write!(f, "ip rule add {rule}"),

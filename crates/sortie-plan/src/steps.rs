@@ -5,6 +5,7 @@ mod sets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::compile::policy_set::is_of_names;
 use crate::compile::workload::{Element, Placement};
 use crate::flow::{Keep, Source};
 use crate::nft::key::Key;
@@ -35,8 +36,9 @@ pub struct Steps {
     /// Which flows of a source stay, where that is known better than elements tell.
     keep: BTreeMap<Source, Keep>,
     network: Vec<Op>,
-    /// What leads lookups and connections to resolver and gateway.
-    leading: Vec<Op>,
+    /// What leads lookups and connections to resolver and gateway in the namespaces of processes; none
+    /// where nothing does any more.
+    redirects: BTreeMap<u32, Option<Redirect>>,
     /// Addresses that workloads have themselves no longer.
     gone_own: Vec<OwnAddress>,
 }
@@ -242,10 +244,8 @@ impl Steps {
 
     /// What leads to resolver and gateway in the namespace of a process; none takes it back.
     pub fn redirect(&mut self, pid: u32, redirect: Option<Redirect>) {
-        match redirect {
-            Some(redirect) => self.leading.push(Op::AddRedirect(pid, redirect)),
-            None => self.network.push(Op::DeleteRedirect(pid)),
-        }
+        // The number may have been another process's: what is said last holds.
+        self.redirects.insert(pid, redirect);
     }
 
     /// Addresses that a namespace leads to the gateway no longer, and such that it does again.
@@ -285,12 +285,12 @@ impl Steps {
         }
         for (pid, redirect) in &desired.redirects {
             if observed.redirects.get(pid) != Some(redirect) {
-                self.leading.push(Op::AddRedirect(*pid, redirect.clone()));
+                self.redirects.insert(*pid, Some(redirect.clone()));
             }
         }
         let gone = observed.redirects.keys();
         let gone = gone.filter(|pid| !desired.redirects.contains_key(pid));
-        network.extend(gone.copied().map(Op::DeleteRedirect));
+        self.redirects.extend(gone.map(|pid| (*pid, None)));
         let forwarded = observed.forwarded.difference(&desired.forwarded);
         network.extend(forwarded.cloned().map(Op::DeleteForwarded));
         let neighbours = observed.neighbours.difference(&desired.neighbours);
@@ -314,19 +314,28 @@ impl Steps {
     /// 2. What translates sources that lose their translation goes, alone: the guard still holds
     ///    them, so from here on they can only be dropped.
     /// 3. Flows end whose source loses its binding or translation.
-    /// 4. One transaction: tables, new chains and sets, elements that go, elements that come, chains
-    ///    and sets that nothing names any more.
+    /// 4. One transaction: tables, new chains and sets, elements that go, elements that come.
     /// 5. Flows end that were decided under the old state, but for those already translated right
     ///    and those that drain; those whose drain is over.
     /// 6. Sysctls, routes and the like.
+    /// 7. Once no packet is on its way that the state before decides: chains and sets that nothing
+    ///    names any more, and what names were told for. A packet asks the rules of one state, and sets
+    ///    as they are at each moment (`nft_do_chain` in net/netfilter/nf_tables_core.c).
     pub fn into_ops(mut self) -> Vec<Op> {
         let released = self.take_released();
         let before = self.forget_before(&released);
         let after = self.forget_after();
         let counted = self.count_anew();
+        let behind = self.take_behind();
 
         let mut ops: Vec<Op> = self.gone_own.into_iter().map(Op::DeleteOwn).collect();
-        ops.append(&mut self.leading);
+        let mut led_no_longer = Vec::new();
+        for (pid, redirect) in self.redirects {
+            match redirect {
+                Some(redirect) => ops.push(Op::AddRedirect(pid, redirect)),
+                None => led_no_longer.push(Op::DeleteRedirect(pid)),
+            }
+        }
         ops.extend(delete_elements(released));
         ops.extend(before.into_iter().map(|source| Op::ForgetFlows {
             source,
@@ -360,22 +369,35 @@ impl Steps {
                 NftOp::AddElements(set, elements.into_iter().collect()),
             ));
         }
-        // Chains name sets in rules, and sets name chains in elements.
-        for (family, name) in &self.gone_chains {
-            ops.push(nft(*family, NftOp::FlushChain(name.clone())));
-        }
-        ops.extend(
-            self.gone_sets
-                .into_iter()
-                .map(|(family, name)| nft(family, NftOp::DeleteSet(name))),
-        );
-        ops.extend(
-            self.gone_chains
-                .into_iter()
-                .map(|(family, name)| nft(family, NftOp::DeleteChain(name))),
-        );
         ops.extend(after);
         ops.append(&mut self.network);
+        ops.append(&mut led_no_longer);
+        if !behind.is_empty() {
+            ops.push(Op::LetPass);
+            ops.extend(behind);
+        }
+        ops
+    }
+
+    /// Step 7. What is in a set that goes needs no step of its own.
+    fn take_behind(&mut self) -> Vec<Op> {
+        let nft =
+            |(family, name): &Place, op: fn(Name) -> NftOp| Op::Nft(*family, op(name.clone()));
+        self.remove
+            .retain(|place, _| !self.gone_sets.contains(place));
+        let told: BTreeMap<Place, Elements> = self
+            .remove
+            .extract_if(.., |(_, set), _| is_of_names(set))
+            .collect();
+        let mut ops = delete_elements(told);
+        // Chains name sets in rules, and sets name chains in elements.
+        ops.extend(self.gone_chains.iter().map(|it| nft(it, NftOp::FlushChain)));
+        ops.extend(self.gone_sets.iter().map(|it| nft(it, NftOp::DeleteSet)));
+        ops.extend(
+            self.gone_chains
+                .iter()
+                .map(|it| nft(it, NftOp::DeleteChain)),
+        );
         ops
     }
 

@@ -29,8 +29,8 @@ use crate::reason::Reason;
 use crate::resolve::{Addresses, Exit};
 
 use answer::{Answer, SNIFFED_PORTS, When, class, forbidding};
-pub use names::Meant;
 use names::Patterns;
+pub use names::{Meant, is_of_names};
 
 /// What one list of policies says about one family's destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +213,8 @@ impl PolicySet {
         maps.chain(self.name_sets()).collect()
     }
 
-    /// All chains: an entry for each map, and one for each class in it.
+    /// All chains: an entry for each map, and one for each class in it. Those that check say of
+    /// everything what becomes of it: who comes to their end came while they were being made.
     pub fn chains(&self) -> Vec<(Name, Chain)> {
         let mut chains = Vec::new();
         for side in self.sides() {
@@ -221,7 +222,11 @@ impl PolicySet {
                 fields: vec![self.daddr()],
                 map: self.name(side),
             }];
-            chains.push((self.name(side), plain(vec![ask])));
+            let end = matches!(side, Side::Check).then(|| vec![Accept.into()]);
+            chains.push((
+                self.name(side),
+                plain([ask].into_iter().chain(end.clone()).collect()),
+            ));
             for (number, class) in self.classes.iter().enumerate() {
                 let mut rules = Vec::new();
                 let forbids = forbidding(class);
@@ -232,6 +237,9 @@ impl PolicySet {
                     chains.push((first, plain(forbidding.collect())));
                 }
                 rules.extend(class.iter().flat_map(|answer| self.rules(answer, side)));
+                if !class.iter().any(Answer::ends_all) {
+                    rules.extend(end.clone());
+                }
                 chains.push((self.class_name(side, number), plain(rules)));
             }
         }

@@ -11,7 +11,7 @@ use super::steering::steer;
 use super::treatment::{Treated, Treatment};
 use crate::flow::Source;
 use crate::nft::key::Key;
-use crate::nft::rule::Verdict::Goto;
+use crate::nft::rule::Verdict::{Goto, Jump};
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
 
@@ -330,7 +330,9 @@ fn decided(elements: &mut Vec<Element>, own: Key, sets: &Sets, treatment: &Treat
                 own,
                 Data::Verdict(Goto(set.translate_chain())),
             );
-            add(sets.check, own, Data::Verdict(Goto(set.check_chain())));
+            // A chain has no rules yet for a packet that was on its way when it was made: back in the
+            // guard, that is refused.
+            add(sets.check, own, Data::Verdict(Jump(set.check_chain())));
         }
     }
     add(sets.managed, own, Data::None);

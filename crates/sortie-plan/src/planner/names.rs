@@ -279,7 +279,7 @@ impl Planner {
             .into_iter()
             .filter_map(|v6| asking(placement, v6))
             .collect();
-        if sets.is_empty() {
+        if sets.is_empty() || tracked.workload.pid == 0 {
             return None;
         }
         let networks = self.networks.values().flat_map(|network| &network.subnets);

@@ -119,6 +119,11 @@ impl Answer {
         self.ports.is_empty() || port.is_some_and(|port| ports.any(|range| range.contains(port)))
     }
 
+    /// Whether nothing comes behind it.
+    pub(super) fn ends_all(&self) -> bool {
+        self.when == When::Always && self.ports.is_empty()
+    }
+
     pub(super) fn leads(&self) -> Option<Leads> {
         match self.exit {
             Exit::Egress(address) => Some(Leads {

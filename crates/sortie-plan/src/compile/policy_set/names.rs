@@ -45,6 +45,11 @@ impl Patterns {
     }
 }
 
+/// Whether a set of the kernel's has the addresses that names were told for.
+pub fn is_of_names(set: &str) -> bool {
+    set.starts_with("named") || set.starts_with("learned")
+}
+
 impl PolicySet {
     /// Whether it depends on the destination's name.
     pub fn asks_names(&self) -> bool {

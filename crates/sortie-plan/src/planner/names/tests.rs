@@ -119,6 +119,62 @@ fn a_policy_applies_to_what_was_looked_up_before() {
     assert_eq!(held(&planner, "named4"), Vec::<String>::new());
 }
 
+/// A packet on its way has found the former chain, and asks its sets when they are others already.
+#[test]
+fn what_was_told_is_there_until_packets_have_passed() {
+    let mut planner = planner(vec![by_host("bank", "bank.example", &[], EGRESS)]);
+    // Keeps the former chain.
+    planner.workload(container("mail", None, 31, &["172.17.0.3"]), None);
+    answer(&mut planner, "bank.example", "198.51.100.7");
+    let mut other = by_host("bank", "bank.example", &[], "203.0.113.12");
+    other.name = PolicyName("only-web".to_owned());
+    other.workloads[0].names = vec!["web".to_owned()];
+    other.priority = 1;
+    let both = vec![by_host("bank", "bank.example", &[], EGRESS), other.clone()];
+    let [shared, alone] = [both, vec![other]].map(|policies| {
+        let ops = planner.policies_changed(policies);
+        let passed = ops.iter().position(|op| *op == Op::LetPass).unwrap();
+        let text = |ops: &[Op]| ops.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (text(&ops[..passed]), text(&ops[passed + 1..]))
+    });
+    let goes = |text: &String| text.starts_with("nft delete") || text.starts_with("nft flush");
+    for (before, behind) in [&shared, &alone] {
+        let of_names = |text: &&String| text.contains("named4") || text.contains("learned4");
+        assert!(
+            !before.iter().any(|text| goes(text) && of_names(&text)),
+            "{before:?}"
+        );
+        assert!(
+            !before.iter().any(|text| text.contains("delete chain")),
+            "{before:?}"
+        );
+        assert!(
+            before
+                .iter()
+                .any(|text| text.contains("add element inet sortie check4"))
+                || before
+                    .iter()
+                    .any(|text| text.contains("delete element inet sortie check4")),
+            "{before:?}"
+        );
+        assert!(
+            behind
+                .iter()
+                .filter(|text| text.starts_with("nft"))
+                .all(goes),
+            "{behind:?}"
+        );
+    }
+    assert!(
+        shared.1[0].starts_with("nft delete element inet sortie learned4"),
+        "{shared:?}"
+    );
+    assert!(
+        !alone.1.iter().any(|text| text.contains("delete element")),
+        "{alone:?}"
+    );
+}
+
 #[test]
 fn names_last_as_long_as_the_workload() {
     let mut planner = planner(vec![by_host("bank", "bank.example", &[], EGRESS)]);
