@@ -31,6 +31,8 @@ impl Told {
             if known.len() >= ADDRESSES && !known.contains_key(&address) {
                 known.pop_first();
             }
+            // An engine's own resolver asks ours in its turn, and takes a stand-in for the address.
+            let real = known.get(&real).map_or(real, |(_, meant)| *meant);
             known.insert(address, (Arc::clone(&name), real));
         }
     }
@@ -50,3 +52,6 @@ impl Told {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

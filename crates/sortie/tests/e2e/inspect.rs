@@ -68,11 +68,11 @@ impl Scene {
         certificates(&pki);
         stage.start_agent(&config(&pki, tls))?;
         stage.network("shop", 1, &[])?;
-        let (to, another) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
+        let to = stage.lab.destination()?.v4;
         for (name, address) in [
             ("api.external.com", to),
             ("plain.example", to),
-            ("partner.example", another),
+            ("partner.example", to),
         ] {
             let names = stage.lab.internet().observer().names();
             names.set(name, &[address], 60);
