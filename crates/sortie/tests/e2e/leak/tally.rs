@@ -40,7 +40,7 @@ struct Given {
     /// During a change two things.
     now: Vec<Allowed>,
     /// What it gave before, and until when somebody may not know yet that it no longer does.
-    before: Option<(Allowed, SystemTime)>,
+    before: Vec<(Allowed, SystemTime)>,
 }
 
 /// What became of a container's very first packet.
@@ -68,7 +68,8 @@ struct Owner {
     calm: bool,
 }
 
-/// The flag bits of a reset that answers.
+/// The flag bits of a beginning, and of a reset that answers.
+const SYN: u8 = 2;
 const RST: u8 = 4;
 /// ICMP's types and codes (RFC 792, RFC 4443).
 const HOST_UNREACHABLE: (u8, u8) = (3, 1);
@@ -79,6 +80,10 @@ const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
 /// What a request may need from the uplink until the observer has read it and taken its time: it is
 /// a thread of a process that runs much else.
 const READING: Duration = Duration::from_secs(1);
+
+/// For how long the gateway's connections may go on as they began: what is on its way may reach its
+/// end, and the kernel goes on with the end of what a killed gateway has left.
+const ENDS: Duration = Duration::from_secs(36);
 
 /// How many wrong frames are kept for the message.
 const EXAMPLES: usize = 20;
@@ -156,14 +161,13 @@ impl Tally {
 
     /// From the next frame that is counted on, a policy gives these.
     pub(super) fn policy_gives(&mut self, number: usize, now: Vec<Allowed>) {
-        let before = None;
-        self.policies.insert(number, Given { now, before });
+        self.policies.entry(number).or_default().now = now;
     }
 
     /// What a policy gave is right for what left before this time.
     pub(super) fn policy_gave(&mut self, number: usize, before: Allowed, until: SystemTime) {
         let given = self.policies.entry(number).or_default();
-        given.before = Some((before, until));
+        given.before.push((before, until));
     }
 
     /// A container is let by between these times, whatever else it may.
@@ -206,7 +210,13 @@ impl Tally {
         if changes && Self::is_the_hosts_answer(packet) {
             return;
         }
-        let right = self.allows(allowed, bypass, packet.source, frame.at);
+        let began = if owner.goes_on(packet) {
+            frame.at - ENDS
+        } else {
+            frame.at
+        };
+        let right = self.allows(allowed, bypass, packet.source, frame.at)
+            || self.allows(allowed, None, packet.source, began);
         let wrong = (!right).then(|| {
             let at = evidence::time(frame.at);
             format!("{at} {} ({allowed:?}): {frame}", owner.name)
@@ -337,6 +347,19 @@ impl Allowed {
 }
 
 impl Owner {
+    /// Whether a packet may be of a connection of the gateway that is there already.
+    fn goes_on(&self, packet: &Packet) -> bool {
+        let Transport::Tcp {
+            destination_port,
+            flags,
+            ..
+        } = packet.transport
+        else {
+            return false;
+        };
+        flags & SYN == 0 && self.ports.iter().any(|(port, _)| *port == destination_port)
+    }
+
     fn allowed_on(&self, packet: &Packet) -> &Allowed {
         let port = match packet.transport {
             Transport::Tcp {

@@ -197,3 +197,28 @@ fn a_follower_knows_of_a_change_a_while_behind() {
         assert_eq!(leaks(&mut tally, DIRECT, at(second)), 0, "{second}");
     }
 }
+
+/// What the gateway has begun may end as it began, and nothing may begin so.
+#[test]
+fn connections_of_the_gateway_end_as_they_began() {
+    let only = |text: &str| Allowed::Only(vec![ip(text)]);
+    let mut tally = owner(only(DIRECT));
+    tally.on_port(0, 80, Allowed::Given(policies::PATHS));
+    tally.policy_gives(policies::PATHS, vec![only(DIRECT)]);
+    tally.policy_gave(policies::PATHS, only(EGRESS), at(2));
+    let tcp = |destination_port, flags| Transport::Tcp {
+        source_port: 4000,
+        destination_port,
+        flags,
+    };
+    for (second, port, flags, wrong) in [
+        (37, 80, 17, 0),
+        (38, 80, 17, 1),
+        (3, 80, 2, 1),
+        (3, 7, 17, 1),
+    ] {
+        let leaked = leaks_of(&mut tally, EGRESS, at(second), tcp(port, flags));
+        assert_eq!(leaked, wrong, "{second} {port} {flags}");
+    }
+    assert_eq!(leaks_of(&mut tally, HOST_V4, at(3), tcp(80, 17)), 1);
+}
