@@ -6,7 +6,7 @@ mod packet;
 
 use std::net::IpAddr;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nfnetlink::conntrack::{self, Conntrack, Filter, Groups, Ports};
 use nfnetlink::{Notice, Socket};
@@ -27,6 +27,9 @@ use crate::source_ports;
 
 /// How long a reader waits before it looks whether anybody still listens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How seldom all flows are listed, however many reports are lost: where they are lost, there are many.
+const LISTED: Duration = Duration::from_secs(5);
 
 /// Starts the readers that the kernel has something for, in the calling thread's network
 /// namespace; they end with the core.
@@ -57,13 +60,15 @@ fn flows() -> Result<impl FnMut() -> Result<Option<Report>, nfnetlink::Error>, E
     let groups = Groups::NEW | Groups::DESTROY;
     let mut flows = conntrack::listen(groups).map_err(failed("conntrack's events"))?;
     let mut socket = Socket::open().map_err(failed("conntrack"))?;
-    let mut listed = false;
+    let (mut missed, mut due) = (true, Instant::now());
     Ok(move || {
-        if !std::mem::replace(&mut listed, true) {
+        if missed && due <= Instant::now() {
+            missed = false;
+            due = Instant::now() + LISTED;
             return list(&mut socket).map(Some);
         }
         let notice = flows.next(PATIENCE)?;
-        listed = !matches!(notice, Some(Notice::Lost));
+        missed |= matches!(notice, Some(Notice::Lost));
         Ok(notice.map(|notice| report(notice, Report::Flow)))
     })
 }
