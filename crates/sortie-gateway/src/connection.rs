@@ -323,6 +323,43 @@ async fn settled(
     Ok(core.outside.decide.decide(workload, &target))
 }
 
+/// Decides about a connection as a whole, and calls its other side. Where policies change while its
+/// name is looked up it is decided again: nothing has begun by then.
+async fn reach(
+    core: &Core,
+    (workload, target): (&WorkloadId, Target<'_>),
+    called: &mut Called,
+    (deadline, flight): (&mut Deadline, &mut Flight<'_>),
+    report: &mut Report,
+) -> Result<(Upstream, Verdict), Refusal> {
+    let name = target.name;
+    loop {
+        flight.again();
+        called.address = target.address;
+        let verdict = core.outside.decide.decide(workload, &target);
+        report.verdict(&verdict);
+        let verdict = settled(core, workload, deadline, verdict, name, called).await?;
+        report.verdict(&verdict);
+        if called.proxied && !proxy::is_open(called.port, &verdict) {
+            return Err(Refusal::port(called.port));
+        }
+        let dial = Dial {
+            core,
+            workload,
+            verdict: &verdict,
+            name,
+            called,
+            spoken: Spoken::Http1,
+        };
+        let ways = dial.ways(deadline).await?;
+        if flight.is_former() {
+            continue;
+        }
+        let (upstream, _) = dial.connect_to(&ways, deadline).await?;
+        return Ok((upstream, verdict));
+    }
+}
+
 /// A tunnel, for as long as policies let it leave so.
 async fn through(
     core: &Core,
@@ -370,32 +407,13 @@ async fn by_connection(
         by_address: false,
         tls: if encrypted { Tls::Hides } else { Tls::Absent },
     };
-    let verdict = core.outside.decide.decide(workload, &target);
-    report.verdict(&verdict);
-    let deadline = &mut client.deadline;
     let reached = if is_other {
+        let verdict = core.outside.decide.decide(workload, &target);
+        report.verdict(&verdict);
         Err(Refusal::other_name())
     } else {
-        match settled(core, workload, deadline, verdict, name, &mut called).await {
-            Ok(verdict) if called.proxied && !proxy::is_open(called.port, &verdict) => {
-                report.verdict(&verdict);
-                Err(Refusal::port(called.port))
-            }
-            Ok(verdict) => {
-                let dial = Dial {
-                    core,
-                    workload,
-                    verdict: &verdict,
-                    name,
-                    called: &called,
-                    spoken: Spoken::Http1,
-                };
-                report.verdict(&verdict);
-                let reached = dial.connect(deadline).await;
-                reached.map(|upstream| (upstream, verdict))
-            }
-            Err(refusal) => Err(refusal),
-        }
+        let time = (&mut client.deadline, &mut flight);
+        reach(core, (workload, target), &mut called, time, &mut report).await
     };
     match reached {
         Ok((mut upstream, verdict)) => {

@@ -160,14 +160,6 @@ impl Dial<'_> {
         }
     }
 
-    /// A new connection to the first address that can be reached.
-    pub(super) async fn connect(&self, deadline: &mut Deadline) -> Result<Upstream, Refusal> {
-        let ways = self.ways(deadline).await?;
-        self.connect_to(&ways, deadline)
-            .await
-            .map(|(upstream, _)| upstream)
-    }
-
     /// A new connection to the first of these that can be reached, with the source it has.
     pub(super) async fn connect_to(
         &self,

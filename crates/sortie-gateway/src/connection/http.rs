@@ -257,29 +257,44 @@ impl<'c> Http<'c> {
         self.refuse(&refusal, closes, decided.asked.head).await && !closes
     }
 
-    /// 1. The addresses that may be called, each with its source.
+    /// 1. The addresses that may be called, each with its source. Where policies change while the name
+    ///    is looked up, it is decided again: nothing has begun by then.
     /// 2. An idle connection to one of them, or a new one.
     /// 3. The request and its response.
     /// 4. When a connection that was used before ends without an answer, the origin had ended it
     ///    meanwhile: once, and with a new connection, the request is sent again, if sending it
     ///    twice is sending it once (RFC 9110 §9.2.2).
     async fn try_exchange(&mut self, decided: &mut Decided) -> Result<bool, Failure> {
-        let (deadline, called) = (&mut self.deadline, &mut decided.called);
-        let verdict = decided.verdict.clone();
-        let name = self.report.name();
-        let verdict = settled(self.core, &self.workload, deadline, verdict, name, called).await;
-        decided.verdict = verdict.map_err(Failure::Refused)?;
-        self.report.verdict(&decided.verdict);
-        let dial = Dial {
-            core: self.core,
-            workload: &self.workload,
-            verdict: &decided.verdict,
-            name: self.report.name(),
-            called: &decided.called,
-            spoken: Spoken::Http1,
+        let address = decided.called.address;
+        let ways = loop {
+            let (deadline, called) = (&mut self.deadline, &mut decided.called);
+            let verdict = decided.verdict.clone();
+            let name = self.report.name();
+            let verdict = settled(self.core, &self.workload, deadline, verdict, name, called).await;
+            decided.verdict = verdict.map_err(Failure::Refused)?;
+            self.report.verdict(&decided.verdict);
+            let dial = Dial {
+                core: self.core,
+                workload: &self.workload,
+                verdict: &decided.verdict,
+                name: self.report.name(),
+                called: &decided.called,
+                spoken: Spoken::Http1,
+            };
+            let ways = dial.ways(&mut self.deadline).await;
+            let ways = ways.map_err(Failure::Refused)?;
+            if !self.flight.is_former() {
+                break ways;
+            }
+            self.flight.again();
+            decided.called.address = address;
+            let (policies, workload) = (&*self.core.outside.decide, &self.workload);
+            let asked = (&self.report, &*self.out);
+            let again = asked_again(self.core, asked, &decided.called, |target| {
+                policies.decide(workload, target)
+            });
+            decided.verdict = again.unwrap_or_else(|| decided.verdict.clone());
         };
-        let ways = dial.ways(&mut self.deadline).await;
-        let ways = ways.map_err(Failure::Refused)?;
         let mut is_fresh = false;
         loop {
             let mut origin = self.origin(decided, &ways, is_fresh).await?;
@@ -418,11 +433,30 @@ pub(super) fn stays(
     is_tunnel: bool,
 ) -> Stay {
     let (verdict, called) = decided;
+    let leaving = Leaving {
+        workload,
+        verdict,
+        peer,
+        is_tunnel,
+    };
+    asked_again(core, (report, forwarded), called, |target| {
+        leaving.now(core, target)
+    })
+    .unwrap_or(Stay::Ended)
+}
+
+/// Asks something of a request that was decided before. Its fields are read from what goes on.
+fn asked_again<T>(
+    core: &Core,
+    (report, forwarded): (&Report, &[u8]),
+    called: &Called,
+    ask: impl FnOnce(&decide::Target<'_>) -> T,
+) -> Option<T> {
     let mut space = FieldSpace::new();
     let Parsed::Head(request) = Request::parse(forwarded, &mut space, core.config.heads) else {
-        return Stay::Ended;
+        return None;
     };
-    let target = decide::Target {
+    Some(ask(&decide::Target {
         name: report.name(),
         address: called.address,
         port: called.port,
@@ -433,14 +467,7 @@ pub(super) fn stays(
         }),
         tls: called.tls(),
         by_address: false,
-    };
-    let leaving = Leaving {
-        workload,
-        verdict,
-        peer,
-        is_tunnel,
-    };
-    leaving.now(core, &target)
+    }))
 }
 
 /// Asks the policies about a request.

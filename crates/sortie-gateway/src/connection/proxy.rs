@@ -8,11 +8,10 @@ use std::rc::Rc;
 use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
 
-use super::dial::{Dial, Spoken};
 use super::http::{Http, To};
 use super::report::Report;
 use super::sniff::Protocol;
-use super::{Called, Client, first, settled, speak, through};
+use super::{Called, Client, first, reach, speak, through};
 use crate::decide::{Clients, Proof, Target, Tls, Verdict, Way};
 use crate::flight::Flight;
 use crate::http1::authority::Host;
@@ -177,32 +176,9 @@ async fn connect(
     let name = called.name.clone();
     let name = name.as_deref();
     let mut flight = Flight::begin(core, workload);
-    let verdict = core
-        .outside
-        .decide
-        .decide(workload, &Target { name, ..target });
-    let deadline = &mut client.deadline;
-    let settled = settled(core, workload, deadline, verdict, name, &mut called).await;
-    let reached = match settled {
-        Ok(verdict) => {
-            report.verdict(&verdict);
-            let dial = Dial {
-                core,
-                workload,
-                verdict: &verdict,
-                name,
-                called: &called,
-                spoken: Spoken::Http1,
-            };
-            if is_open(called.port, &verdict) {
-                let reached = dial.connect(&mut client.deadline).await;
-                reached.map(|upstream| (upstream, verdict))
-            } else {
-                Err(Refusal::port(called.port))
-            }
-        }
-        Err(refusal) => Err(refusal),
-    };
+    let asked = (workload, Target { name, ..target });
+    let time = (&mut client.deadline, &mut flight);
+    let reached = reach(core, asked, &mut called, time, &mut report).await;
     match reached {
         Err(refusal) => {
             report.status(refusal.status);

@@ -77,6 +77,20 @@ fn connections_that_are_kept_end_with_their_policies() {
     assert_eq!(connection(), second);
 }
 
+/// What has not begun when policies change begins as they say then.
+#[test]
+fn who_waits_for_a_name_leaves_as_policies_say_when_it_comes() {
+    let world = World::new("turning");
+    let mut client = world.connect(PORT);
+    let request = "GET /x HTTP/1.1\r\nHost: turning.partner.example:8080\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    world.turn();
+    assert!(response(&mut client).0.starts_with("HTTP/1.1 200 "));
+    let seen = world.origin.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].source, IpAddr::V4(SECOND));
+}
+
 #[test]
 fn curl_asks_for_two_paths_over_one_connection() {
     let world = World::new("curl");

@@ -5,7 +5,9 @@ use std::io;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{
@@ -51,6 +53,7 @@ const INSPECTED: [&str; 2] = ["inspected.partner.example", "inspected.example"];
 /// The policies of these tests: by name, and by path for one name.
 struct Policies {
     /// TLS that trusts the origin's CA; another one; and with a client's certificate.
+    turn: Arc<Turn>,
     trusting: Arc<Origination>,
     strange: Arc<Origination>,
     known: Arc<Origination>,
@@ -58,8 +61,33 @@ struct Policies {
     inspection: Arc<Inspection>,
 }
 
+/// A change of policies while a name is looked up.
+#[derive(Default)]
+struct Turn {
+    asked: AtomicBool,
+    turned: AtomicBool,
+    answered: AtomicBool,
+}
+
+/// Whose policies change.
+const TURNING: &str = "turning.partner.example";
+
+impl Turn {
+    /// Until what is told to the gateway before has been heard: it is idle meanwhile.
+    async fn answer(&self) {
+        self.asked.store(true, Ordering::Release);
+        loop {
+            let answered = self.answered.load(Ordering::Acquire);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if answered {
+                return;
+            }
+        }
+    }
+}
+
 impl Policies {
-    fn new(pki: &Pki) -> Self {
+    fn new(pki: &Pki, turn: &Arc<Turn>) -> Self {
         let (chain, key) = (pki.read("client.pem"), pki.read("client.key"));
         let client = ClientCertificate {
             chain: &chain,
@@ -70,6 +98,7 @@ impl Policies {
             Arc::new(Origination::new(port, Some(&ca), client).unwrap())
         };
         Self {
+            turn: Arc::clone(turn),
             trusting: begin(TLS_PORT, "ca.pem", None),
             strange: begin(TLS_PORT, "other.pem", None),
             known: begin(TLS_PORT, "ca.pem", Some(client)),
@@ -146,6 +175,7 @@ impl Decide for Policies {
             Some("strange.partner.example") => secured(&self.strange),
             Some("known.partner.example") => secured(&self.known),
             Some("h2.partner.example") => secured(&self.http2),
+            Some(TURNING) if self.turn.turned.load(Ordering::Acquire) => leaves("turned", SECOND),
             Some("gone.example") => leaves("gone", Ipv4Addr::new(203, 0, 113, 99)),
             Some(name) if name.ends_with(".partner.example") => leaves("partner", FIRST),
             Some("allowed.example") => Verdict {
@@ -188,12 +218,13 @@ impl Clients for ProxyClients {
 }
 
 /// Names and their addresses.
-struct Names(BTreeMap<&'static str, Vec<Ipv4Addr>>);
+struct Names(BTreeMap<&'static str, Vec<Ipv4Addr>>, Arc<Turn>);
 
 impl Names {
-    fn all() -> Self {
+    fn all(turn: &Arc<Turn>) -> Self {
         let private = Ipv4Addr::new(10, 0, 0, 1);
-        Self(BTreeMap::from([
+        let all = BTreeMap::from([
+            (TURNING, vec![ORIGIN]),
             ("api.external.com", vec![ORIGIN]),
             ("gone.example", vec![ORIGIN]),
             ("unnamed.example", vec![ORIGIN]),
@@ -208,7 +239,8 @@ impl Names {
             ("inspected.partner.example", vec![ORIGIN]),
             ("inspected.example", vec![ORIGIN]),
             ("allowed.example", vec![private]),
-        ]))
+        ]);
+        Self(all, Arc::clone(turn))
     }
 }
 
@@ -222,6 +254,9 @@ impl Resolve for Names {
 
     fn resolve<'a>(&'a self, _: &'a WorkloadId, name: &'a str) -> Resolving<'a> {
         Box::pin(async move {
+            if name == TURNING {
+                self.1.answer().await;
+            }
             let found = self.0.get(name);
             let found = found.ok_or_else(|| io::Error::other("no such name"))?;
             Ok(found.iter().copied().map(IpAddr::V4).collect())
@@ -260,6 +295,7 @@ pub(crate) struct World {
     pub(crate) http2_tls: Http2Origin,
     pub(crate) log: Arc<Log>,
     gateway: Gateway,
+    turn: Arc<Turn>,
     pub(crate) pki: Pki,
     workload: Host,
     lab: Lab,
@@ -304,10 +340,10 @@ impl World {
         }
         let listen = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, LISTENER)).unwrap();
         let listener = workload.netns().run(listen).unwrap();
-        let log = Arc::new(Log::default());
+        let (log, turn) = (Arc::new(Log::default()), Arc::<Turn>::default());
         let outside = Outside {
-            decide: Arc::new(Policies::new(&pki)),
-            resolve: Arc::new(Names::all()),
+            decide: Arc::new(Policies::new(&pki, &turn)),
+            resolve: Arc::new(Names::all(&turn)),
             log: Arc::clone(&log) as Arc<dyn AccessLog>,
             seen: None,
         };
@@ -328,6 +364,7 @@ impl World {
             http2,
             http2_tls,
             log,
+            turn,
             gateway,
             pki,
             workload,
@@ -429,6 +466,15 @@ impl World {
     /// The workload's policies are others now, as far as what is kept for it goes.
     pub(crate) fn policies_changed(&self) {
         self.gateway.policies_changed(&id());
+    }
+
+    /// Waits until the name is looked up, changes its policy, and lets the answer come.
+    pub(crate) fn turn(&self) {
+        let asked = || self.turn.asked.load(Ordering::Acquire);
+        eventually_true(SOON, "the name is looked up", asked).unwrap();
+        self.turn.turned.store(true, Ordering::Release);
+        self.policies_changed();
+        self.turn.answered.store(true, Ordering::Release);
     }
 
     pub(crate) fn drain(self) {

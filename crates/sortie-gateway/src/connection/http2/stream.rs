@@ -92,7 +92,8 @@ impl<'s> Stream<'s> {
     }
 
     /// 1. The request is read and decided.
-    /// 2. The addresses that may be called, each with its source.
+    /// 2. The addresses that may be called, each with its source. Where policies change while the name
+    ///    is looked up, it is decided again: nothing has begun by then.
     /// 3. A place on a connection to one of them, or a new connection.
     /// 4. The request and its response.
     async fn exchange(
@@ -102,21 +103,29 @@ impl<'s> Stream<'s> {
     ) -> Result<(), Failure> {
         let mut asked = request::read(parts)?;
         let mut called = self.session.called.asked(&asked.host)?;
-        let verdict = self.decide(&mut asked, &called)?;
-        let (core, workload) = (&self.session.core, &self.session.workload);
-        let name = self.report.name();
-        let deadline = &mut self.deadline;
-        let verdict = settled(core, workload, deadline, verdict, name, &mut called).await?;
-        self.report.verdict(&verdict);
-        let dial = Dial {
-            core,
-            workload,
-            verdict: &verdict,
-            name: self.report.name(),
-            called: &called,
-            spoken: Spoken::Http2,
+        let address = called.address;
+        let (verdict, ways) = loop {
+            called.address = address;
+            let verdict = self.decide(&mut asked, &called)?;
+            let (core, workload) = (&self.session.core, &self.session.workload);
+            let name = self.report.name();
+            let deadline = &mut self.deadline;
+            let verdict = settled(core, workload, deadline, verdict, name, &mut called).await?;
+            self.report.verdict(&verdict);
+            let dial = Dial {
+                core,
+                workload,
+                verdict: &verdict,
+                name: self.report.name(),
+                called: &called,
+                spoken: Spoken::Http2,
+            };
+            let ways = dial.ways(&mut self.deadline).await?;
+            if !self.flight.is_former() {
+                break (verdict, ways);
+            }
+            self.flight.again();
         };
-        let ways = dial.ways(&mut self.deadline).await?;
         let (answer, place) = self.ask(&asked, body, &verdict, &called, &ways).await?;
         if self.flight.is_former() {
             place.carrier().retire();
