@@ -16,6 +16,7 @@ mod learned;
 mod manager;
 mod metrics;
 mod networks;
+mod own;
 mod policy;
 mod ports;
 mod problems;
@@ -49,6 +50,7 @@ use converge::Failing;
 use gateway::GatewayLink;
 use manager::Manager;
 use metrics::{Counts, Telling};
+use own::OwnChecks;
 
 pub use attach::{Attachments, remove_everything};
 pub use bypass::{Bypasses, Caller};
@@ -105,6 +107,7 @@ pub struct Core {
     compared: bool,
     host_due: Option<Instant>,
     drift_due: Instant,
+    own: OwnChecks,
     neighbours_due: Instant,
     manager: Option<Manager>,
     /// When the plan's clock was 0.
@@ -155,6 +158,7 @@ impl Core {
             compared: false,
             host_due: None,
             drift_due: Instant::now() + DRIFT_CHECK,
+            own: OwnChecks::default(),
             neighbours_due: Instant::now() + NEIGHBOUR_CHECK,
             manager: Manager::from_environment(),
             started: Instant::now(),
@@ -220,6 +224,7 @@ impl Core {
             failing,
             manager,
             starting,
+            self.own.due(),
             neighbours,
             drain,
             self.sample_due(),
@@ -281,6 +286,7 @@ impl Core {
             self.look_at_host(Look::Everywhere);
             self.audits.follow(&self.planner);
         }
+        self.look_again_into_own(now);
         if self.neighbours_due <= now {
             self.neighbours_due = now + NEIGHBOUR_CHECK;
             self.look_at_neighbours();

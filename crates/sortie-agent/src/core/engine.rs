@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sortie_api::config::AgentConfig;
 use sortie_api::workload::{Change, Engine, Network, Snapshot, Workload, WorkloadId};
-use sortie_kernel::Look;
 use sortie_kernel::probe::Feature;
 use sortie_plan::environment::Environment;
 
@@ -105,7 +104,7 @@ impl Core {
                 self.apply(&ops);
                 // With every network that comes or goes the engine sets the default routes anew.
                 if has_own {
-                    self.repair_network(Look::Into(pid));
+                    self.look_into_own(pid);
                 }
             }
             // Of an earlier run.
@@ -217,12 +216,6 @@ impl Core {
         let environment = self.planner.environment();
         let statuses = self.engines.iter().map(|it| it.status(environment));
         statuses.collect()
-    }
-
-    /// Whether a container has an egress address itself.
-    fn has_own(&self, pid: u32) -> bool {
-        let network = self.planner.desired_network();
-        network.own.keys().any(|own| own.pid == pid)
     }
 
     /// Without what the kernel needs for it, a container in the host's network namespace cannot be
