@@ -128,7 +128,8 @@ impl Lab {
     /// sources. Call [`Lab::fence`] before when nothing says that the packets have gone through.
     ///
     /// A reset that answers a segment from outside is the host's own: the other side repeats what
-    /// belongs to a connection of before, which nobody knows any more (RFC 9293, section 3.5.2).
+    /// belongs to a connection of before, which nobody knows any more (RFC 9293, section 3.5.2). So is
+    /// what only routers say: that whom such a packet is for is not there (RFC 792, RFC 4443).
     ///
     /// # Errors
     /// Every frame with another source.
@@ -150,9 +151,10 @@ impl Lab {
                 return false;
             }
             let answers = || connection(packet).is_some_and(|it| came.contains(&it));
-            packet.destination == destination
-                && !allowed.contains(&packet.source)
-                && !(is_reset(packet) && answers())
+            let is_right = allowed.contains(&packet.source)
+                || is_a_routers(packet)
+                || is_reset(packet) && answers();
+            packet.destination == destination && !is_right
         });
         if frames.is_empty() {
             return Ok(());
@@ -250,6 +252,15 @@ fn connection(packet: &Packet) -> Option<Connection> {
 fn is_reset(packet: &Packet) -> bool {
     const RST: u8 = 4;
     matches!(packet.transport, Transport::Tcp { flags, .. } if flags & RST != 0)
+}
+
+/// Whether it says that a host is unreachable.
+fn is_a_routers(packet: &Packet) -> bool {
+    let said = match packet.source {
+        IpAddr::V4(_) => (3, 1),
+        IpAddr::V6(_) => (1, 3),
+    };
+    matches!(packet.transport, Transport::Icmp { kind, code, .. } if (kind, code) == said)
 }
 
 fn list(frames: &[(String, Frame)]) -> String {
