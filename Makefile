@@ -53,7 +53,8 @@ fuzz:
 # every request that arrives.
 # SEED=NUMBER repeats a run, GUARD=none leaves the guard off, ENGINES=20, 29 or podman takes one,
 # RUNTIME=yes or no takes one of both, FAILPOINTS=rule:inet/guard/1=absent takes a rule out. Needs root.
-# Writes target/leak.json; fails when a frame left with a wrong source.
+# Writes target/leak.json; fails when a frame left with a wrong source, and keeps what is known of it
+# in target/leak-evidence.
 leak:
 	scripts/install.sh test
 	LEAK_N=$(N) LEAK_SEED=$(SEED) LEAK_GUARD=$(GUARD) LEAK_ENGINES=$(ENGINES) LEAK_RUNTIME=$(RUNTIME) \
