@@ -68,7 +68,8 @@ struct Owner {
     calm: bool,
 }
 
-/// The flag bits of a beginning, and of a reset that answers.
+/// The flag bits of an end, of a beginning, and of a reset that answers.
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 /// ICMP's types and codes (RFC 792, RFC 4443).
@@ -82,8 +83,11 @@ const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
 const READING: Duration = Duration::from_secs(1);
 
 /// For how long the gateway's connections may go on as they began: what is on its way may reach its
-/// end, and the kernel goes on with the end of what a killed gateway has left.
+/// end.
 const ENDS: Duration = Duration::from_secs(36);
+/// For how long the kernel may repeat the end of what a killed gateway has left
+/// (`tcp_orphan_retries` in Documentation/networking/ip-sysctl.rst): nobody is asked about that.
+const REPEATS: Duration = Duration::from_mins(2);
 
 /// How many wrong frames are kept for the message.
 const EXAMPLES: usize = 20;
@@ -210,11 +214,7 @@ impl Tally {
         if changes && Self::is_the_hosts_answer(packet) {
             return;
         }
-        let began = if owner.goes_on(packet) {
-            frame.at - ENDS
-        } else {
-            frame.at
-        };
+        let began = frame.at - owner.goes_on(packet);
         let right = self.allows(allowed, bypass, packet.source, frame.at)
             || self.allows(allowed, None, packet.source, began);
         let wrong = (!right).then(|| {
@@ -347,17 +347,23 @@ impl Allowed {
 }
 
 impl Owner {
-    /// Whether a packet may be of a connection of the gateway that is there already.
-    fn goes_on(&self, packet: &Packet) -> bool {
-        let Transport::Tcp {
-            destination_port,
-            flags,
-            ..
-        } = packet.transport
-        else {
-            return false;
-        };
-        flags & SYN == 0 && self.ports.iter().any(|(port, _)| *port == destination_port)
+    /// How long ago a packet may have been right, because it is of a connection of the gateway that is
+    /// there already.
+    fn goes_on(&self, packet: &Packet) -> Duration {
+        match packet.transport {
+            Transport::Tcp {
+                destination_port,
+                flags,
+                ..
+            } if self.ports.iter().any(|(port, _)| *port == destination_port) => {
+                match flags & (FIN | SYN) {
+                    0 => ENDS,
+                    FIN => REPEATS,
+                    _ => Duration::ZERO,
+                }
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     fn allowed_on(&self, packet: &Packet) -> &Allowed {

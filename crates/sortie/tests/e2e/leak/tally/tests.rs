@@ -212,8 +212,10 @@ fn connections_of_the_gateway_end_as_they_began() {
         flags,
     };
     for (second, port, flags, wrong) in [
-        (37, 80, 17, 0),
-        (38, 80, 17, 1),
+        (37, 80, 16, 0),
+        (38, 80, 16, 1),
+        (121, 80, 17, 0),
+        (122, 80, 17, 1),
         (3, 80, 2, 1),
         (3, 7, 17, 1),
     ] {
