@@ -273,14 +273,7 @@ impl<'c> Http<'c> {
             let verdict = settled(self.core, &self.workload, deadline, verdict, name, called).await;
             decided.verdict = verdict.map_err(Failure::Refused)?;
             self.report.verdict(&decided.verdict);
-            let dial = Dial {
-                core: self.core,
-                workload: &self.workload,
-                verdict: &decided.verdict,
-                name: self.report.name(),
-                called: &decided.called,
-                spoken: Spoken::Http1,
-            };
+            let dial = decided.dial(self.core, &self.workload, self.report.name());
             let ways = dial.ways(&mut self.deadline).await;
             let ways = ways.map_err(Failure::Refused)?;
             if !self.flight.is_former() {
@@ -293,7 +286,9 @@ impl<'c> Http<'c> {
             let again = asked_again(self.core, asked, &decided.called, |target| {
                 policies.decide(workload, target)
             });
-            decided.verdict = again.unwrap_or_else(|| decided.verdict.clone());
+            if let Some(verdict) = again {
+                decided.verdict = verdict;
+            }
         };
         let mut is_fresh = false;
         loop {
@@ -326,14 +321,7 @@ impl<'c> Http<'c> {
         ways: &Ways,
         is_fresh: bool,
     ) -> Result<Origin, Failure> {
-        let dial = Dial {
-            core: self.core,
-            workload: &self.workload,
-            verdict: &decided.verdict,
-            name: self.report.name(),
-            called: &decided.called,
-            spoken: Spoken::Http1,
-        };
+        let dial = decided.dial(self.core, &self.workload, self.report.name());
         for (to, source) in ways.iter().filter(|_| !is_fresh) {
             let key = dial.key(*to, *source);
             let is_own = self.pinned.as_ref().is_some_and(|(own, _)| *own == key);
@@ -412,6 +400,25 @@ fn called(to: &To<'_>, request: &Request<'_, '_>) -> Result<Called, Refused> {
             inside: None,
         }),
         (To::Asked { .. }, _) => Err(Refused::bad("a proxy is asked with a whole URL")),
+    }
+}
+
+impl Decided {
+    /// Its way to the origin.
+    fn dial<'d>(
+        &'d self,
+        core: &'d Core,
+        workload: &'d WorkloadId,
+        name: Option<&'d str>,
+    ) -> Dial<'d> {
+        Dial {
+            core,
+            workload,
+            verdict: &self.verdict,
+            name,
+            called: &self.called,
+            spoken: Spoken::Http1,
+        }
     }
 }
 

@@ -277,14 +277,20 @@ fn a_token_gives_the_address_of_its_policy() -> Result<()> {
     Ok(())
 }
 
-/// A CONNECT with the token, and its answer's head.
-fn connect(scene: &Scene, target: &str) -> Result<(TcpStream, String)> {
+/// A connection to the proxy from outside.
+fn reach(scene: &Scene) -> Result<TcpStream> {
     let to = SocketAddr::new(ip(HOST_V4), PORT);
     let internet = scene.stage.lab.internet().netns();
-    let mut stream = internet
+    let stream = internet
         .run(|| TcpStream::connect(to))?
         .expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    Ok(stream)
+}
+
+/// A CONNECT with the token, and its answer's head.
+fn connect(scene: &Scene, target: &str) -> Result<(TcpStream, String)> {
+    let mut stream = reach(scene)?;
     let request = format!(
         "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer token-of-ci\r\n\r\n"
     );
@@ -330,12 +336,7 @@ fn who_is_not_known_is_served_nothing() -> Result<()> {
         said.expect_err("served without a token");
     }
     // Who offers no method that proves anything is told so (RFC 1928 §3).
-    let to = SocketAddr::new(ip(HOST_V4), PORT);
-    let internet = scene.stage.lab.internet().netns();
-    let mut stream = internet
-        .run(|| TcpStream::connect(to))?
-        .expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut stream = reach(&scene)?;
     stream.write_all(&[5, 1, 0]).expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
