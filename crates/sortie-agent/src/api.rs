@@ -35,8 +35,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use gateway::{
-    ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, Heard, KnownName, Learned,
-    Opened, PacketMark, Told,
+    AuditedThere, ByName, EgressAddress, GatewayHost, GatewayLine, GatewayProxy, Heard, KnownName,
+    Learned, Opened, PacketMark, Told,
 };
 pub use proof::{Drop, Flow, Verification, VerifyRequest};
 pub use sortie_plan::explain::{

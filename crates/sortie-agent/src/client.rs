@@ -19,9 +19,10 @@ use sortie_api::policy::Carried;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    AttachRequest, Attachment, Bypass, BypassRequest, Change, Drop, ErrorBody, Explanation, Files,
-    Flow, GatewayLine, Heard, Learned, NameExplanation, NameQuestion, Opened, PolicyRecord,
-    Question, Removed, Starting, StartingRequest, Status, Told, Verification, VerifyRequest,
+    AttachRequest, Attachment, AuditedThere, Bypass, BypassRequest, Change, Drop, ErrorBody,
+    Explanation, Files, Flow, GatewayLine, Heard, Learned, NameExplanation, NameQuestion, Opened,
+    PolicyRecord, Question, Removed, Starting, StartingRequest, Status, Told, Verification,
+    VerifyRequest,
 };
 use lines::Lines;
 
@@ -236,6 +237,12 @@ impl Client {
     /// `POST /v1/gateway/faults`.
     pub async fn gateway_faults(&self, faults: &BTreeSet<String>) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/gateway/faults", Some(faults))
+            .await
+    }
+
+    /// `POST /v1/gateway/audited`.
+    pub async fn gateway_audited(&self, audited: &[AuditedThere]) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/gateway/audited", Some(&audited))
             .await
     }
 

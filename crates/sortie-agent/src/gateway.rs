@@ -7,13 +7,15 @@
 //! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
-//! - `requests`: what policies say of a connection or request; `addresses`: which addresses its name
+//! - `requests`: what policies say of a connection or request; `audit`: what those would say that only
+//!   audit; `addresses`: which addresses its name
 //!   has; `certificates`: TLS that is begun and looked into for them; `seen`: with which source it left; `access`: the log of them;
 //!   `metrics`: counts of them.
 //! - `proxy`: listeners for clients that ask, and who they are; `tokens`: what they prove it with.
 
 mod access;
 mod addresses;
+mod audit;
 mod certificates;
 mod doors;
 mod known;
@@ -47,11 +49,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::Error;
-use crate::api::{GatewayLine, Heard};
+use crate::api::{AuditedThere, GatewayLine, Heard};
 use crate::client::{Client, ClientError};
 use crate::systemd::Notify;
 use access::ToOutput;
 use addresses::ByServers;
+use audit::Lookups;
 use certificates::Certificates;
 use doors::Doors;
 use known::Known;
@@ -127,16 +130,20 @@ async fn serve(options: &Options) -> Result<(), Error> {
     };
     let gateway = Gateway::start(&config, &outside).map_err(Error::system("start threads"))?;
     let lookups = Metrics::default();
+    let audits = Arc::<Lookups>::default();
     if let Some(address) = options.metrics {
         let listener = crate::metrics::bind(address).await?;
-        let scraped = Scraped::new(gateway.meter(), &lookups, lost);
+        let scraped = Scraped::new(gateway.meter(), &lookups, Arc::clone(&audits), lost);
         tokio::spawn(crate::metrics::serve(listener, move || scraped.text()));
     }
     let (changes, told_of) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
         told_of,
         inside.clone(),
-        ByPolicy(Arc::clone(&known)),
+        ByPolicy {
+            known: Arc::clone(&known),
+            audits: Arc::clone(&audits),
+        },
         Writer::start(client.clone(), Arc::clone(&told)),
         lookups,
         Settings::with_mark(SOCKET_MARK),
@@ -149,6 +156,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
         told,
         addresses,
         certificates,
+        audits,
+        untold: Vec::new(),
         faults: BTreeSet::new(),
     };
     let manager = Notify::from_environment();
@@ -193,6 +202,9 @@ struct Follower {
     proxy: Proxy,
     doors: Doors,
     certificates: Arc<Certificates>,
+    audits: Arc<Lookups>,
+    /// What policies that only audit would have changed, and the agent was not told.
+    untold: Vec<AuditedThere>,
     /// Why certificates cannot be used, as the agent was told.
     faults: BTreeSet<String>,
 }
@@ -234,6 +246,7 @@ impl Follower {
                 if again <= Instant::now() {
                     self.doors.open_again(&self.known).await;
                     self.check_certificates().await;
+                    self.tell_audits().await;
                     again = Instant::now() + DOORS_TRIED;
                 }
                 continue;
@@ -246,6 +259,12 @@ impl Follower {
                         workloads.insert(workload.id.clone());
                     }
                     let before = self.known.workload_is(workload.clone());
+                    if before
+                        .as_ref()
+                        .is_some_and(|it| it.audits != workload.audits)
+                    {
+                        self.forget_audits();
+                    }
                     if before.as_ref().is_some_and(|it| it.pid != workload.pid) {
                         self.told.forget(&workload.id);
                         self.addresses.forget(&workload.id);
@@ -309,6 +328,24 @@ impl Follower {
         if faults != self.faults && self.client.gateway_faults(&faults).await.is_ok() {
             self.faults = faults;
         }
+    }
+
+    /// Tells the agent what policies that only audit would have changed.
+    async fn tell_audits(&mut self) {
+        if self.untold.is_empty() {
+            self.untold = self.audits.untold(&self.doors.gateway().meter());
+        }
+        // Else it is told again in a moment.
+        if !self.untold.is_empty() && self.client.gateway_audited(&self.untold).await.is_ok() {
+            self.untold.clear();
+        }
+    }
+
+    /// Policies that only audit are others now, and counts begin anew with their text: what was
+    /// counted before is not told.
+    fn forget_audits(&mut self) {
+        self.untold.clear();
+        drop(self.audits.untold(&self.doors.gateway().meter()));
     }
 
     async fn gone(&mut self, id: &WorkloadId) {

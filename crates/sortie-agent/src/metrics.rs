@@ -218,7 +218,7 @@ impl Page<'_> {
     }
 
     fn audits(&mut self, audits: &[AuditStatus]) -> fmt::Result {
-        let help = "Flows that policies with enforcement Audit would decide, by what would differ";
+        let help = "Flows and requests that policies with enforcement Audit would decide, by what would differ";
         let mut family =
             self.0
                 .encode_descriptor("audit_flows", help, None, MetricType::Counter)?;
@@ -227,6 +227,8 @@ impl Page<'_> {
                 ("same", audit.all.same),
                 ("other-source", audit.all.other_source),
                 ("dropped", audit.all.dropped),
+                ("unseen", audit.all.unseen),
+                ("passed", audit.all.passed_requests),
             ] {
                 let labels = [("policy", audit.policy.as_str()), ("outcome", outcome)];
                 counter(family.encode_family(&labels)?, value)?;

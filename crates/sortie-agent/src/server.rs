@@ -74,6 +74,7 @@ pub async fn serve(
         .route("/v1/gateway/opened", post(opened))
         .route("/v1/gateway/heard", post(heard))
         .route("/v1/gateway/faults", post(faults))
+        .route("/v1/gateway/audited", post(audited))
         .route("/v1/down", post(down))
         .with_state(handle);
     axum::serve(
@@ -335,6 +336,17 @@ async fn heard(State(handle): State<Handle>, Json(heard): Json<api::Heard>) -> J
 async fn faults(State(handle): State<Handle>, Json(faults): Json<BTreeSet<String>>) -> Answer<()> {
     let told = |core: &mut crate::core::Core| {
         core.gateway_faults(faults);
+        Ok(())
+    };
+    handle.call(told).await.map(Json)
+}
+
+async fn audited(
+    State(handle): State<Handle>,
+    Json(audited): Json<Vec<api::AuditedThere>>,
+) -> Answer<()> {
+    let told = |core: &mut crate::core::Core| {
+        core.audited_there(audited);
         Ok(())
     };
     handle.call(told).await.map(Json)

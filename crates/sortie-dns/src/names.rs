@@ -11,6 +11,11 @@ pub trait Names: Send + Sync + 'static {
     /// What shall become of a workload's lookup. The name is the asked one: an alias' target, and
     /// the records of a service's port, are asked about by the host's name.
     fn question(&self, workload: &WorkloadId, name: &DnsName) -> Interest;
+
+    /// The same, of a name that the workload looks up now: for who counts look-ups.
+    fn look_up(&self, workload: &WorkloadId, name: &DnsName) -> Interest {
+        self.question(workload, name)
+    }
 }
 
 /// What becomes of a lookup.

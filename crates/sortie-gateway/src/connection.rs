@@ -320,7 +320,12 @@ async fn settled(
         by_address: true,
         tls: Tls::Absent,
     };
-    Ok(core.outside.decide.decide(workload, &target))
+    let settled = core.outside.decide.decide(workload, &target);
+    let would = verdict.would.filter(|would| would.is_settled());
+    Ok(Verdict {
+        would: would.or(settled.would),
+        ..settled
+    })
 }
 
 /// Decides about a connection as a whole, and calls its other side. Where policies change while its

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
+use sortie_plan::planner::audit::{Now, Outcome};
 
 use crate::meter::Left;
 use crate::tls::{Inspection, Origination};
@@ -52,6 +53,20 @@ pub trait Decide: Send + Sync {
 
     /// Whether an address is the host's own, egress addresses included.
     fn is_of_host(&self, address: IpAddr) -> bool;
+
+    /// What a policy that only audits would have changed about something that has ended; none where
+    /// none of them would have decided. `to` is the address that was called, if any was, and `now`
+    /// how it left.
+    fn audited(
+        &self,
+        workload: &WorkloadId,
+        would: &Would,
+        to: Option<SocketAddr>,
+        now: Now,
+    ) -> Option<Audited> {
+        let _ = (workload, would, to, now);
+        None
+    }
 
     /// How TLS of this connection is looked into, where a policy of the workload says so. Requests
     /// inside are then decided as those of plain HTTP. Not at all, unless this says otherwise.
@@ -126,8 +141,9 @@ pub struct Verdict {
     pub names_port: bool,
     /// How it leaves.
     pub way: Way,
-    /// Sources that a policy which only audits would give.
-    pub intended: Sources,
+    /// What would be decided, if the policies that only audit were enforced; none where there are
+    /// none.
+    pub would: Option<Arc<Would>>,
     /// Whether the name may have private addresses ([`crate::private`]).
     pub allows_private: bool,
     /// How long what leaves with a former address may go on when this one's takes its place.
@@ -159,7 +175,7 @@ impl Verdict {
             stands_for: None,
             names_port: false,
             way: Way::AsHost,
-            intended: Sources::default(),
+            would: None,
             allows_private: false,
             drains: None,
             originate: None,
@@ -168,8 +184,41 @@ impl Verdict {
     }
 }
 
-/// A way out.
+/// What would be decided, if the policies that only audit were enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Would {
+    /// So.
+    Decide(Verdict),
+    /// Each request by itself: TLS would be looked into for this policy's sake. It is not, and so
+    /// nobody knows.
+    Inspect(Arc<str>),
+}
+
+impl Would {
+    /// Whether no address of the name would be asked for before it is decided.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self {
+            Self::Decide(verdict) => verdict.by_name || matches!(verdict.way, Way::Refused(_)),
+            Self::Inspect(_) => true,
+        }
+    }
+}
+
+/// What a policy that only audits would have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audited {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// What would differ.
+    pub outcome: Outcome,
+    /// The source that it would give, where it gives one.
+    pub source: Option<IpAddr>,
+    /// Why it would refuse, if it would.
+    pub refused: Option<Reason>,
+}
+
+/// A way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// With one of these sources, and the mark that leads to their uplink.
     Egress {
@@ -194,6 +243,13 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The source towards an address that is known or not, or that of the other family.
+    pub fn any(&self, towards: Option<IpAddr>) -> Option<IpAddr> {
+        let of_family = towards.and_then(|address| self.towards(address));
+        let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));
+        of_family.or(v4).or(v6)
+    }
+
     /// The source towards an address: of its family.
     pub fn towards(&self, address: IpAddr) -> Option<IpAddr> {
         match address {
@@ -216,6 +272,8 @@ pub enum Reason {
     PrivateAnswer,
     /// The certificates that it wants for TLS cannot be used.
     NoCertificates,
+    /// It looks at paths, and this one has several spellings.
+    AmbiguousPath,
     /// It is another one since the request began, and the request did not end in time.
     PolicyChanged,
 }
@@ -229,6 +287,7 @@ impl Reason {
             Self::NoAddress => "NoAddress",
             Self::PrivateAnswer => "PrivateAnswer",
             Self::NoCertificates => "NoCertificates",
+            Self::AmbiguousPath => "AmbiguousPath",
             Self::PolicyChanged => "PolicyChanged",
         }
     }

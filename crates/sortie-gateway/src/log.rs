@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
+use sortie_plan::planner::audit::Outcome;
 
 /// Lines are handed on when there are so many bytes of them, and twice a second.
 const BATCH: usize = 32 * 1024;
@@ -36,12 +37,15 @@ pub(crate) struct Record<'a> {
     /// Why it was refused, as `Proxy-Status` says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<&'a str>,
-    /// The source that the policy wants, or would want if it only audits.
+    /// The source that the policy wants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) intended_source: Option<IpAddr>,
     /// The source that the kernel's flow has, where [`crate::SeenSource`] could tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actual_source: Option<IpAddr>,
+    /// What a policy that only audits would have changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<AuditRecord<'a>>,
     /// The address that was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream: Option<SocketAddr>,
@@ -53,6 +57,19 @@ pub(crate) struct Record<'a> {
     pub(crate) reused: bool,
     /// From the request's head to the response's end.
     pub(crate) duration_us: u64,
+}
+
+/// What a policy that only audits would have changed.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct AuditRecord<'a> {
+    pub(crate) policy: &'a str,
+    pub(crate) outcome: Outcome,
+    /// The source that it would give; none as the host, and where nothing would leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<IpAddr>,
+    /// Why nothing would leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<&'static str>,
 }
 
 /// The lines of one core that were not handed on yet.

@@ -1,10 +1,17 @@
 //! What the gateway counts: each core for itself, put together when somebody reads.
 
+mod audit;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sortie_api::workload::WorkloadId;
+use sortie_plan::planner::audit::Outcome;
+
+pub use audit::{Audits, Untold};
 
 /// Series of one kind that a core keeps. Policies and addresses come and go for as long as the
 /// process lives; what comes behind these is counted under [`OTHERS`].
@@ -64,6 +71,8 @@ pub struct Tally {
     pub wrong_sources: HashMap<By, u64>,
     /// Connections that were not made because their source is not on this host.
     pub failed_binds: HashMap<By, u64>,
+    /// Requests and tunnels that policies which only audit would have decided.
+    pub audits: Audits,
     /// Clients' connections that are open.
     pub connections: u64,
     /// Clients' connections that were closed because their workload has too many.
@@ -83,6 +92,7 @@ impl Tally {
                 *own.entry(by.clone()).or_default() += count;
             }
         }
+        self.audits.add(&other.audits);
         self.connections += other.connections;
         self.turned_away += other.turned_away;
     }
@@ -103,6 +113,15 @@ impl Meter {
             all.add(&core.lock());
             all
         })
+    }
+
+    /// What policies that only audit would have decided since this was asked last.
+    pub fn untold_audits(&self) -> Untold {
+        let mut all = Untold::default();
+        for core in self.0.iter() {
+            core.lock().audits.tell(&mut all);
+        }
+        all
     }
 }
 
@@ -129,6 +148,10 @@ impl Counts {
     pub(crate) fn failed_bind(&self, by: By) {
         let others = by.others();
         *series(&mut self.lock().failed_binds, by, others) += 1;
+    }
+
+    pub(crate) fn audited(&self, policy: Arc<str>, workload: &WorkloadId, outcome: Outcome) {
+        self.lock().audits.count(policy, workload, outcome);
     }
 
     pub(crate) fn opened(&self) {

@@ -91,6 +91,11 @@ impl Refusal {
                 "the name has only addresses of this host or of private networks, which its policy \
                  does not allow",
             ),
+            Reason::AmbiguousPath => (
+                400,
+                "http_request_error",
+                "the path has several spellings, and a policy looks at it",
+            ),
             Reason::PolicyChanged => return Self::changed(),
             Reason::NoCertificates => (
                 500,

@@ -196,7 +196,8 @@ impl Planner {
     /// Each candidate, those that only audit among them, and what became of it.
     fn considered(&self, tracked: &Tracked, target: Target<'_>) -> Vec<Considered> {
         let enforced = tracked.policies.iter().map(AsRef::as_ref);
-        let candidates = Candidate::ordered(enforced.chain(self.auditing(tracked)));
+        let auditing = self.auditing(tracked).map(AsRef::as_ref);
+        let candidates = Candidate::ordered(enforced.chain(auditing));
         let decides = among(candidates.iter().filter(|c| !c.audits()), target);
         let would_decide = among(candidates.iter(), target);
         let is = |candidate: &Candidate<'_>, one: Option<&Candidate<'_>>| {
@@ -208,7 +209,7 @@ impl Planner {
                 format!("audit: {}", lost(first, candidate, target))
             }
             _ if candidate.audits() => {
-                let would = self.would(candidate.policy, target.ip.is_ipv6());
+                let would = self.would(candidate.exit(target.ip.is_ipv6(), self));
                 format!("audit: would {would}")
             }
             (Some(winner), _) if !is(candidate, decides) => lost(winner, candidate, target),

@@ -11,6 +11,7 @@ use sortie_api::config;
 use sortie_api::policy::Carried;
 use sortie_api::workload::{IfIndex, WorkloadId};
 use sortie_kernel::netns::Identity;
+use sortie_plan::planner::audit::Outcome;
 
 /// One line of `GET /v1/gateway`: first all that there is, then what changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct ByName {
     pub addresses: Vec<IpAddr>,
     /// Every policy that selects it and decides.
     pub policies: Vec<Carried>,
+    /// Those that select it and only audit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<Carried>,
 }
 
 /// How the gateway serves clients.
@@ -65,6 +69,9 @@ pub struct GatewayProxy {
     pub tokens: Option<PathBuf>,
     /// Every policy that means clients and decides.
     pub policies: Vec<Carried>,
+    /// Those that mean clients and only audit. They make nobody a client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<Carried>,
 }
 
 /// What decides besides policies.
@@ -78,6 +85,9 @@ pub struct GatewayHost {
     pub own: BTreeSet<IpAddr>,
     /// Every egress address that a policy names.
     pub addresses: BTreeMap<IpAddr, EgressAddress>,
+    /// Those that only policies name which audit. Nothing leaves with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audited: BTreeMap<IpAddr, EgressAddress>,
     /// The files of its certificates.
     #[serde(default)]
     pub tls: config::Tls,
@@ -130,6 +140,20 @@ pub struct KnownName {
     pub name: String,
     /// One address of it.
     pub told: Told,
+}
+
+/// What a policy that only audits would have changed about what the gateway carried or answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditedThere {
+    /// The policy.
+    pub policy: String,
+    /// For whom.
+    pub workload: WorkloadId,
+    /// What would have differed.
+    pub outcome: Outcome,
+    /// How often.
+    pub count: u64,
 }
 
 /// A workload's lookups are answered from now on.

@@ -50,7 +50,7 @@ impl Status {
 }
 
 /// What a policy with `enforcement: Audit` would have changed; at least, since the kernel's reports
-/// may be lost.
+/// may be lost, and the gateway's with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditStatus {
@@ -70,12 +70,13 @@ pub struct AuditStatus {
 pub struct AuditedWorkload {
     /// Its name.
     pub name: String,
-    /// Its flows.
+    /// Its flows and requests.
     #[serde(flatten)]
     pub count: AuditCount,
 }
 
-/// Flows that began, and for which such a policy would decide.
+/// Flows that began, and requests, tunnels and look-ups at the gateway, for which such a policy would
+/// decide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditCount {
@@ -83,10 +84,16 @@ pub struct AuditCount {
     pub same: u64,
     /// They would have had another source.
     pub other_source: u64,
-    /// They would have been dropped.
+    /// They would have been dropped or refused.
     pub dropped: u64,
+    /// Nobody knows: their requests would decide, and are not seen.
+    #[serde(default)]
+    pub unseen: u64,
     /// Packets, not flows: they were dropped, and would have left.
     pub passed_packets: u64,
+    /// Requests, tunnels and look-ups that were refused, and would not have been.
+    #[serde(default)]
+    pub passed_requests: u64,
 }
 
 /// An engine.

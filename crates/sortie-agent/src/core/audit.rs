@@ -1,4 +1,5 @@
-//! What policies with `enforcement: Audit` would have changed, counted as flows begin.
+//! What policies with `enforcement: Audit` would have changed, counted as flows begin and as the
+//! gateway tells.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use sortie_plan::planner::audit::{Now, Outcome};
 use sortie_plan::precedence::Target;
 
 use super::Core;
-use crate::api::{AuditCount, AuditNote, AuditStatus, AuditedWorkload};
+use crate::api::{AuditCount, AuditNote, AuditStatus, AuditedThere, AuditedWorkload};
 
 /// By policy. Counts begin anew with a policy's text, and with the agent.
 #[derive(Debug, Default)]
@@ -47,11 +48,10 @@ impl Audits {
         }
     }
 
-    fn count(&mut self, policy: &PolicyName, id: &WorkloadId, outcome: Outcome) {
+    fn count(&mut self, policy: &PolicyName, id: &WorkloadId, add: impl Fn(&mut AuditCount)) {
         if let Some(counted) = self.0.get_mut(policy) {
-            counted.all.add(outcome);
-            let of_workload = counted.workloads.entry(id.clone()).or_default();
-            of_workload.add(outcome);
+            add(&mut counted.all);
+            add(counted.workloads.entry(id.clone()).or_default());
         }
     }
 
@@ -87,19 +87,34 @@ impl Core {
         let note = AuditNote::new(&audited, now);
         // Flows are counted; of packets only those that no flow stands for.
         if now != Now::Dropped || note.outcome == Outcome::Passed {
-            self.audits.count(&audited.policy, id, note.outcome);
+            let add = |count: &mut AuditCount| *count.of(note.outcome) += 1;
+            self.audits.count(&audited.policy, id, add);
         }
         Some(note)
+    }
+
+    /// The gateway has carried, refused or answered something.
+    pub(crate) fn audited_there(&mut self, told: Vec<AuditedThere>) {
+        for one in told {
+            let add = |count: &mut AuditCount| match one.outcome {
+                Outcome::Passed => count.passed_requests += one.count,
+                outcome => *count.of(outcome) += one.count,
+            };
+            self.audits
+                .count(&PolicyName(one.policy.clone()), &one.workload, add);
+        }
     }
 }
 
 impl AuditCount {
-    fn add(&mut self, outcome: Outcome) {
-        *match outcome {
+    /// The count of an outcome, in the kernel's words.
+    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
             Outcome::Same => &mut self.same,
             Outcome::OtherSource => &mut self.other_source,
             Outcome::Dropped => &mut self.dropped,
             Outcome::Passed => &mut self.passed_packets,
-        } += 1;
+            Outcome::Unseen => &mut self.unseen,
+        }
     }
 }

@@ -89,12 +89,13 @@ impl Core {
         for (tracked, addresses) in self.planner.askers() {
             let id = &tracked.workload.id;
             let told = before.remove(id);
-            let Some(mut now) = wire(tracked, addresses, told.as_ref()) else {
+            let Some(mut now) = wire(&self.planner, tracked, addresses, told.as_ref()) else {
                 lines.extend(told.map(|_| GatewayLine::AskerGone(id.clone())));
                 continue;
             };
             if self.planner.bypassed(id).is_some() {
                 now.policies.clear();
+                now.audits.clear();
             }
             if told.as_ref() != Some(&now) {
                 lines.push(GatewayLine::Asker(now.clone()));
@@ -111,10 +112,12 @@ impl Core {
     fn gateway_proxy(&self) -> GatewayProxy {
         let proxy = &self.config.gateway.proxy;
         let policies = self.planner.client_policies().cloned();
+        let audits = self.planner.client_audits().cloned();
         GatewayProxy {
             listen: proxy.listen.clone(),
             tokens: proxy.tokens.clone(),
             policies: policies.map(Carried).collect(),
+            audits: audits.map(Carried).collect(),
         }
     }
 }

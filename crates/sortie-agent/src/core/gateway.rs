@@ -13,7 +13,7 @@ use sortie_api::workload::WorkloadId;
 use sortie_kernel::netns::Namespace;
 use sortie_plan::mark::Mark;
 use sortie_plan::op::Op;
-use sortie_plan::planner::Tracked;
+use sortie_plan::planner::{Planner, Tracked};
 use sortie_plan::resolve::Addresses;
 use tokio::sync::{broadcast, oneshot};
 
@@ -274,7 +274,7 @@ impl Core {
             let told = before.remove(id);
             let addresses = tracked.workload.endpoints.iter();
             let addresses = addresses.flat_map(|it| it.addresses.clone()).collect();
-            let Some(now) = wire(tracked, addresses, told.as_ref()) else {
+            let Some(now) = wire(&self.planner, tracked, addresses, told.as_ref()) else {
                 if told.is_some() {
                     link.tell(GatewayLine::WorkloadGone(id.clone()));
                 }
@@ -325,6 +325,7 @@ impl Core {
             local: ipnet::IpNet::aggregate(&local),
             own: planner.environment().addresses.keys().copied().collect(),
             addresses: planner.gateway_addresses().map(egress).collect(),
+            audited: planner.audited_addresses().map(egress).collect(),
             tls: planner.environment().config.tls.clone(),
         }
     }
@@ -380,6 +381,7 @@ impl Core {
 /// As it is told; none where its process has ended. `told` is what was told before: a namespace is
 /// looked at once for each process.
 pub(super) fn wire(
+    planner: &Planner,
     tracked: &Tracked,
     addresses: Vec<IpAddr>,
     told: Option<&ByName>,
@@ -397,5 +399,6 @@ pub(super) fn wire(
         namespace,
         addresses,
         policies: tracked.policies.iter().cloned().map(Carried).collect(),
+        audits: planner.auditing(tracked).cloned().map(Carried).collect(),
     })
 }

@@ -29,6 +29,8 @@ struct State {
     at: HashMap<IpAddr, WorkloadId>,
     /// Policies that mean clients, and the clients of whom there was a question since.
     policies: Vec<Carried>,
+    /// Those that mean clients and only audit.
+    audits: Vec<Carried>,
     clients: HashMap<WorkloadId, (Client, Arc<ByName>)>,
 }
 
@@ -102,16 +104,17 @@ impl Known {
     pub(super) fn client_policies_are(
         &self,
         policies: Vec<Carried>,
+        audits: Vec<Carried>,
     ) -> (Vec<WorkloadId>, Vec<WorkloadId>) {
         let mut state = self.write();
-        state.policies = policies;
+        (state.policies, state.audits) = (policies, audits);
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         for (id, (client, before)) in std::mem::take(&mut state.clients) {
             let Some(now) = state.meant(&client) else {
                 gone.push(id);
                 continue;
             };
-            if now != *before {
+            if now.policies != before.policies {
                 changed.push(id.clone());
             }
             state.clients.insert(id, (client, Arc::new(now)));
@@ -160,9 +163,11 @@ impl Known {
 impl State {
     /// A client as a workload, with the policies that mean it; there must be one.
     fn meant(&self, client: &Client) -> Option<ByName> {
-        let policies = self.policies.iter();
-        let policies = policies.filter(|policy| client.is_meant_by(&policy.0));
-        let policies: Vec<_> = policies.cloned().collect();
+        let meant = |all: &[Carried]| -> Vec<Carried> {
+            let meant = all.iter().filter(|policy| client.is_meant_by(&policy.0));
+            meant.cloned().collect()
+        };
+        let (policies, audits) = (meant(&self.policies), meant(&self.audits));
         (!policies.is_empty()).then(|| ByName {
             id: client.id(),
             name: client.name().to_owned(),
@@ -173,6 +178,7 @@ impl State {
             },
             addresses: Vec::new(),
             policies,
+            audits,
         })
     }
 

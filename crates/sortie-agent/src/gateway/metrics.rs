@@ -10,7 +10,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use sortie_gateway::meter::{By, Left, Meter};
+use sortie_gateway::meter::{Audits, By, Left, Meter};
+
+use super::audit::Lookups;
 
 /// What a scrape gets.
 #[derive(Debug, Clone)]
@@ -20,11 +22,16 @@ impl Scraped {
     pub(super) fn new(
         requests: Meter,
         lookups: &sortie_dns::Metrics,
+        audits: Arc<Lookups>,
         lost: Arc<AtomicU64>,
     ) -> Self {
         let mut registry = Registry::with_prefix("sortie_gateway");
         lookups.register(&mut registry);
-        registry.register_collector(Box::new(DataPath { requests, lost }));
+        registry.register_collector(Box::new(DataPath {
+            requests,
+            audits,
+            lost,
+        }));
         Self(Arc::new(registry))
     }
 
@@ -39,6 +46,8 @@ impl Scraped {
 #[derive(Debug)]
 struct DataPath {
     requests: Meter,
+    /// Of look-ups.
+    audits: Arc<Lookups>,
     /// Batches of the access log.
     lost: Arc<AtomicU64>,
 }
@@ -97,6 +106,16 @@ impl Collector for DataPath {
             &by(&tally.failed_binds),
         )?;
         page.counters(
+            "audit_requests",
+            "Requests and tunnels that policies with enforcement Audit would decide, by what would differ",
+            &audited(&tally.audits),
+        )?;
+        page.counters(
+            "audit_lookups",
+            "Look-ups that policies with enforcement Audit would have refused or answered",
+            &audited(&self.audits.all()),
+        )?;
+        page.counters(
             "turned_away_connections",
             "Connections of workloads that were closed because theirs were too many",
             &BTreeMap::from([(Vec::new(), tally.turned_away)]),
@@ -127,6 +146,16 @@ fn named(by: &By) -> [(&'static str, String); 2] {
     };
     let policy = by.policy.as_deref().unwrap_or_default();
     [("policy", policy.to_owned()), ("source", source)]
+}
+
+fn audited(audits: &Audits) -> BTreeMap<Labels, u64> {
+    let counts = audits.all.iter();
+    counts
+        .map(|((policy, outcome), count)| {
+            let outcome = ("outcome", outcome.name().to_owned());
+            (vec![("policy", policy.to_string()), outcome], *count)
+        })
+        .collect()
 }
 
 /// The page while it is written.

@@ -66,7 +66,7 @@ impl Proxy {
                 .or_insert_with(|| Some(String::new()));
         }
         self.tokens = told.tokens;
-        let (changed, gone) = self.known.client_policies_are(told.policies);
+        let (changed, gone) = self.known.client_policies_are(told.policies, told.audits);
         for id in changed {
             gateway.policies_changed(&id);
         }

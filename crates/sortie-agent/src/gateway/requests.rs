@@ -1,7 +1,7 @@
 //! What policies say of a connection or a request that the gateway sees.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +12,17 @@ use sortie_api::mark_mask::MarkMask;
 use sortie_api::policy::{Action, Headers, PolicyName, Protocol, Request, Tls};
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{
-    Decide, Denied, Fields, Reason, Sources, Target, Tls as Seen, Verdict, Way,
+    Audited, Decide, Denied, Fields, Reason, Sources, Target, Tls as Seen, Verdict, Way, Would,
 };
 use sortie_gateway::private::is_private;
 use sortie_gateway::tls::Inspection;
 use sortie_plan::mark::Mark;
 use sortie_plan::named::{Sealed, sealed};
+use sortie_plan::planner::audit::Now;
 use sortie_plan::precedence::{self, Candidate, Scope};
-use sortie_plan::resolve::{Addresses as _, Exit, Refusal, deciding};
+use sortie_plan::resolve::{Addresses, Exit, Refusal, deciding};
 
+use super::audit::audited;
 use super::certificates::Certificates;
 use super::known::Known;
 use super::told::Told;
@@ -42,13 +44,100 @@ pub(super) struct ByRequest {
 impl Decide for ByRequest {
     fn sees_requests(&self, workload: &WorkloadId, name: &str, port: u16) -> bool {
         let workload = self.known.workload(workload);
-        workload.is_some_and(|workload| sees(&candidates(&workload), name, port))
+        workload.is_some_and(|workload| looks(&candidates(&workload), name, port).is_some())
     }
 
     fn knows(&self, workload: &WorkloadId) -> bool {
         self.known.workload(workload).is_some()
     }
 
+    /// As [`ByRequest::verdict`] says of the policies that are enforced. What those that only audit
+    /// would make of it goes along, and nothing follows from it.
+    fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict {
+        let Some(workload) = self.known.workload(workload) else {
+            return refused(None, Reason::Denied);
+        };
+        let host = self.known.host();
+        let trust = Some(&*self.certificates);
+        let verdict = self.verdict(
+            &workload,
+            &candidates(&workload),
+            target,
+            (&host, &*host),
+            trust,
+        );
+        Verdict {
+            would: self.would(&workload, target, &host),
+            ..verdict
+        }
+    }
+
+    /// Of what speaks of addresses the first that covers this one is against it
+    /// 1. where it denies a prefix: no name undoes that;
+    /// 2. where a name led to the address, and it comes before the policy that decided by name and
+    ///    says otherwise: it is of a higher priority. Whoever is right, this address is not asked.
+    fn address(
+        &self,
+        workload: &WorkloadId,
+        verdict: &Verdict,
+        to: SocketAddr,
+    ) -> Result<(), Denied> {
+        match self.known.workload(workload) {
+            Some(workload) => {
+                let host = self.known.host();
+                may_reach(&candidates(&workload), verdict, to, &*host)
+            }
+            None => Err(Denied {
+                policy: "none: the workload has gone".into(),
+            }),
+        }
+    }
+
+    fn allows_private(&self, workload: &WorkloadId, to: SocketAddr) -> bool {
+        let workload = self.known.workload(workload);
+        workload.is_some_and(|workload| allows_private(&candidates(&workload), to))
+    }
+
+    fn is_of_host(&self, address: IpAddr) -> bool {
+        is_local(&self.known.host(), address)
+    }
+
+    /// Where the client asks for a name that is spoken of, as [`sealed`] says.
+    fn inspects(&self, workload: &WorkloadId, target: &Target<'_>) -> Option<Arc<Inspection>> {
+        let workload = self.known.workload(workload)?;
+        let candidates = candidates(&workload);
+        let hides = self.looks_inside(&workload.id, &candidates, target)?;
+        let wanted = hides.tls()?.inspect()?;
+        let host = self.known.host();
+        self.certificates
+            .inspection(wanted, &host.tls, Instant::now())
+    }
+
+    fn audited(
+        &self,
+        workload: &WorkloadId,
+        would: &Would,
+        to: Option<SocketAddr>,
+        now: Now,
+    ) -> Option<Audited> {
+        let workload = self.known.workload(workload)?;
+        audited(&workload, &self.known.host(), would, (to, now))
+    }
+}
+
+/// What is known of a target.
+struct Looked<'t> {
+    /// The name by whose look-up the workload has the address.
+    by_look_up: Option<Arc<str>>,
+    /// The address that the called one stands for, if it is known by a look-up.
+    real: Option<IpAddr>,
+    ip: Option<IpAddr>,
+    /// The name that was told, where a policy speaks of it.
+    said: Option<&'t str>,
+    told: Option<&'t str>,
+}
+
+impl ByRequest {
     /// Steps, in order:
     /// 1. Of who has gone nothing leaves, and nothing goes to what is local: the kernel leads none
     ///    of that here, so whoever asks for it has made a way of his own.
@@ -58,15 +147,17 @@ impl Decide for ByRequest {
     /// 3. Where the request is seen, the candidates decide with it; where not, as [`sealed`] says.
     /// 4. Whose candidate speaks of a name that was told is decided by name; the rest goes to the
     ///    called address.
-    fn decide(&self, workload: &WorkloadId, target: &Target<'_>) -> Verdict {
-        let Some(workload) = self.known.workload(workload) else {
-            return refused(None, Reason::Denied);
-        };
-        let host = self.known.host();
-        let candidates = candidates(&workload);
-        let known = self.look(&workload.id, &candidates, target);
+    pub(super) fn verdict(
+        &self,
+        workload: &ByName,
+        candidates: &[Candidate<'_>],
+        target: &Target<'_>,
+        (host, egress): (&GatewayHost, &impl Addresses),
+        certificates: Option<&Certificates>,
+    ) -> Verdict {
+        let known = self.look(&workload.id, candidates, target);
         let Looked { real, ip, said, .. } = known;
-        if ip.is_some_and(|ip| is_local(&host, ip)) {
+        if ip.is_some_and(|ip| is_local(host, ip)) {
             return refused(None, Reason::PrivateAnswer);
         }
         let fields = target.request.map(|asked| (asked, Lines(asked.fields)));
@@ -82,8 +173,8 @@ impl Decide for ByRequest {
             request: request.as_ref(),
             ..known.asked(target)
         };
-        let hides_http3 = said.is_some_and(|name| sees(&candidates, name, target.port));
-        let candidates = &*known.concerned(&candidates, target);
+        let hides_http3 = said.is_some_and(|name| looks(candidates, name, target.port).is_some());
+        let candidates = &*known.concerned(candidates, target);
         let decides = if request.is_some() {
             deciding(candidates, asked)
         } else {
@@ -118,10 +209,10 @@ impl Decide for ByRequest {
             Some(Tls::Inspect(_)) if target.tls == Seen::TakenOff => Some(target.port),
             _ => None,
         };
-        let originate = match (decides.tls(), port) {
-            (Some(wanted), Some(port)) => {
+        let originate = match (decides.tls(), port, certificates) {
+            (Some(wanted), Some(port), Some(certificates)) => {
                 let now = Instant::now();
-                let Some(made) = self.certificates.begun(wanted, port, &host.tls, now) else {
+                let Some(made) = certificates.begun(wanted, port, &host.tls, now) else {
                     return refused(Some(&decides.policy.name), Reason::NoCertificates);
                 };
                 Some(made)
@@ -135,113 +226,27 @@ impl Decide for ByRequest {
             originate,
             stands_for: real,
             drains: decides.policy.on_change.drain(),
-            way: way(decides, families, &host),
+            way: way(decides, families, egress),
             hides_http3,
             ..Verdict::unconcerned()
         }
     }
 
-    /// Of what speaks of addresses the first that covers this one is against it
-    /// 1. where it denies a prefix: no name undoes that;
-    /// 2. where a name led to the address, and it comes before the policy that decided by name and
-    ///    says otherwise: it is of a higher priority. Whoever is right, this address is not asked.
-    fn address(
+    /// For whose sake TLS of a connection is looked into, where it is.
+    pub(super) fn looks_inside<'p>(
         &self,
         workload: &WorkloadId,
-        verdict: &Verdict,
-        to: SocketAddr,
-    ) -> Result<(), Denied> {
-        let denied = |policy: &str| {
-            Err(Denied {
-                policy: policy.into(),
-            })
-        };
-        let Some(workload) = self.known.workload(workload) else {
-            return denied("none: the workload has gone");
-        };
-        let candidates = candidates(&workload);
-        let mut by_address = candidates.iter().filter(|candidate| {
-            candidate.host().is_none() && !matches!(candidate.scope, Scope::Unlearned)
-        });
-        let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
-        let Some(first) = by_address.find(|candidate| candidate.covers(target)) else {
-            return Ok(());
-        };
-        if first.denies_prefix() {
-            return denied(&first.policy.name.0);
-        }
-        let decided = workload
-            .policies
-            .iter()
-            .find(|policy| Some(policy.0.name.0.as_str()) == verdict.policy.as_deref());
-        let is_before = decided.is_some_and(|it| first.policy.priority > it.0.priority);
-        if verdict.by_name && is_before {
-            let same = match (first.exit(to.is_ipv6(), &*self.known.host()), &verdict.way) {
-                (Exit::Egress(address), Way::Egress { sources, .. }) => {
-                    sources.towards(to.ip()) == Some(address)
-                }
-                (Exit::Bypass | Exit::NodeAddress, Way::AsHost) => true,
-                _ => false,
-            };
-            if !same {
-                return denied(&first.policy.name.0);
-            }
-        }
-        Ok(())
-    }
-
-    fn allows_private(&self, workload: &WorkloadId, to: SocketAddr) -> bool {
-        let Some(workload) = self.known.workload(workload) else {
-            return false;
-        };
-        let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
-        candidates(&workload).iter().any(|candidate| {
-            let Scope::Prefix(prefix) = candidate.scope else {
-                return false;
-            };
-            prefix.prefix_len() >= PRIVATE_LEAST
-                && is_private(prefix.network())
-                && is_private(prefix.broadcast())
-                && candidate.policy.action != Action::Deny
-                && candidate.covers(target)
-        })
-    }
-
-    fn is_of_host(&self, address: IpAddr) -> bool {
-        is_local(&self.known.host(), address)
-    }
-
-    /// Where the client asks for a name that is spoken of, as [`sealed`] says.
-    fn inspects(&self, workload: &WorkloadId, target: &Target<'_>) -> Option<Arc<Inspection>> {
-        let workload = self.known.workload(workload)?;
-        let candidates = candidates(&workload);
-        let known = self.look(&workload.id, &candidates, target);
+        candidates: &[Candidate<'p>],
+        target: &Target<'_>,
+    ) -> Option<Candidate<'p>> {
+        let known = self.look(workload, candidates, target);
         known.said?;
-        match sealed(&known.concerned(&candidates, target), known.asked(target)) {
-            Sealed::Inspect(hides) => {
-                let host = self.known.host();
-                let wanted = hides.tls()?.inspect()?;
-                self.certificates
-                    .inspection(wanted, &host.tls, Instant::now())
-            }
+        match sealed(&known.concerned(candidates, target), known.asked(target)) {
+            Sealed::Inspect(hides) => Some(*hides),
             Sealed::Decided(_) | Sealed::PathNotVisible(_) => None,
         }
     }
-}
 
-/// What is known of a target.
-struct Looked<'t> {
-    /// The name by whose look-up the workload has the address.
-    by_look_up: Option<Arc<str>>,
-    /// The address that the called one stands for, if it is known by a look-up.
-    real: Option<IpAddr>,
-    ip: Option<IpAddr>,
-    /// The name that was told, where a policy speaks of it.
-    said: Option<&'t str>,
-    told: Option<&'t str>,
-}
-
-impl ByRequest {
     fn look<'t>(
         &self,
         workload: &WorkloadId,
@@ -294,27 +299,89 @@ impl Looked<'_> {
     }
 }
 
-fn candidates(workload: &ByName) -> Vec<Candidate<'_>> {
+/// [`Decide::address`], of these candidates.
+pub(super) fn may_reach(
+    candidates: &[Candidate<'_>],
+    verdict: &Verdict,
+    to: SocketAddr,
+    egress: &impl Addresses,
+) -> Result<(), Denied> {
+    let denied = |policy: &str| {
+        Err(Denied {
+            policy: policy.into(),
+        })
+    };
+
+    let mut by_address = candidates.iter().filter(|candidate| {
+        candidate.host().is_none() && !matches!(candidate.scope, Scope::Unlearned)
+    });
+    let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
+    let Some(first) = by_address.find(|candidate| candidate.covers(target)) else {
+        return Ok(());
+    };
+    if first.denies_prefix() {
+        return denied(&first.policy.name.0);
+    }
+    let decided = candidates
+        .iter()
+        .find(|it| Some(it.policy.name.0.as_str()) == verdict.policy.as_deref());
+    let is_before = decided.is_some_and(|it| first.policy.priority > it.policy.priority);
+    if verdict.by_name && is_before {
+        let same = match (first.exit(to.is_ipv6(), egress), &verdict.way) {
+            (Exit::Egress(address), Way::Egress { sources, .. }) => {
+                sources.towards(to.ip()) == Some(address)
+            }
+            (Exit::Bypass | Exit::NodeAddress, Way::AsHost) => true,
+            _ => false,
+        };
+        if !same {
+            return denied(&first.policy.name.0);
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of these candidates says that a private address is meant.
+pub(super) fn allows_private(candidates: &[Candidate<'_>], to: SocketAddr) -> bool {
+    let target = precedence::Target::address(to.ip(), Some((Protocol::Tcp, to.port())));
+    candidates.iter().any(|candidate| {
+        let Scope::Prefix(prefix) = candidate.scope else {
+            return false;
+        };
+        prefix.prefix_len() >= PRIVATE_LEAST
+            && is_private(prefix.network())
+            && is_private(prefix.broadcast())
+            && candidate.policy.action != Action::Deny
+            && candidate.covers(target)
+    })
+}
+
+pub(super) fn candidates(workload: &ByName) -> Vec<Candidate<'_>> {
     Candidate::ordered(workload.policies.iter().map(|policy| &*policy.0))
 }
 
 /// The host's addresses, egress addresses among them, and what is no policy's business.
-fn is_local(host: &GatewayHost, address: IpAddr) -> bool {
+pub(super) fn is_local(host: &GatewayHost, address: IpAddr) -> bool {
     host.own.contains(&address)
         || host.addresses.contains_key(&address)
         || host.local.iter().any(|range| range.contains(&address))
 }
 
-fn sees(candidates: &[Candidate<'_>], name: &str, port: u16) -> bool {
+/// Who looks at requests to this name.
+pub(super) fn looks<'c, 'p>(
+    candidates: &'c [Candidate<'p>],
+    name: &str,
+    port: u16,
+) -> Option<&'c Candidate<'p>> {
     let port = Some((Protocol::Tcp, port));
-    candidates.iter().any(|candidate| {
+    candidates.iter().find(|candidate| {
         matches!(candidate.scope, Scope::Request { .. })
             && candidate.names(name)
             && candidate.takes_port(port)
     })
 }
 
-fn refused(policy: Option<&PolicyName>, reason: Reason) -> Verdict {
+pub(super) fn refused(policy: Option<&PolicyName>, reason: Reason) -> Verdict {
     Verdict {
         policy: policy.map(|policy| policy.0.as_str().into()),
         way: Way::Refused(reason),
@@ -324,7 +391,7 @@ fn refused(policy: Option<&PolicyName>, reason: Reason) -> Verdict {
 
 /// How a candidate lets these families leave. Where any of them has an address of its own, the
 /// others do not leave as the host.
-fn way(candidate: &Candidate<'_>, families: &[bool], host: &GatewayHost) -> Way {
+fn way(candidate: &Candidate<'_>, families: &[bool], host: &impl Addresses) -> Way {
     let (mut sources, mut mark, mut reason) = (Sources::default(), None, Reason::NoAddress);
     let mut as_host = false;
     for v6 in families {

@@ -72,7 +72,7 @@ impl<N: Names, L: Learn> Lookups<N, L> {
         ask: impl Future<Output = Result<Vec<u8>, Failure>>,
     ) -> Ended {
         let host = query.host();
-        let wanted = match self.names.question(asked.workload, &host) {
+        let wanted = match self.names.look_up(asked.workload, &host) {
             Interest::Forward(wanted) => wanted,
             Interest::Refused(policy) => {
                 let why = format!("policy {} allows lookups of its own hosts only", policy.0);

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use sortie_api::workload::WorkloadId;
+use sortie_plan::planner::audit::Now;
 
 use super::tunnel::Carried;
-use crate::decide::{Verdict, Way};
-use crate::log::{Record, micros};
+use crate::decide::{Audited, Reason, Verdict, Way, Would};
+use crate::log::{AuditRecord, Record, micros};
 use crate::meter::{By, Left};
 use crate::refusal::Refusal;
 use crate::serve::Core;
@@ -31,6 +32,10 @@ pub(super) struct Report {
     /// What became of it, in a word.
     result: &'static str,
     left: Left,
+    /// How it was to leave; none before it was decided.
+    way: Option<Way>,
+    /// What policies that only audit would have decided.
+    would: Option<Arc<Would>>,
     intended: Option<IpAddr>,
     actual: Option<IpAddr>,
     upstream: Option<SocketAddr>,
@@ -53,6 +58,8 @@ impl Report {
             refused: None,
             result: OK,
             left: Left::Nowhere,
+            way: None,
+            would: None,
             intended: None,
             actual: None,
             upstream: None,
@@ -72,6 +79,7 @@ impl Report {
         self.policy = None;
         self.refused = None;
         (self.result, self.left) = (OK, Left::Nowhere);
+        (self.way, self.would) = (None, None);
         self.intended = None;
         self.actual = None;
         self.upstream = None;
@@ -100,6 +108,8 @@ impl Report {
 
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         self.policy.clone_from(&verdict.policy);
+        self.way = Some(verdict.way);
+        self.would.clone_from(&verdict.would);
     }
 
     /// Whom it reached, and with which source it is seen there.
@@ -109,11 +119,10 @@ impl Report {
         (peer, source): (SocketAddr, Option<IpAddr>),
         reused: bool,
     ) {
-        let sources = match verdict.way {
-            Way::Egress { sources, .. } => sources,
-            Way::AsHost | Way::Refused(_) => verdict.intended,
+        self.intended = match verdict.way {
+            Way::Egress { sources, .. } => sources.towards(peer.ip()),
+            Way::AsHost | Way::Refused(_) => None,
         };
-        self.intended = sources.towards(peer.ip());
         self.left = verdict.left(peer.ip());
         self.actual = source;
         self.upstream = Some(peer);
@@ -130,10 +139,15 @@ impl Report {
         if refusal.policy.is_some() {
             self.policy.clone_from(&refusal.policy);
         }
+        if let Some(reason) = refusal.reason {
+            self.way = Some(Way::Refused(reason));
+        }
     }
 
     /// It ended because policies are others now.
     pub(super) fn changed(&mut self) {
+        // It was cut off by what policies say now, and audited is what they said.
+        self.would = None;
         self.refused(&Refusal::changed());
     }
 
@@ -168,6 +182,7 @@ impl Report {
 
     /// Writes it.
     pub(super) fn end(&self, core: &Core) {
+        let audited = self.audited(core);
         let record = Record {
             time: Timestamp::now().to_string(),
             workload: self.workload.as_str(),
@@ -180,6 +195,12 @@ impl Report {
             refused: self.refused.as_deref(),
             intended_source: self.intended,
             actual_source: self.actual,
+            audit: audited.as_ref().map(|it| AuditRecord {
+                policy: &it.policy,
+                outcome: it.outcome,
+                source: it.source,
+                refused: it.refused.map(Reason::name),
+            }),
             upstream: self.upstream,
             bytes_sent: self.sent,
             bytes_received: self.received,
@@ -192,6 +213,27 @@ impl Report {
             left: self.left,
         };
         core.counts.ended(by, self.result, self.sent, self.received);
+        if let Some(Audited {
+            policy, outcome, ..
+        }) = audited
+        {
+            core.counts.audited(policy, &self.workload, outcome);
+        }
+    }
+
+    /// What a policy that only audits would have changed.
+    fn audited(&self, core: &Core) -> Option<Audited> {
+        let would = self.would.as_ref()?;
+        let now = match self.way? {
+            Way::Refused(_) => Now::Dropped,
+            Way::AsHost => Now::AsWithoutSortie(self.actual),
+            Way::Egress { sources, .. } => {
+                let towards = self.upstream.map(|peer| peer.ip());
+                sources.any(towards).map_or(Now::Dropped, Now::With)
+            }
+        };
+        let decide = &*core.outside.decide;
+        decide.audited(&self.workload, would, self.upstream, now)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a connection or request to a name: which plane decides, and what is refused.
 
 mod answer;
+mod audit;
 mod refused;
 mod tls;
 
@@ -47,7 +48,15 @@ impl Planner {
     /// 4. The address of each family, and whether it can be used.
     /// 5. The addresses that the workload was told for the name: where nothing may go to any of
     ///    them, nothing goes.
+    /// 6. Who would decide, if those that only audit were enforced.
     pub fn explain_name(&self, tracked: &Tracked, asked: &ByName<'_>) -> NameExplanation {
+        let mut answer = self.explain_enforced(tracked, asked);
+        answer.audit = self.audit_by_name(tracked, asked, &answer);
+        answer
+    }
+
+    /// Steps 1 to 5.
+    fn explain_enforced(&self, tracked: &Tracked, asked: &ByName<'_>) -> NameExplanation {
         let mut answer = unanswered(tracked, asked);
         if let Some(reason) = &tracked.workload.unmanageable {
             answer.reason = format!("it cannot be managed: {reason}");
@@ -64,7 +73,8 @@ impl Planner {
             encrypted: asked.encrypted && inside.is_none(),
             ..*asked
         };
-        let with_audits = Candidate::ordered(enforced().chain(self.auditing(tracked)));
+        let auditing = self.auditing(tracked).map(AsRef::as_ref);
+        let with_audits = Candidate::ordered(enforced().chain(auditing));
         answer.candidates = self.considered_by_name(&with_audits, asked);
         if candidates.is_empty() {
             answer.reason = "no policy selects it".to_owned();
@@ -93,11 +103,6 @@ impl Planner {
         } else {
             looked_up(interest)
         };
-        let by_request = |candidate: &Candidate<'_>| {
-            matches!(candidate.scope, Scope::Request { .. })
-                && candidate.names(asked.name)
-                && candidate.takes_port(asked.port)
-        };
         if let Interest::Refused(policy) = interest {
             answer.plane = Plane::Resolver;
             answer.verdict = Verdict::Drop;
@@ -105,7 +110,7 @@ impl Planner {
             answer.reason = "the resolver answers REFUSED: `onlyTheseHosts`".to_owned();
             // None of them is asked.
             answer.candidates.clear();
-        } else if is_client || candidates.iter().any(by_request) {
+        } else if is_client || candidates.iter().any(|it| looks_at(it, asked)) {
             answer.plane = Plane::Gateway;
         }
         answer.refused = refused(&candidates, asked, interest, answer.plane);
@@ -283,17 +288,21 @@ impl Planner {
         asked: &ByName<'_>,
     ) -> Vec<Considered> {
         let decides = outcome(candidates.iter().filter(|it| !it.audits()), asked);
-        let would_decide = outcome(candidates.iter(), asked);
+        let inside = inspects(candidates, asked).is_some_and(Candidate::audits);
+        let seen = &ByName {
+            encrypted: asked.encrypted && !inside,
+            ..*asked
+        };
+        let would_decide = outcome(candidates.iter(), seen);
         let told = |candidate: &Candidate<'_>| {
             if !candidate.audits() {
                 return fate(candidate, &decides, asked);
             }
             match would_decide {
                 Outcome::By(Some(winner)) if std::ptr::eq(winner, candidate) => {
-                    let would = self.would(candidate.policy, false);
-                    format!("audit: would {would}")
+                    format!("audit: would {}", self.would_by_name(candidate))
                 }
-                _ => format!("audit: {}", fate(candidate, &would_decide, asked)),
+                _ => format!("audit: {}", fate(candidate, &would_decide, seen)),
             }
         };
         let considered = candidates.iter().map(|candidate| Considered {
@@ -330,11 +339,19 @@ fn unanswered(tracked: &Tracked, asked: &ByName<'_>) -> NameExplanation {
         sources: Vec::new(),
         reason: String::new(),
         fix: None,
+        audit: None,
         lookup: "it asks whom it likes".to_owned(),
         addresses: Vec::new(),
         refused: Vec::new(),
         candidates: Vec::new(),
     }
+}
+
+/// Whether it is about requests to the name at this port.
+fn looks_at(candidate: &Candidate<'_>, asked: &ByName<'_>) -> bool {
+    matches!(candidate.scope, Scope::Request { .. })
+        && candidate.names(asked.name)
+        && candidate.takes_port(asked.port)
 }
 
 /// Before any address is known, candidates for addresses have no say.

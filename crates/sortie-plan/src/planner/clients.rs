@@ -22,8 +22,12 @@ impl Planner {
 
     /// The policies that mean clients and decide.
     pub fn client_policies(&self) -> impl Iterator<Item = &Arc<EgressPolicy>> {
-        let policies = self.policies.values();
-        policies.filter(|policy| policy.workloads.iter().any(|it| it.clients.is_some()))
+        of_clients(self.policies.values())
+    }
+
+    /// Those that mean clients and only audit.
+    pub fn client_audits(&self) -> impl Iterator<Item = &Arc<EgressPolicy>> {
+        of_clients(self.audits.values())
     }
 
     /// Every client that a policy names, as a workload. The kernel knows none of them.
@@ -70,6 +74,12 @@ impl Planner {
             (!addresses.is_empty()).then_some((tracked, addresses))
         })
     }
+}
+
+fn of_clients<'p>(
+    policies: impl Iterator<Item = &'p Arc<EgressPolicy>>,
+) -> impl Iterator<Item = &'p Arc<EgressPolicy>> {
+    policies.filter(|policy| policy.workloads.iter().any(|it| it.clients.is_some()))
 }
 
 /// Nothing of what is not managed, or not known by an address of its own.

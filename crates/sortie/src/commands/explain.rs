@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use sortie_agent::api::{
-    AskedRequest, Considered, Explanation, NameExplanation, NameQuestion, Plane, Question, Verdict,
+    AskedRequest, AuditNote, Considered, Explanation, NameExplanation, NameQuestion, Plane,
+    Question, Verdict,
 };
 use sortie_agent::client::Client;
 
@@ -118,6 +119,7 @@ fn name_as_text(answer: &NameExplanation) -> String {
     text.extend(answer.policy.as_ref().map(|policy| line("policy", policy)));
     text += &line("because", &answer.reason);
     text += &line("look-up", &answer.lookup);
+    text.extend(audit(answer.audit.as_ref()));
     text.extend(answer.fix.as_ref().map(|fix| line("fix", fix)));
     if !answer.addresses.is_empty() {
         let rows = answer.addresses.iter().map(|it| {
@@ -142,6 +144,11 @@ fn name_as_text(answer: &NameExplanation) -> String {
 
 fn line(name: &str, value: &str) -> String {
     format!("  {name:<9}{}\n", value.trim_end())
+}
+
+/// What a policy that only audits would do.
+fn audit(note: Option<&AuditNote>) -> Option<String> {
+    note.map(|note| line("audit", &format!("{} would {}", note.policy, note.would)))
 }
 
 fn candidates(considered: &[Considered]) -> String {
@@ -173,8 +180,7 @@ fn as_text(answer: &Explanation) -> String {
             &format!("connections from before the change go on with {address} for {left} s"),
         )
     }));
-    let audit = answer.audit.as_ref();
-    text.extend(audit.map(|note| line("audit", &format!("{} would {}", note.policy, note.would))));
+    text.extend(audit(answer.audit.as_ref()));
     text.extend(answer.fix.as_ref().map(|fix| line("fix", fix)));
     text + &candidates(&answer.candidates)
 }

@@ -143,6 +143,8 @@ fn audits(audits: &[AuditStatus]) -> String {
             count.other_source.to_string(),
             count.dropped.to_string(),
             count.same.to_string(),
+            count.unseen.to_string(),
+            count.passed_requests.to_string(),
             count.passed_packets.to_string(),
         ]
     };
@@ -157,6 +159,8 @@ fn audits(audits: &[AuditStatus]) -> String {
         "OTHER SOURCE",
         "DROPPED",
         "SAME",
+        "UNSEEN",
+        "PASSED REQUESTS",
         "PASSED PACKETS",
     ];
     table(head, rows.collect())

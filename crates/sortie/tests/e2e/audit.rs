@@ -20,14 +20,14 @@ spec:
     )
 }
 
-fn apply(stage: &Stage, policies: &[String]) -> Result<String> {
+pub(crate) fn apply(stage: &Stage, policies: &[String]) -> Result<String> {
     let outcome = stage.apply(&policies.join("---\n"))?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
     Ok(outcome.stdout)
 }
 
 /// What a policy's counts say of a workload, or of all.
-fn counted(stage: &Stage, policy: &str, workload: &str, what: &str) -> u64 {
+pub(crate) fn counted(stage: &Stage, policy: &str, workload: &str, what: &str) -> u64 {
     let status = stage.json(&["status"]).expect("the status");
     let audits = status["audits"].as_array().cloned().unwrap_or_default();
     let audit = audits.iter().find(|audit| audit["policy"] == policy);
@@ -43,7 +43,13 @@ fn counted(stage: &Stage, policy: &str, workload: &str, what: &str) -> u64 {
 }
 
 /// Waits for a count; a report may come after the packet.
-fn comes_to(stage: &Stage, policy: &str, workload: &str, what: &str, least: u64) -> Result<()> {
+pub(crate) fn comes_to(
+    stage: &Stage,
+    policy: &str,
+    workload: &str,
+    what: &str,
+    least: u64,
+) -> Result<()> {
     eventually(LIMIT, &format!("{policy} counts {what}"), || {
         let count = counted(stage, policy, workload, what);
         let enough = count >= least;

@@ -10,6 +10,7 @@ mod alone;
 mod article;
 mod astray;
 mod audit;
+mod audit_requests;
 mod boot;
 mod bypass;
 mod change;

@@ -31,6 +31,7 @@ fn asker(id: &str, address: &str) -> ByName {
         },
         addresses: vec![address.parse().unwrap()],
         policies: Vec::new(),
+        audits: Vec::new(),
     }
 }
 
@@ -38,18 +39,18 @@ fn asker(id: &str, address: &str) -> ByName {
 fn a_client_is_known_while_a_policy_means_it() {
     let known = Known::default();
     assert_eq!(known.client(&client("ci")), None);
-    known.client_policies_are(vec![policy("a", "ci"), policy("b", "other")]);
+    known.client_policies_are(vec![policy("a", "ci"), policy("b", "other")], vec![]);
     let id = known.client(&client("ci")).unwrap();
     assert_eq!(id.as_str(), "client/ci");
     assert_eq!(known.workload(&id).unwrap().policies.len(), 1);
     // Others' policies change nothing.
     let others = vec![policy("a", "ci"), policy("c", "other")];
-    assert_eq!(known.client_policies_are(others), (vec![], vec![]));
+    assert_eq!(known.client_policies_are(others, vec![]), (vec![], vec![]));
     let more = vec![policy("a", "ci"), policy("c", "ci")];
-    let changed = known.client_policies_are(more);
+    let changed = known.client_policies_are(more, vec![]);
     assert_eq!(changed, (vec![id.clone()], vec![]));
     assert_eq!(known.workload(&id).unwrap().policies.len(), 2);
-    let gone = known.client_policies_are(vec![policy("b", "other")]);
+    let gone = known.client_policies_are(vec![policy("b", "other")], vec![]);
     assert_eq!(gone, (vec![], vec![id.clone()]));
     assert!(known.workload(&id).is_none());
     let other = known.client(&client("other")).unwrap();

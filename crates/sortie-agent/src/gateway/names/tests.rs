@@ -48,8 +48,12 @@ fn known(policies: Vec<Carried>) -> ByPolicy {
         },
         addresses: Vec::new(),
         policies,
+        audits: Vec::new(),
     });
-    ByPolicy(Arc::new(known))
+    ByPolicy {
+        known: Arc::new(known),
+        audits: Arc::default(),
+    }
 }
 
 #[test]

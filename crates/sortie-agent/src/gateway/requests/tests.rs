@@ -1,27 +1,28 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use sortie_api::policy::{Carried, parse};
+use sortie_api::policy::{Carried, Enforcement, parse};
 use sortie_gateway::decide::Asked;
 use sortie_kernel::netns::Identity;
 
 use super::*;
 use crate::api::{self, EgressAddress, PacketMark};
 
-const ID: &str = "docker/web";
+pub(in crate::gateway) const ID: &str = "docker/web";
 /// Where `api.test` is, an address that nobody was told, and the host's own.
-const ORIGIN: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+pub(in crate::gateway) const ORIGIN: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const UNTOLD: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5));
 /// The gateway's own mark, and one of an uplink's.
 const PLAIN: u32 = 0xf0;
 const UPLINK: u32 = 0x10;
 
-/// By name and path, from .11; the address .12 is on another uplink, .13 cannot be used.
+/// By name and path, from .11; the address .12 is on another uplink, .13 cannot be used, and only
+/// policies that audit name .14.
 const API: &str = "{name: api, destinations: [{hosts: [api.test], http: {match: [{pathPrefix: /api}]}}], egress: {addresses: [203.0.113.11]}}";
 
 /// `NAME` and what is in `spec` of each policy, in one line.
-fn asked_of(policies: &[&str]) -> ByRequest {
+pub(in crate::gateway) fn asked_of(policies: &[&str]) -> ByRequest {
     let policies = policies.iter().map(|line| {
         let (name, spec) = line
             .strip_prefix("{name: ")
@@ -38,6 +39,8 @@ fn asked_of(policies: &[&str]) -> ByRequest {
         let read = parse("f", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
         Carried(Arc::new(read.into_iter().next().unwrap()))
     });
+    let (enforced, audits): (Vec<_>, Vec<_>) =
+        policies.partition(|it| it.0.enforcement == Enforcement::Enforce);
     let known = Known::default();
     let egress = |last: u8, mark, usable| {
         let mark = Some(PacketMark {
@@ -60,6 +63,7 @@ fn asked_of(policies: &[&str]) -> ByRequest {
             egress(13, PLAIN, false),
         ]
         .into(),
+        audited: [egress(14, PLAIN, true)].into(),
         ..GatewayHost::default()
     });
     known.workload_is(ByName {
@@ -71,7 +75,8 @@ fn asked_of(policies: &[&str]) -> ByRequest {
             inode: 1,
         },
         addresses: Vec::new(),
-        policies: policies.collect(),
+        policies: enforced,
+        audits,
     });
     let told = Told::default();
     let as_is = api::Told {
@@ -86,7 +91,7 @@ fn asked_of(policies: &[&str]) -> ByRequest {
     }
 }
 
-struct NoFields;
+pub(in crate::gateway) struct NoFields;
 
 impl Fields for NoFields {
     fn any(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {

@@ -252,6 +252,7 @@ fn workload(container: &Container) -> ByName {
         namespace: container.namespace.identity(),
         addresses: vec![[172, 17, 0, 2].into()],
         policies: vec![Carried(Arc::new(policy))],
+        audits: Vec::new(),
     }
 }
 

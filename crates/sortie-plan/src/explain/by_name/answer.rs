@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sortie_api::policy::{Protocol, Request};
 
-use crate::explain::answer::{Considered, Verdict};
+use crate::explain::answer::{AuditNote, Considered, Verdict};
 
 /// What is asked: a name, and what is known of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,9 @@ pub struct NameExplanation {
     /// The line that mends it, where something is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// What would become of it, if the policies that only audit were enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditNote>,
     /// What the resolver does with a look-up.
     pub lookup: String,
     /// What the workload was told for the name so far.

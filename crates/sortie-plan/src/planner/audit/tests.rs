@@ -95,6 +95,33 @@ fn a_network_that_only_audits_is_not_guarded() {
     assert_eq!(told(&planner, "8.8.8.8").as_deref(), Some(would));
 }
 
+/// Where a request would decide, nobody knows what it says.
+#[test]
+fn what_would_be_led_to_the_gateway_is_unseen() {
+    let hosts: sortie_api::policy::HostPattern = "api.test".to_owned().try_into().unwrap();
+    let mut by_path = audit("api", &[], v4("203.0.113.12"));
+    by_path.destinations = vec![sortie_api::policy::Destination {
+        hosts: vec![hosts],
+        http: Some(sortie_api::policy::Http::default()),
+        ..Default::default()
+    }];
+    let web = container("web", None, 20, &["172.17.0.2"]);
+    let mut planner = planner_with(vec![web], vec![by_path]);
+    let id = planner.workloads().keys().next().unwrap().clone();
+    planner.learned(&id, "api.test", &["198.51.100.9".parse().unwrap()]);
+    let asked = |ip: &str, port| {
+        let tracked = planner.workloads().values().next()?;
+        let port = Some((Protocol::Tcp, port));
+        let target = Target::address(ip.parse().unwrap(), port);
+        let audited = planner.audited(tracked, target)?;
+        Some((audited.policy.0, audited.would))
+    };
+    let by_request = Some(("api".to_owned(), Would::ByRequest));
+    assert_eq!(asked("198.51.100.9", 80), by_request);
+    assert_eq!(asked("198.51.100.9", 5432), None);
+    assert_eq!(asked("198.51.100.10", 80), None);
+}
+
 #[test]
 fn outcomes() {
     let (a, b): (IpAddr, IpAddr) = ([203, 0, 113, 11].into(), [203, 0, 113, 5].into());
@@ -120,6 +147,8 @@ fn outcomes() {
         (Would::AsWithoutSortie, Now::With(a), Outcome::OtherSource),
         (Would::Drop, Now::Dropped, Outcome::Same),
         (Would::Unusable(a), Now::With(a), Outcome::Dropped),
+        (Would::Refused("x"), Now::Dropped, Outcome::Same),
+        (Would::ByRequest, Now::With(a), Outcome::Unseen),
     ] {
         assert_eq!(Outcome::of(would, now), outcome, "{would} {now:?}");
     }

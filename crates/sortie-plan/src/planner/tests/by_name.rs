@@ -318,6 +318,53 @@ fn golden_policies_that_only_audit() {
     ));
 }
 
+/// What policies that only audit would change about a request, beside what becomes of it.
+#[test]
+fn an_audit_of_names_is_told_and_changes_nothing() {
+    let audit = |policy: EgressPolicy| EgressPolicy {
+        enforcement: Enforcement::Audit,
+        ..policy
+    };
+    let only = EgressPolicy {
+        only_these_hosts: true,
+        priority: 1,
+        ..policy("only", vec![to_host("db.test", &[])], 12)
+    };
+    let told = |policies: Vec<EgressPolicy>, name: &str, path: &str, encrypted: bool| {
+        let web = container("web", None, 20, &["172.17.0.2"]);
+        let policies = policies.into_iter().map(of_all).collect();
+        let planner = planner_with(vec![web], policies);
+        let tracked = planner.workloads().values().next().unwrap();
+        let request = request("GET", path);
+        let asked = ByName {
+            request: Some(&request),
+            encrypted,
+            ..by_name(name, if encrypted { 443 } else { 80 })
+        };
+        let answer = planner.explain_name(tracked, &asked);
+        assert_eq!(answer.verdict, Verdict::AsWithoutSortie);
+        answer
+            .audit
+            .map(|note| format!("{} would {}", note.policy, note.would))
+    };
+    let ask = |path, encrypted| {
+        told(
+            vec![audit(api(Http::default()))],
+            "api.test",
+            path,
+            encrypted,
+        )
+    };
+    let leaves = "api would leave with 203.0.113.11";
+    assert_eq!(ask("/api/x", false).as_deref(), Some(leaves));
+    assert_eq!(ask("/other", false), None);
+    let hidden = "api would be refused: PathNotVisible: TLS hides the request";
+    assert_eq!(ask("/api/x", true).as_deref(), Some(hidden));
+    let refused = "only would be refused: the resolver answers REFUSED: `onlyTheseHosts`";
+    let told = told(vec![audit(only)], "api.test", "/", false);
+    assert_eq!(told.as_deref(), Some(refused));
+}
+
 #[test]
 fn golden_a_name_without_a_port() {
     let asked = ByName {
