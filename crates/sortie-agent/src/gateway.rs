@@ -8,8 +8,9 @@
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `audit`: what those would say that only
-//!   audit; `addresses`: which addresses its name
-//!   has; `certificates`: TLS that is begun and looked into for them; `seen`: with which source it left; `access`: the log of them;
+//!   audit; `addresses`: which addresses its name has; `secure`: name servers that are asked over TLS;
+//!   `certificates`: TLS that is begun and looked into for them; `seen`: with which source it left;
+//!   `access`: the log of them;
 //!   `metrics`: counts of them.
 //! - `proxy`: listeners for clients that ask, and who they are; `tokens`: what they prove it with.
 
@@ -23,6 +24,7 @@ mod metrics;
 mod names;
 mod proxy;
 mod requests;
+mod secure;
 mod seen;
 mod tokens;
 mod told;
@@ -40,9 +42,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sortie_api::workload::WorkloadId;
-use sortie_dns::{Metrics, Settings, Stub};
+use sortie_dns::{Metrics, Secure, Settings, Stub};
 use sortie_gateway::decide::Resolve;
-use sortie_gateway::{Config, Gateway, Outside};
+use sortie_gateway::{Config, Gateway, Outside, SeenSource};
 use sortie_plan::redirect::SOCKET_MARK;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +64,7 @@ use metrics::Scraped;
 use names::ByPolicy;
 use proxy::Proxy;
 use requests::ByRequest;
+use secure::ByConfig;
 use seen::ByFlow;
 use told::Told;
 use writer::Writer;
@@ -106,9 +109,6 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let client = Client::new(&options.socket);
     let known = Arc::new(Known::default());
     let told = Arc::new(Told::default());
-    let [stub, unmarked] = [SOCKET_MARK, 0].map(|mark| Stub::new(inside.clone(), mark));
-    let names = (Arc::clone(&known), Arc::clone(&told));
-    let addresses = Arc::new(ByServers::new(names, stub, unmarked));
     let certificates = Arc::new(Certificates::default());
     let config = Config::default();
     let shared = config.cores;
@@ -118,15 +118,27 @@ async fn serve(options: &Options) -> Result<(), Error> {
         what: "tracked flows",
         source,
     })?;
+    let seen = Arc::new(seen);
+    let decide = Arc::new(ByRequest {
+        known: Arc::clone(&known),
+        told: Arc::clone(&told),
+        certificates: Arc::clone(&certificates),
+    });
+    let secure: Arc<dyn Secure> = Arc::new(ByConfig {
+        known: Arc::clone(&known),
+        decide: Arc::clone(&decide),
+        certificates: Arc::clone(&certificates),
+        seen: Arc::clone(&seen) as Arc<dyn SeenSource>,
+        failing: std::sync::Mutex::default(),
+    });
+    let stub = |mark| Stub::new(inside.clone(), mark, Some(Arc::clone(&secure)));
+    let names = (Arc::clone(&known), Arc::clone(&told));
+    let addresses = Arc::new(ByServers::new(names, stub(SOCKET_MARK), stub(0)));
     let outside = Outside {
-        decide: Arc::new(ByRequest {
-            known: Arc::clone(&known),
-            told: Arc::clone(&told),
-            certificates: Arc::clone(&certificates),
-        }),
+        decide,
         resolve: Arc::clone(&addresses) as Arc<dyn Resolve>,
         log: Arc::new(log),
-        seen: Some(Arc::new(seen)),
+        seen: Some(seen),
     };
     let gateway = Gateway::start(&config, &outside).map_err(Error::system("start threads"))?;
     let lookups = Metrics::default();
@@ -145,6 +157,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
             audits: Arc::clone(&audits),
         },
         Writer::start(client.clone(), Arc::clone(&told)),
+        Some(secure),
         lookups,
         Settings::with_mark(SOCKET_MARK),
     ));
@@ -323,7 +336,9 @@ impl Follower {
         let destinations = policies.iter().flat_map(|it| &it.0.destinations);
         let wanted = destinations.filter_map(|it| it.http.as_ref()?.tls.as_ref());
         let now = std::time::Instant::now();
-        let faults = self.certificates.check(wanted, &host.tls, now);
+        let faults = self
+            .certificates
+            .check(wanted, &host.dns_over_tls, &host.tls, now);
         // Else it is told again in a moment.
         if faults != self.faults && self.client.gateway_faults(&faults).await.is_ok() {
             self.faults = faults;

@@ -1,5 +1,6 @@
 //! The agent's configuration: `/etc/sortie/agent.yaml`.
 
+mod dns_over_tls;
 mod gateway;
 mod tls;
 
@@ -19,6 +20,7 @@ use crate::problem::{Fault, FileErrors, quoted};
 use crate::reader::{Fields, Names, Reader};
 use crate::yaml::{self, Entry, Node};
 
+pub use dns_over_tls::DnsOverTls;
 pub use gateway::{Gateway, Proxy};
 pub use tls::{CertificateFiles, Tls};
 

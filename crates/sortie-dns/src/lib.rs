@@ -19,6 +19,7 @@
 //!   redirected to [`Listeners`] inside their network namespaces, which [`Inside`] opens; the
 //!   servers are asked from inside too, so that the kernel decides those flows like any other's.
 //! - [`Stub`] looks names up for the gateway, of the workload's servers and from inside too.
+//! - [`Secure`] knows servers that are asked over TLS instead.
 //! - [`Metrics`] counts.
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ mod name;
 mod names;
 mod question;
 mod refusal;
+mod secure;
 mod server;
 mod svcb;
 mod wire;
@@ -42,4 +44,5 @@ pub use name::DnsName;
 pub use names::{Interest, Learning, Names, Wanted};
 pub use question::{Judged, Query, judge};
 pub use refusal::Code;
+pub use secure::{Connection, Opening, Secure, Way};
 pub use server::{Change, Found, Inside, Listeners, Settings, Stub, serve};

@@ -2,6 +2,7 @@
 
 mod desk;
 mod inside;
+mod kept;
 mod lookup;
 mod original;
 mod stub;
@@ -27,6 +28,7 @@ use self::upstream::Upstream;
 use crate::learn::Learn;
 use crate::metrics::Metrics;
 use crate::names::Names;
+use crate::secure::Secure;
 
 /// What the resolver is told.
 #[derive(Debug)]
@@ -87,12 +89,13 @@ pub async fn serve<N: Names, L: Learn>(
     inside: Inside,
     names: N,
     learn: L,
+    secure: Option<Arc<dyn Secure>>,
     metrics: Metrics,
     settings: Settings,
 ) {
     let shared = Arc::new(Shared {
         lookups: Lookups::new(names, learn, metrics.clone(), settings.cache),
-        upstream: Upstream::new(inside, settings.mark),
+        upstream: Upstream::new(inside, settings.mark, secure),
         all: Arc::new(Semaphore::new(settings.lookups)),
         of_one: settings.lookups_of_one,
     });

@@ -20,6 +20,7 @@
 //! - [`decide`]: what it asks: how a request leaves, which addresses a name has.
 //! - [`meter`]: what it counts.
 //! - [`refusal`]: what a client is told when its request does not go on.
+//! - [`Outgoing`]: a connection over TLS for the gateway itself, with a decided source.
 //! - [`private`]: addresses that a public name must not lead to.
 //!
 //! Pure, without sockets:
@@ -46,6 +47,7 @@ mod flight;
 mod log;
 mod pool;
 mod pump;
+mod secured;
 mod serve;
 mod socket;
 mod stream;
@@ -53,5 +55,6 @@ mod token;
 mod upstream;
 
 pub use log::AccessLog;
+pub use secured::Outgoing;
 pub use serve::{Config, Gateway, Outside, SeenSource};
 pub use token::TokenHash;

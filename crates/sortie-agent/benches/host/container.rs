@@ -102,7 +102,7 @@ impl Stage {
         eventually(LIMIT, "the agent knows the engine", || {
             let status = stage.sortie(&["status", "-o", "json"]);
             let status = status.map_err(|failure| failure.to_string())?;
-            if status.contains("\"connected\": true") {
+            if status.contains("\"state\": \"Connected\"") {
                 return Ok(());
             }
             Err(status)

@@ -91,6 +91,9 @@ pub struct GatewayHost {
     /// The files of its certificates.
     #[serde(default)]
     pub tls: config::Tls,
+    /// Name servers that are asked over TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_over_tls: Vec<config::DnsOverTls>,
 }
 
 /// An egress address.

@@ -327,6 +327,7 @@ impl Core {
             addresses: planner.gateway_addresses().map(egress).collect(),
             audited: planner.audited_addresses().map(egress).collect(),
             tls: planner.environment().config.tls.clone(),
+            dns_over_tls: planner.environment().config.gateway.dns_over_tls.clone(),
         }
     }
 

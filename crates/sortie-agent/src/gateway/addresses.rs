@@ -27,7 +27,7 @@ const NAMES: usize = 1_024;
 /// Bytes of a `resolv.conf` that are read.
 const FILE_MAX: u64 = 64 * 1024;
 /// The port of name servers.
-const DNS: u16 = 53;
+pub(super) const DNS: u16 = 53;
 
 /// Asks, and keeps answers for as long as they last.
 pub(super) struct ByServers {
@@ -75,7 +75,7 @@ impl ByServers {
             Ok::<_, io::Error>((Arc::new(namespace), servers))
         });
         let (namespace, servers) = looks.await.map_err(io::Error::other)??;
-        let found = stub.look_up(&namespace, &servers, name).await?;
+        let found = stub.look_up((id, &namespace), &servers, name).await?;
         // An engine's own resolver asks from inside the namespace, and so asks ours: where that answers
         // with a stand-in, the address itself is meant.
         let real = |address| {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sortie_api::config::{self, CertificateFiles};
+use sortie_api::config::{self, CertificateFiles, DnsOverTls};
 use sortie_api::policy::{Inspect, Tls};
 use sortie_gateway::tls::{Authority, ClientCertificate, Inspection, Origination};
 
@@ -41,6 +41,13 @@ impl Trust {
             ca: ca.map(PathBuf::from),
             shown,
         })
+    }
+
+    fn of_server(server: &DnsOverTls) -> Self {
+        Self {
+            ca: server.ca.clone(),
+            shown: None,
+        }
     }
 
     fn files(&self) -> Vec<File> {
@@ -95,6 +102,11 @@ impl Certificates {
         Some(Arc::new(Inspection::new(&authority, upstream)))
     }
 
+    /// Whom a name server must be.
+    pub(super) fn server(&self, server: &DnsOverTls, now: Instant) -> Option<Origination> {
+        self.trusting(&Trust::of_server(server), now)
+    }
+
     fn trusting(&self, trust: &Trust, now: Instant) -> Option<Origination> {
         let mut all = lock(&self.begun);
         let kept = all.entry(trust.clone()).or_default();
@@ -117,14 +129,17 @@ impl Certificates {
         kept.now(now, || pair(files).into(), make)
     }
 
-    /// Looks at all that policies want, and forgets the rest: why files cannot be used.
+    /// Looks at all that policies and name servers want, and forgets the rest: why files cannot be
+    /// used.
     pub(super) fn check<'p>(
         &self,
         wanted: impl Iterator<Item = &'p Tls>,
+        servers: &[DnsOverTls],
         known: &config::Tls,
         now: Instant,
     ) -> BTreeSet<String> {
-        let (mut trusts, mut authorities) = (HashSet::new(), HashSet::new());
+        let mut trusts: HashSet<_> = servers.iter().map(Trust::of_server).collect();
+        let mut authorities = HashSet::new();
         for wanted in wanted {
             let (ca, shown) = match wanted {
                 Tls::Originate(it) => (it.ca.as_ref(), it.client_certificate.as_ref()),

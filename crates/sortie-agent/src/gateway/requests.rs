@@ -22,6 +22,7 @@ use sortie_plan::planner::audit::Now;
 use sortie_plan::precedence::{self, Candidate, Scope};
 use sortie_plan::resolve::{Addresses, Exit, Refusal, deciding};
 
+use super::addresses::DNS;
 use super::audit::audited;
 use super::certificates::Certificates;
 use super::known::Known;
@@ -244,6 +245,24 @@ impl ByRequest {
         match sealed(&known.concerned(candidates, target), known.asked(target)) {
             Sealed::Inspect(hides) => Some(*hides),
             Sealed::Decided(_) | Sealed::PathNotVisible(_) => None,
+        }
+    }
+
+    /// How a workload's question to a name server leaves: as the kernel would let it, but what is
+    /// local is asked as the host, in whose name it is.
+    pub(super) fn question(&self, workload: &WorkloadId, server: IpAddr) -> Way {
+        let Some(workload) = self.known.workload(workload) else {
+            return Way::Refused(Reason::Denied);
+        };
+        let host = self.known.host();
+        if is_local(&host, server) {
+            return Way::AsHost;
+        }
+        let candidates = candidates(&workload);
+        let asked = precedence::Target::address(server, Some((Protocol::Udp, DNS)));
+        match deciding(&candidates, asked) {
+            Some(decides) => way(decides, &[server.is_ipv6()], &*host),
+            None => Way::AsHost,
         }
     }
 

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::dns_over_tls::{self, DnsOverTls};
 use super::{is_path, listen};
 use crate::problem::{Fault, quoted};
 use crate::reader::{Names, Reader};
 use crate::yaml::Entry;
 
 const GATEWAY: Names = Names {
-    known: &["proxy"],
+    known: &["proxy", "dnsOverTls"],
     later: &[],
 };
 const PROXY: Names = Names {
@@ -21,9 +22,14 @@ const PROXY: Names = Names {
 
 /// `gateway`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// The explicit way in.
+    #[serde(default)]
     pub proxy: Proxy,
+    /// Name servers that are asked over TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_over_tls: Vec<DnsOverTls>,
 }
 
 /// `gateway.proxy`: where clients ask the gateway as a proxy, and what they prove who they are with.
@@ -39,13 +45,22 @@ pub struct Proxy {
 
 pub(super) fn gateway(reader: &mut Reader<'_>, entry: &Entry) -> Option<Gateway> {
     let fields = reader.fields(&entry.value, Some(entry.key_span), GATEWAY)?;
-    let help = "write `proxy: {listen: [\"192.0.2.1:3128\"]}`";
-    let proxy = fields.require(reader, "proxy", help)?;
-    let fields = reader.fields(&proxy.value, Some(proxy.key_span), PROXY)?;
+    let servers = fields.get("dnsOverTls");
+    Some(Gateway {
+        proxy: match fields.get("proxy") {
+            Some(entry) => proxy(reader, entry)?,
+            None => Proxy::default(),
+        },
+        dns_over_tls: servers.map_or_else(Vec::new, |entry| dns_over_tls::servers(reader, entry)),
+    })
+}
+
+fn proxy(reader: &mut Reader<'_>, entry: &Entry) -> Option<Proxy> {
+    let fields = reader.fields(&entry.value, Some(entry.key_span), PROXY)?;
     let mut proxy = Proxy::default();
     let help = "write `listen: [\"192.0.2.1:3128\"]`";
     if let Some(entry) = fields.require(reader, "listen", help) {
-        for node in reader.list(entry, "; without `gateway` nobody is served") {
+        for node in reader.list(entry, "; without `proxy` nobody is served") {
             let Some(address) = listen(reader, node, "write one such as `192.0.2.1:3128`") else {
                 continue;
             };
@@ -67,5 +82,5 @@ pub(super) fn gateway(reader: &mut Reader<'_>, entry: &Entry) -> Option<Gateway>
             reader.report(text.span, Fault::new(message, help));
         }
     }
-    Some(Gateway { proxy })
+    Some(proxy)
 }

@@ -39,7 +39,11 @@ localRanges: [10.0.0.0/8, 'fd00::/8']
 docker: {socket: /run/docker.sock}
 metrics: {listen: '127.0.0.1:9469'}
 markMask: 0xff000
-gateway: {proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens}}
+gateway:
+  proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens}
+  dnsOverTls:
+  - {server: 192.0.2.53, name: Dns.Example., ca: /etc/sortie/dns.pem}
+  - {server: '2001:db8::53', port: 8853}
 tls:
   inspect: {certificate: /etc/sortie/inspect.pem, key: /etc/sortie/inspect.key}
   clientCertificates:
@@ -75,6 +79,20 @@ tls:
                 ],
                 tokens: Some("/etc/sortie/tokens".into()),
             },
+            dns_over_tls: vec![
+                super::DnsOverTls {
+                    server: "192.0.2.53".parse().unwrap(),
+                    name: Some("dns.example".to_owned()),
+                    port: 853,
+                    ca: Some("/etc/sortie/dns.pem".into()),
+                },
+                super::DnsOverTls {
+                    server: "2001:db8::53".parse().unwrap(),
+                    name: None,
+                    port: 8853,
+                    ca: None,
+                },
+            ],
         },
         tls: super::Tls {
             inspect: Some(files("inspect")),
@@ -126,8 +144,9 @@ fn refuses_bad_files_with_place_and_remedy() {
         "docker: {socket: 'tcp://192.0.2.1'}\n",
         "docker: {host: 192.0.2.1}\n",
         "metrics: true\n",
-        "gateway: {}\n",
         "gateway: {proxy: {tokens: tokens}}\n",
+        "gateway: {dnsOverTls: [{name: dns.example}, {server: 192.0.2.53, name: '*', port: 0, ca: dns.pem}]}\n",
+        "gateway: {dnsOverTls: [{server: 127.0.0.11}, {server: 192.0.2.53, name: 192.0.2.53}, {server: dns.example}, {server: 192.0.2.53}]}\n",
         "gateway: {proxy: {listen: ['192.0.2.1', '192.0.2.1:1', '192.0.2.1:1']}}\n",
         "metrics: {listen: 9469}\n",
         "metrics: {listen: localhost:9469, port: 1}\n",

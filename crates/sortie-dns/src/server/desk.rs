@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::lookup::{Asked, Ended, Lookups};
 use super::original::{self, Tracking};
-use super::upstream::{Failure, Upstream, read_framed, write_framed};
+use super::upstream::{Asker, Failure, Open, Upstream, read_framed, write_framed};
 use crate::answer::fit;
 use crate::learn::Learn;
 use crate::metrics::Outcome;
@@ -135,12 +135,12 @@ impl<N: Names, L: Learn> Desk<N, L> {
         let (answer, outcome) = match judge(message) {
             Judged::Query(query) => {
                 let is_answer = |id, answer: &[u8]| query.is_answered_by(id, answer);
-                let ask = upstream.ask(&self.namespace, server, message, is_answer);
+                let ask = upstream.ask(self.asker(), server, message, is_answer);
                 let (answer, outcome) = self.lookup(server, &query, ask).await;
                 (answer.map(|answer| fit(answer, query.udp_limit())), outcome)
             }
             Judged::Opaque | Judged::Transfer => {
-                let ask = upstream.ask(&self.namespace, server, message, is_numbered);
+                let ask = upstream.ask(self.asker(), server, message, is_numbered);
                 passed(ask.await)
             }
             Judged::Malformed(answer) => (Some(answer), Outcome::Malformed),
@@ -246,20 +246,20 @@ impl<N: Names, L: Learn> Desk<N, L> {
     /// new one.
     async fn ask_over(
         &self,
-        connection: &mut Option<TcpStream>,
+        connection: &mut Option<Open>,
         server: SocketAddr,
         message: &[u8],
         is_answer: impl Fn(u16, &[u8]) -> bool,
     ) -> Result<Vec<u8>, Failure> {
-        let upstream = &self.shared.upstream;
+        let (upstream, to) = (&self.shared.upstream, (self.asker(), server));
         if let Some(mut open) = connection.take()
-            && let Ok(answer) = upstream.ask_over(&mut open, message, &is_answer).await
+            && let Ok(answer) = upstream.ask_over(&mut open, to, message, &is_answer).await
         {
             *connection = Some(open);
             return Ok(answer);
         }
-        let mut open = upstream.connect(&self.namespace, server).await?;
-        let answer = upstream.ask_over(&mut open, message, is_answer).await?;
+        let mut open = upstream.connect(self.asker(), server).await?;
+        let answer = upstream.ask_over(&mut open, to, message, is_answer).await?;
         *connection = Some(open);
         Ok(answer)
     }
@@ -273,12 +273,19 @@ impl<N: Names, L: Learn> Desk<N, L> {
         message: &[u8],
     ) -> io::Result<()> {
         let upstream = &self.shared.upstream;
-        let Ok(mut open) = upstream.connect(&self.namespace, server).await else {
+        let Ok(mut open) = upstream.connect(self.asker(), server).await else {
             return Ok(());
         };
-        write_framed(&mut open, message).await?;
-        copy_bidirectional(&mut client, &mut open).await?;
+        write_framed(&mut open.stream, message).await?;
+        copy_bidirectional(&mut client, &mut open.stream).await?;
         Ok(())
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            workload: &self.workload,
+            namespace: &self.namespace,
+        }
     }
 }
 

@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sortie_api::workload::WorkloadId;
 use tokio::time::timeout;
 
 use super::inside::Inside;
-use super::upstream::{Failure, Upstream};
+use super::upstream::{Asker, Failure, Upstream};
 use crate::answer::Answer;
 use crate::names::Wanted;
 use crate::question::{Judged, Query, judge};
+use crate::secure::Secure;
 use crate::wire::{HEADER, Header, class, flag, kind};
 
 /// How long one server may take before the next one is asked.
@@ -43,27 +45,32 @@ pub struct Found {
 
 impl Stub {
     /// With the mark of the sockets that the redirect passes by.
-    pub fn new(inside: Inside, mark: u32) -> Self {
+    pub fn new(inside: Inside, mark: u32, secure: Option<Arc<dyn Secure>>) -> Self {
         Self {
-            upstream: Upstream::new(inside, mark),
+            upstream: Upstream::new(inside, mark, secure),
         }
     }
 
-    /// Asks for both families, one server after the other until one answers.
+    /// Asks for both families, one server after the other until one answers. `namespace` is the
+    /// workload's.
     ///
     /// # Errors
     /// When none answers; the text tells what each said.
     pub async fn look_up(
         &self,
-        namespace: &Arc<File>,
+        (workload, namespace): (&WorkloadId, &Arc<File>),
         servers: &[SocketAddr],
         name: &str,
     ) -> io::Result<Found> {
+        let asker = Asker {
+            workload,
+            namespace,
+        };
         let mut said = Vec::new();
         for server in servers {
             let (v4, v6) = tokio::join!(
-                self.ask(namespace, *server, name, kind::A),
-                self.ask(namespace, *server, name, kind::AAAA),
+                self.ask(asker, *server, name, kind::A),
+                self.ask(asker, *server, name, kind::AAAA),
             );
             match (v4, v6) {
                 (Err(why), Err(_)) => said.push(format!("{server}: {why}")),
@@ -82,7 +89,7 @@ impl Stub {
 
     async fn ask(
         &self,
-        namespace: &Arc<File>,
+        asker: Asker<'_>,
         server: SocketAddr,
         name: &str,
         kind: u16,
@@ -93,8 +100,8 @@ impl Stub {
             return Err(invalid());
         };
         let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-        let asked = self.exchange(namespace, server, &query, &message);
-        let answer = timeout(SERVER_LIMIT, asked).await.map_err(|_| late())?;
+        let asking = self.exchange(asker, server, &query, &message);
+        let answer = timeout(SERVER_LIMIT, asking).await.map_err(|_| late())?;
         let answer = answer.map_err(|failure| match failure {
             Failure::Timeout => late(),
             Failure::Unreachable(error) => error,
@@ -105,20 +112,21 @@ impl Stub {
     /// Over UDP, and over TCP where that was too small (RFC 7766 §5).
     async fn exchange(
         &self,
-        namespace: &Arc<File>,
+        asker: Asker<'_>,
         server: SocketAddr,
         query: &Query,
         message: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         let is_answer = |id, answer: &[u8]| query.is_answered_by(id, answer);
         let upstream = &self.upstream;
-        let answer = upstream.ask(namespace, server, message, is_answer).await?;
+        let answer = upstream.ask(asker, server, message, is_answer).await?;
         let is_cut = Header::read(&answer).is_some_and(|header| header.has(flag::TRUNCATED));
         if !is_cut {
             return Ok(answer);
         }
-        let mut stream = upstream.connect(namespace, server).await?;
-        upstream.ask_over(&mut stream, message, is_answer).await
+        let mut open = upstream.connect(asker, server).await?;
+        let to = (asker, server);
+        upstream.ask_over(&mut open, to, message, is_answer).await
     }
 }
 

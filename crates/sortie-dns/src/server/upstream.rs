@@ -1,4 +1,5 @@
-//! Asking the server that the workload asked, from inside the workload's namespace.
+//! Asking the server that the workload asked: from inside the workload's namespace, or over TLS from
+//! the host.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -9,11 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use sortie_api::workload::WorkloadId;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
 use super::inside::Inside;
+use super::kept::Kept;
+use crate::secure::{Connection, Secure, Way};
 use crate::wire;
 
 /// How long a server may take. Clients ask again after 5 seconds (resolv.conf(5), `timeout`), which
@@ -29,36 +33,69 @@ pub(super) enum Failure {
     Unreachable(io::Error),
 }
 
-/// Asks servers, from inside namespaces and with a mark that the redirect passes by.
+/// Who asks, and the network namespace it asks from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) workload: &'a WorkloadId,
+    pub(super) namespace: &'a Arc<File>,
+}
+
+/// A connection to a server.
+pub(super) struct Open {
+    pub(super) stream: Box<dyn Connection>,
+    /// Over TLS: the way it goes.
+    way: Option<Way>,
+}
+
+/// A server that is asked over TLS.
+struct Tls<'a> {
+    secure: &'a dyn Secure,
+    way: Way,
+}
+
+impl Tls<'_> {
+    async fn open(&self) -> Result<Box<dyn Connection>, Failure> {
+        limited(self.secure.open(&self.way)).await
+    }
+}
+
+/// Asks servers: from inside namespaces and with a mark that the redirect passes by, or over TLS.
 #[derive(Debug)]
 pub(super) struct Upstream {
     inside: Inside,
     mark: u32,
+    secure: Option<Arc<dyn Secure>>,
+    kept: Kept,
     ids: RandomState,
     asked: AtomicU64,
 }
 
 impl Upstream {
-    pub(super) fn new(inside: Inside, mark: u32) -> Self {
+    pub(super) fn new(inside: Inside, mark: u32, secure: Option<Arc<dyn Secure>>) -> Self {
         Self {
             inside,
             mark,
+            secure,
+            kept: Kept::default(),
             ids: RandomState::new(),
             asked: AtomicU64::new(0),
         }
     }
 
-    /// Asks over UDP and waits for what `is_answer` takes for the answer, given the number that was
-    /// sent. The answer has the client's number.
+    /// Asks over UDP, or over TLS, and waits for what `is_answer` takes for the answer, given the
+    /// number that was sent. The answer has the client's number.
     pub(super) async fn ask(
         &self,
-        namespace: &Arc<File>,
+        asker: Asker<'_>,
         server: SocketAddr,
         message: &[u8],
         is_answer: impl Fn(u16, &[u8]) -> bool,
     ) -> Result<Vec<u8>, Failure> {
+        if let Some(tls) = self.way(asker.workload, server)? {
+            return self.ask_over_tls(tls, message, is_answer).await;
+        }
         let asking = async {
-            let socket = self.inside.udp(namespace, self.mark, server).await?;
+            let socket = self.inside.udp(asker.namespace, self.mark, server).await?;
             let socket = UdpSocket::from_std(socket)?;
             let (sent, id) = self.renumbered(message);
             socket.send(&sent).await?;
@@ -72,25 +109,72 @@ impl Upstream {
         limited(asking).await
     }
 
+    /// Over a connection that is there already, or else over a new one. A server may close one at any
+    /// time.
+    async fn ask_over_tls(
+        &self,
+        tls: Tls<'_>,
+        message: &[u8],
+        is_answer: impl Fn(u16, &[u8]) -> bool,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut kept = self.kept.take(&tls.way);
+        loop {
+            let is_new = kept.is_none();
+            let mut stream = match kept.take() {
+                Some(stream) => stream,
+                None => tls.open().await?,
+            };
+            match self.exchange(&mut stream, message, &is_answer).await {
+                Err(Failure::Unreachable(_)) if !is_new => {}
+                Err(failure) => return Err(failure),
+                Ok(answer) => {
+                    self.kept.keep(tls.way, stream);
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
     /// Opens a connection.
     pub(super) async fn connect(
         &self,
-        namespace: &Arc<File>,
+        asker: Asker<'_>,
         server: SocketAddr,
-    ) -> Result<TcpStream, Failure> {
+    ) -> Result<Open, Failure> {
+        if let Some(tls) = self.way(asker.workload, server)? {
+            let stream = tls.open().await?;
+            let way = Some(tls.way);
+            return Ok(Open { stream, way });
+        }
         limited(async {
-            let socket = self.inside.tcp(namespace, self.mark, server).await?;
+            let socket = self.inside.tcp(asker.namespace, self.mark, server).await?;
             let stream = TcpSocket::from_std_stream(socket).connect(server).await?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            let stream = Box::new(stream);
+            Ok(Open { stream, way: None })
         })
         .await
     }
 
-    /// Asks over a connection.
+    /// Asks over a connection, if it still is the way to this server.
     pub(super) async fn ask_over(
         &self,
-        stream: &mut TcpStream,
+        open: &mut Open,
+        (asker, server): (Asker<'_>, SocketAddr),
+        message: &[u8],
+        is_answer: impl Fn(u16, &[u8]) -> bool,
+    ) -> Result<Vec<u8>, Failure> {
+        let now = self.way(asker.workload, server)?;
+        if now.map(|tls| tls.way) != open.way {
+            let other = io::Error::other("the way to the server is another one now");
+            return Err(Failure::Unreachable(other));
+        }
+        self.exchange(&mut open.stream, message, is_answer).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: &mut Box<dyn Connection>,
         message: &[u8],
         is_answer: impl Fn(u16, &[u8]) -> bool,
     ) -> Result<Vec<u8>, Failure> {
@@ -107,6 +191,16 @@ impl Upstream {
             }
         })
         .await
+    }
+
+    /// How this server is asked, if over TLS.
+    fn way(&self, workload: &WorkloadId, server: SocketAddr) -> Result<Option<Tls<'_>>, Failure> {
+        let Some(secure) = self.secure.as_deref() else {
+            return Ok(None);
+        };
+        let way = secure.way(workload, server);
+        let way = way.map_err(|why| Failure::Unreachable(io::Error::other(why)))?;
+        Ok(way.map(|way| Tls { secure, way }))
     }
 
     /// The message with a number that nobody outside can guess: a keyed hash of a counter, with the
@@ -146,7 +240,9 @@ async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
 }
 
 /// One message of a connection (RFC 1035 §4.2.2); none at its end.
-pub(super) async fn read_framed(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+pub(super) async fn read_framed(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 2];
     match stream.read_exact(&mut length).await {
         Ok(_) => {}
@@ -159,9 +255,13 @@ pub(super) async fn read_framed(stream: &mut TcpStream) -> io::Result<Option<Vec
 }
 
 /// Length and message in one write: some clients read them as one (RFC 7766 §8).
-pub(super) async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(super) async fn write_framed(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &[u8],
+) -> io::Result<()> {
     let length = u16::try_from(message.len());
     let length = length.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let framed = [&length.to_be_bytes(), message].concat();
-    stream.write_all(&framed).await
+    stream.write_all(&framed).await?;
+    stream.flush().await
 }

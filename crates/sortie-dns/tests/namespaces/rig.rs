@@ -140,6 +140,7 @@ impl Rig {
             sockets,
             policies.clone(),
             writer.clone(),
+            None,
             metrics.clone(),
             Settings {
                 drain: LIMIT,

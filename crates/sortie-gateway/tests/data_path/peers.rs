@@ -5,20 +5,42 @@ use std::process::Command;
 
 use sortie_lab::built_program;
 
-use crate::world::{CALLED, FIRST, HTTP2_PORT, OTHER_PORT, SECOND, World};
+use crate::world::{CALLED, FIRST, HTTP2_PORT, HTTP2_TLS_PORT, OTHER_PORT, SECOND, World};
 
-#[test]
-fn h2spec_finds_one_thing_that_is_meant() {
-    let world = World::new("h2spec");
+/// TLS of this name is looked into.
+const INSPECTED: &str = "inspected.partner.example";
+
+/// What it prints, also when it finds something.
+fn h2spec(world: &World, arguments: &str) -> String {
     let program = built_program("peers", "h2spec").unwrap();
-    // Its findings are on its output, also when it fails.
+    // A name means the address that a look-up gives.
     let line = format!(
-        "{} --host {CALLED} --port {HTTP2_PORT} --timeout 20; true",
+        "echo {CALLED} {INSPECTED} >hosts.$$ && mount --bind hosts.$$ /etc/hosts && rm hosts.$$ && \
+         {} {arguments} --timeout 20; true",
         program.display()
     );
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &line]);
-    let printed = world.run(shell).unwrap();
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "sh", "-c", &line]);
+    world.run(shell).unwrap()
+}
+
+/// As browsers speak it, inside of TLS.
+#[test]
+fn h2spec_finds_nothing() {
+    let world = World::new("h2spec-tls");
+    let printed = h2spec(
+        &world,
+        &format!("--tls --insecure --host {INSPECTED} --port {HTTP2_TLS_PORT}"),
+    );
+    let summary = "145 tests, 145 passed, 0 skipped, 0 failed";
+    assert!(printed.contains(summary), "{printed}");
+}
+
+/// Without TLS it may be HTTP/1.
+#[test]
+fn h2spec_finds_one_thing_that_is_meant_without_tls() {
+    let world = World::new("h2spec");
+    let printed = h2spec(&world, &format!("--host {CALLED} --port {HTTP2_PORT}"));
     // A wrong preface could be HTTP/1, which is answered as such before the connection ends.
     let meant = "× 2: Sends invalid connection preface";
     assert!(printed.contains(meant), "{printed}");

@@ -53,6 +53,8 @@ pub(crate) fn serve(setup: &str) -> Result<(), Failure> {
             mark: 0,
         },
         originate: originate.clone(),
+        // The server's port for CONNECT is not 443.
+        names_port: setup.kind == Kind::Tunnel,
         ..Verdict::unconcerned()
     };
     let log = File::options().append(true).open(&setup.log)?;

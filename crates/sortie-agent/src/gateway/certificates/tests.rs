@@ -60,11 +60,11 @@ fn a_file_that_changes_is_followed_and_one_that_goes_changes_nothing() {
     assert_ne!(first, second);
     fs::remove_file(&ca).unwrap();
     assert_eq!(second, at(later(3)).unwrap());
-    let faults = all.check([&wanted].into_iter(), &known, later(3));
+    let faults = all.check([&wanted].into_iter(), &[], &known, later(3));
     let told = format!("cannot read {}: No such file", ca.display());
     assert!(faults.first().unwrap().starts_with(&told), "{faults:?}");
     // What nobody wants is forgotten, with its faults.
-    assert!(all.check([].into_iter(), &known, later(3)).is_empty());
+    assert!(all.check([].into_iter(), &[], &known, later(3)).is_empty());
     assert!(at(later(3)).is_none());
 }
 
@@ -88,7 +88,7 @@ fn a_client_certificate_must_be_whole_and_its_key_roots_alone() {
     let wanted = originate(Some(&ca), Some("partner"));
     let fault = |known: &config::Tls| {
         let all = Certificates::default();
-        let faults = all.check([&wanted].into_iter(), known, Instant::now());
+        let faults = all.check([&wanted].into_iter(), &[], known, Instant::now());
         let made = all.begun(&wanted, 443, known, Instant::now());
         assert_eq!(made.is_none(), !faults.is_empty());
         faults.into_iter().next()
@@ -129,7 +129,7 @@ fn a_ca_that_cannot_sign_looks_into_nothing() {
             ..config::Tls::default()
         };
         let all = Certificates::default();
-        let faults = all.check([&tls].into_iter(), &known, Instant::now());
+        let faults = all.check([&tls].into_iter(), &[], &known, Instant::now());
         let made = all.inspection(&wanted, &known, Instant::now());
         assert_eq!(made.is_none(), !faults.is_empty());
         faults.into_iter().next()

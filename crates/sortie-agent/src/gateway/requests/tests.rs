@@ -12,9 +12,9 @@ pub(in crate::gateway) const ID: &str = "docker/web";
 /// Where `api.test` is, an address that nobody was told, and the host's own.
 pub(in crate::gateway) const ORIGIN: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const UNTOLD: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
-const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5));
+pub(in crate::gateway) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5));
 /// The gateway's own mark, and one of an uplink's.
-const PLAIN: u32 = 0xf0;
+pub(in crate::gateway) const PLAIN: u32 = 0xf0;
 const UPLINK: u32 = 0x10;
 
 /// By name and path, from .11; the address .12 is on another uplink, .13 cannot be used, and only
