@@ -1,11 +1,14 @@
 //! `sortie gateway`: the resolver and the way out for workloads whose policies speak of names.
 //!
 //! A process of its own: while it is away such workloads' lookups, and the connections that it must see,
-//! are refused, and while the agent is away names that were looked up before are still answered. It follows the agent, which is who keeps
-//! what was learned.
+//! wait for the next where a service manager keeps its sockets, and are refused elsewhere. While the
+//! agent is away names that were looked up before are still answered. It follows the agent, which is who
+//! keeps what was learned.
 //!
 //! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
+//! - `kept`: sockets that outlive the process; `front`: what the service manager takes for it, so that
+//!   it may still end what it has begun beside the next.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `audit`: what those would say that only
 //!   audit; `addresses`: which addresses its name has; `secure`: name servers that are asked over TLS;
@@ -19,6 +22,8 @@ mod addresses;
 mod audit;
 mod certificates;
 mod doors;
+mod front;
+mod kept;
 mod known;
 mod metrics;
 mod names;
@@ -59,6 +64,7 @@ use addresses::ByServers;
 use audit::Lookups;
 use certificates::Certificates;
 use doors::Doors;
+use kept::Kept;
 use known::Known;
 use metrics::Scraped;
 use names::ByPolicy;
@@ -89,11 +95,17 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Runs until it is told to stop; then lookups that are being answered are still finished.
+/// Runs until it is told to stop; then what has begun is still finished.
+///
+/// Under a service manager a process of its own does, and this one ends before it. To be called on the
+/// first thread, before there are others.
 ///
 /// # Errors
 /// When the process cannot have what it needs from the system. An agent that is away is waited for.
 pub fn run(options: &Options) -> Result<ExitCode, Error> {
+    if let Some(code) = front::stand()? {
+        return Ok(code);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -103,6 +115,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
 }
 
 async fn serve(options: &Options) -> Result<(), Error> {
+    let kept = Kept::from_manager()?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("await signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("await signals"))?;
     let inside = sortie_dns::Inside::start().map_err(Error::system("start a thread"))?;
@@ -143,10 +156,12 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let gateway = Gateway::start(&config, &outside).map_err(Error::system("start threads"))?;
     let lookups = Metrics::default();
     let audits = Arc::<Lookups>::default();
+    let mut scraped = None;
     if let Some(address) = options.metrics {
-        let listener = crate::metrics::bind(address).await?;
-        let scraped = Scraped::new(gateway.meter(), &lookups, Arc::clone(&audits), lost);
-        tokio::spawn(crate::metrics::serve(listener, move || scraped.text()));
+        let listener = metrics::listener(&kept, address).await?;
+        let counts = Scraped::new(gateway.meter(), &lookups, Arc::clone(&audits), lost);
+        let serving = crate::metrics::serve(listener, move || counts.text());
+        scraped = Some(tokio::spawn(serving).abort_handle());
     }
     let (changes, told_of) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
@@ -162,9 +177,17 @@ async fn serve(options: &Options) -> Result<(), Error> {
         Settings::with_mark(SOCKET_MARK),
     ));
     let mut follower = Follower {
-        doors: Doors::new(inside, changes, client.clone(), gateway, shared),
+        doors: Doors::new(
+            inside,
+            changes,
+            client.clone(),
+            gateway,
+            kept.clone(),
+            shared,
+        ),
         client,
-        proxy: Proxy::new(Arc::clone(&known)),
+        proxy: Proxy::new(Arc::clone(&known), kept.clone()),
+        kept,
         known,
         told,
         addresses,
@@ -173,8 +196,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
         untold: Vec::new(),
         faults: BTreeSet::new(),
     };
-    let manager = Notify::from_environment();
-    if let Some(manager) = &manager {
+    if let Some(manager) = Notify::from_environment() {
         // Whoever is ordered behind it needs not wait for an agent.
         manager.say("READY=1");
     }
@@ -184,8 +206,9 @@ async fn serve(options: &Options) -> Result<(), Error> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    if let Some(manager) = &manager {
-        manager.say("STOPPING=1");
+    // The next one's listener takes the same scrapes.
+    if let Some(scraped) = scraped {
+        scraped.abort();
     }
     let gateway = follower.doors.into_gateway();
     // Who told the resolver of changes is gone.
@@ -214,6 +237,7 @@ struct Follower {
     addresses: Arc<ByServers>,
     proxy: Proxy,
     doors: Doors,
+    kept: Kept,
     certificates: Arc<Certificates>,
     audits: Arc<Lookups>,
     /// What policies that only audit would have changed, and the agent was not told.
@@ -315,6 +339,7 @@ impl Follower {
                     for id in self.known.other_askers_than(&askers) {
                         self.asks_no_more(&id);
                     }
+                    self.kept.all_are_known();
                     *was_there = true;
                     tracing::info!(workloads = told.len(), "the agent answers");
                 }

@@ -58,8 +58,15 @@ impl Notify {
         }
     }
 
+    /// From now on it is waited, for so long, until the manager has room for what it is told.
+    pub(crate) fn waits(&self, limit: Duration) -> io::Result<()> {
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_write_timeout(Some(limit))
+    }
+
     /// Gives the manager a copy of a descriptor, which it passes to the next process that it starts
     /// for this service. It keeps it even when there is an error on it, as after a burst of events.
+    /// The name is at most 255 bytes, without colons.
     pub(crate) fn store(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         let state = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
         let descriptors = [descriptor.as_raw_fd()];
@@ -72,6 +79,17 @@ impl Notify {
         )?;
         Ok(())
     }
+
+    /// The manager gives up its copies of the descriptors with this name.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        let state = format!("FDSTOREREMOVE=1\nFDNAME={name}");
+        self.socket.send(state.as_bytes()).map(drop)
+    }
+}
+
+/// Whether a service manager has started this process or its parent.
+pub(crate) fn is_managed() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// How often the manager wants to hear `WATCHDOG=1`; none when it does not, or asked another
@@ -84,21 +102,36 @@ pub(crate) fn watchdog() -> Option<Duration> {
     (asked.is_none() || asked == parent).then(|| Duration::from_micros(micros))
 }
 
-/// The descriptor of this name that a former process of the service left with the manager. To be
-/// called once, before other threads open files.
+/// The descriptor of this name that a former process of the service left with the manager; others
+/// are closed. To be called once, as [`passed`].
 pub(crate) fn stored(name: &str) -> Option<OwnedFd> {
+    let mut passed = passed().into_iter();
+    passed.find_map(|(its_name, descriptor)| (its_name == name).then_some(descriptor))
+}
+
+/// The descriptors that the manager passes, with their names: those that a former process of the
+/// service left with it. They are passed to the process that it starts, which may leave them to its
+/// child. To be called once, before other threads open files.
+pub(crate) fn passed() -> Vec<(String, OwnedFd)> {
     let variable = |name| env::var(name).ok();
-    let own = variable("LISTEN_PID")? == std::process::id().to_string();
-    let count: RawFd = variable("LISTEN_FDS")?.parse().ok()?;
+    let number = |name| variable(name)?.parse::<u32>().ok();
+    let to = number("LISTEN_PID");
+    let parent = u32::try_from(nix::unistd::getppid().as_raw()).ok();
+    if to.is_none() || (to != Some(std::process::id()) && to != parent) {
+        return Vec::new();
+    }
+    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok());
+    let end = count.and_then(|count| FIRST_FD.checked_add(count));
     let names = variable("LISTEN_FDNAMES").unwrap_or_default();
-    let mut found = None;
-    for (descriptor, its_name) in (FIRST_FD..FIRST_FD.checked_add(count)?).zip(names.split(':')) {
-        if own && its_name == name && found.is_none() {
+    let mut passed = Vec::new();
+    for (descriptor, name) in (FIRST_FD..end.unwrap_or(FIRST_FD)).zip(names.split(':')) {
+        // SAFETY: only its flags are asked for: it may not be open.
+        let open = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        if fcntl(open, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok() {
             // SAFETY: the manager passed it to this process, and nobody else here knows it.
             let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-            found = Some(descriptor);
+            passed.push((name.to_owned(), descriptor));
         }
     }
-    found
+    passed
 }

@@ -45,4 +45,4 @@ pub use names::{Interest, Learning, Names, Wanted};
 pub use question::{Judged, Query, judge};
 pub use refusal::Code;
 pub use secure::{Connection, Opening, Secure, Way};
-pub use server::{Change, Found, Inside, Listeners, Settings, Stub, serve};
+pub use server::{Change, Former, Found, Inside, Listeners, Settings, Stub, serve};

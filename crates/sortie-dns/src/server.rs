@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::desk::{Desk, Shared};
-pub use self::inside::{Inside, Listeners};
+pub use self::inside::{Former, Inside, Listeners};
 use self::lookup::Lookups;
 pub use self::stub::{Found, Stub};
 use self::upstream::Upstream;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use sortie_api::workload::WorkloadId;
-use sortie_dns::{Change, Inside, Outcome, Settings};
+use sortie_dns::{Change, Former, Inside, Outcome, Settings};
 use sortie_plan::redirect::{RESOLVER_PORT, SOCKET_MARK};
 
 use place::{Place, inside};
@@ -459,10 +459,18 @@ fn a_namespace_without_ipv6_has_one_resolver_too() {
         .build()
         .expect("a runtime");
     let sockets = Inside::start().expect("a thread");
-    let listen = || runtime.block_on(sockets.listen(&place.namespace(), RESOLVER_PORT));
-    let first = listen().expect("listeners");
-    let second = listen().expect_err("the port is taken");
+    let listen = |former| {
+        let namespace = place.namespace();
+        runtime.block_on(sockets.listen(&namespace, RESOLVER_PORT, former))
+    };
+    let first = listen(Former::default()).expect("listeners");
+    let second = listen(Former::default()).expect_err("the port is taken");
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
+    let sockets = first.sockets().map(|socket| socket.try_clone_to_owned());
+    let sockets = sockets.collect::<Result<Vec<_>, _>>().expect("copies");
     drop(first);
-    listen().expect("listeners");
+    let again = listen(Former::from(sockets)).expect("those of before");
+    assert_eq!(again.sockets().count(), 4);
+    drop(again);
+    listen(Former::default()).expect("listeners");
 }

@@ -50,6 +50,9 @@ pub struct Config {
     /// For a request on its way whose policies have changed, to reach its end with the source it
     /// began with.
     pub finish: Duration,
+    /// For a client's idle connection whose end is near: what it asks within is answered, and told that
+    /// it is the last. Longer than a request takes to come here.
+    pub last: Duration,
     /// For an idle connection to an origin.
     pub pool: Duration,
     /// Connections of one workload on one core. More are closed at once, so that one workload does
@@ -69,6 +72,7 @@ impl Default for Config {
             idle: Duration::from_mins(5),
             tunnel: Duration::from_hours(1),
             finish: Duration::from_secs(30),
+            last: Duration::from_secs(1),
             pool: Duration::from_mins(1),
             connections: 4096,
         }
@@ -170,14 +174,32 @@ impl Gateway {
         self.add(&Entrance::Redirected(workload.clone()), listeners)
     }
 
-    /// Serves who asks at this address as a proxy: HTTP with whole URLs, CONNECT, SOCKS5. There is a
-    /// listener for each core.
+    /// Listeners on an address, one for each core at least. `former` ones, on the same address, are
+    /// among them, with what has come to them.
     ///
     /// # Errors
     /// When nobody can listen there.
-    pub fn proxy(&self, clients: &Arc<dyn Clients>, at: SocketAddr) -> io::Result<()> {
-        let listeners = self.cores.iter().map(|_| crate::socket::listener(at));
-        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    pub fn listeners(
+        &self,
+        at: SocketAddr,
+        former: Vec<std::net::TcpListener>,
+    ) -> io::Result<Vec<std::net::TcpListener>> {
+        let missing = self.cores.len().saturating_sub(former.len());
+        let new = (0..missing).map(|_| crate::socket::listener(at));
+        former.into_iter().map(Ok).chain(new).collect()
+    }
+
+    /// Serves who asks at this address as a proxy: HTTP with whole URLs, CONNECT, SOCKS5. The
+    /// [`Self::listeners`] are on it.
+    ///
+    /// # Errors
+    /// When a listener cannot be made non-blocking.
+    pub fn proxy(
+        &self,
+        clients: &Arc<dyn Clients>,
+        at: SocketAddr,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> io::Result<()> {
         self.add(&Entrance::Proxy(Arc::clone(clients), at), listeners)
     }
 
@@ -216,8 +238,9 @@ impl Gateway {
         }
     }
 
-    /// Accepts nothing more, lets what is on its way end, and returns when all has; tunnels end at
-    /// their own pace, so the caller sets a limit by ending the process.
+    /// Accepts nothing more, lets what is on its way end, and returns when all has. Listeners that
+    /// another process has too keep what comes from now on. Tunnels end at their own pace, so the caller
+    /// sets a limit by ending the process.
     pub fn drain(self) {
         self.order(|| Order::Drain);
         for (_, thread) in self.cores {
@@ -257,6 +280,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Lets it end after what it does now.
+    fn leave(&self) {
+        self.leaves.set(true);
+        self.left.notify_one();
+    }
+
+    fn end_if_idle(&self) {
+        if self.is_idle.get()
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.abort();
+        }
+    }
+
     /// A proxy's client is known now.
     pub(crate) fn is_of(&self, workload: &WorkloadId) {
         *self.workload.borrow_mut() = Some(workload.clone());
@@ -399,7 +436,12 @@ impl Core {
 
     fn forget(&self, workload: &WorkloadId) {
         self.close(|entrance| matches!(entrance, Entrance::Redirected(owner) if owner == workload));
-        self.leave(|connection| connection.workload.borrow().as_ref() == Some(workload));
+        for connection in self.connections.borrow().values() {
+            if connection.workload.borrow().as_ref() == Some(workload) {
+                connection.leave();
+                connection.end_if_idle();
+            }
+        }
         self.changed(workload);
     }
 
@@ -408,22 +450,8 @@ impl Core {
         for (_, accepts) in self.listeners.borrow_mut().drain(..) {
             accepts.abort();
         }
-        self.leave(|_| true);
-    }
-
-    /// Lets connections end after what they do now.
-    fn leave(&self, which: impl Fn(&Connection) -> bool) {
         for connection in self.connections.borrow().values() {
-            if !which(connection) {
-                continue;
-            }
-            connection.leaves.set(true);
-            connection.left.notify_one();
-            if connection.is_idle.get()
-                && let Some(task) = &*connection.task.borrow()
-            {
-                task.abort();
-            }
+            connection.leave();
         }
     }
 }

@@ -5,7 +5,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,7 +68,11 @@ impl Namespace {
             source,
         };
         let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
+        Self::of_file(file).map_err(failed)
+    }
+
+    fn of_file(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
         Ok(Self {
             file: Arc::new(file),
             identity: Identity {
@@ -76,6 +80,25 @@ impl Namespace {
                 inode: metadata.ino(),
             },
         })
+    }
+
+    /// That in which a socket was made.
+    pub fn of_socket(socket: BorrowedFd<'_>) -> Result<Self, Error> {
+        /// `linux/sockios.h`.
+        const SIOCGSKNS: libc::c_ulong = 0x894c;
+        let failed = |source| Error::Namespace {
+            operation: "open",
+            namespace: "of a socket".to_owned(),
+            source,
+        };
+        // SAFETY: the request takes nothing and gives a descriptor of its own.
+        let descriptor = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS as _) };
+        if descriptor < 0 {
+            return Err(failed(io::Error::last_os_error()));
+        }
+        // SAFETY: the kernel has just made it for us; it closes on exec (net/core/net_namespace.c).
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        Self::of_file(file).map_err(failed)
     }
 
     /// A new one without a name, with a loopback interface that is down; it goes with its last user.

@@ -1,20 +1,22 @@
-//! Sockets inside workloads' network namespaces: opened when the agent tells of a workload, closed
-//! when it is gone.
+//! Sockets inside workloads' network namespaces: opened, or taken over from a former gateway, when the
+//! agent tells of a workload, closed when it is gone.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
-use sortie_dns::{Change, Inside};
+use sortie_dns::{Change, Former, Inside};
 use sortie_gateway::Gateway;
 use sortie_kernel::netns::Identity;
 use sortie_plan::redirect::{GATEWAY_PORT, RESOLVER_PORT};
 use tokio::sync::mpsc;
 
+use super::kept::{Kept, of_workload};
 use super::known::Known;
 use crate::api::{ByName, Opened};
 use crate::client::Client;
@@ -25,6 +27,9 @@ pub(super) struct Doors {
     resolver: mpsc::Sender<Change>,
     agent: Client,
     gateway: Gateway,
+    kept: Kept,
+    /// The namespaces whose sockets are kept.
+    open: BTreeMap<WorkloadId, Identity>,
     /// Listeners of the gateway in each namespace and of each family.
     shared: usize,
     /// Those whose sockets could not be opened, and why, as it was told.
@@ -39,6 +44,7 @@ impl Doors {
         resolver: mpsc::Sender<Change>,
         agent: Client,
         gateway: Gateway,
+        kept: Kept,
         shared: usize,
     ) -> Self {
         Self {
@@ -46,6 +52,8 @@ impl Doors {
             resolver,
             agent,
             gateway,
+            kept,
+            open: BTreeMap::new(),
             shared,
             closed: BTreeMap::new(),
             changed: false,
@@ -86,6 +94,7 @@ impl Doors {
     pub(super) async fn close(&mut self, id: &WorkloadId) {
         self.closed.remove(id);
         self.gateway.forget(id);
+        self.give_up(id);
         self.tell(Change::Ended(id.clone())).await;
     }
 
@@ -99,27 +108,46 @@ impl Doors {
         self.gateway
     }
 
+    /// Nobody needs its sockets any more, a next gateway neither.
+    fn give_up(&mut self, id: &WorkloadId) {
+        if let Some(namespace) = self.open.remove(id) {
+            self.kept.give_up(of_workload(namespace));
+        }
+    }
+
     async fn try_open(&mut self, workload: &ByName) {
         // What there was is another namespace's.
         self.gateway.forget(&workload.id);
+        self.give_up(&workload.id);
+        let claimed = self.kept.claim(workload.namespace);
+        let taken_over: Vec<RawFd> = claimed.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut former = Former::from(claimed);
         let opened = async {
             let namespace = Arc::new(namespace(workload)?);
             let (inside, shared) = (&self.inside, self.shared);
-            let connections = inside.listen_for_connections(&namespace, GATEWAY_PORT, shared);
-            let connections = connections
+            let here = former.on_port(GATEWAY_PORT);
+            let connections = inside
+                .listen_for_connections(&namespace, GATEWAY_PORT, shared, here)
                 .await
                 .map_err(|error| at(GATEWAY_PORT, &error))?;
-            let lookups = inside.listen(&namespace, RESOLVER_PORT).await;
+            let here = former.on_port(RESOLVER_PORT);
+            let lookups = inside.listen(&namespace, RESOLVER_PORT, here).await;
             let lookups = lookups.map_err(|error| at(RESOLVER_PORT, &error))?;
+            let sockets: Vec<_> = connections.iter().map(AsFd::as_fd).collect();
+            let sockets = [sockets, lookups.sockets().collect()].concat();
+            let name = of_workload(workload.namespace);
+            self.kept.keep(name, &taken_over, &sockets);
             self.gateway.listen(&workload.id, connections)?;
             Ok::<_, io::Error>((namespace, lookups))
         };
         match opened.await {
             Ok((namespace, listeners)) => {
                 self.closed.remove(&workload.id);
+                self.open.insert(workload.id.clone(), workload.namespace);
                 tracing::info!(
                     workload = workload.name,
                     id = workload.id.as_str(),
+                    taken_over = taken_over.len(),
                     "its lookups are answered and its connections carried"
                 );
                 self.tell(Change::Started {
@@ -138,6 +166,8 @@ impl Doors {
             }
             Err(error) => {
                 let error = error.to_string();
+                // What the manager keeps may be what is in the way.
+                self.kept.give_up(of_workload(workload.namespace));
                 if self.closed.get(&workload.id) != Some(&error) {
                     tracing::warn!(
                         workload = workload.name,

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,8 +13,11 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use sortie_gateway::meter::{Audits, By, Left, Meter};
+use tokio::net::TcpListener;
 
 use super::audit::Lookups;
+use super::kept::{Kept, of_host};
+use crate::Error;
 
 /// What a scrape gets.
 #[derive(Debug, Clone)]
@@ -41,6 +46,19 @@ impl Scraped {
         text::encode(&mut out, &self.0)?;
         Ok(out)
     }
+}
+
+/// Where scrapes are answered: a former gateway's listener, or a new one.
+pub(super) async fn listener(kept: &Kept, at: SocketAddr) -> Result<TcpListener, Error> {
+    let claimed = kept.claim_on_host(at);
+    let taken_over: Vec<RawFd> = claimed.iter().map(AsRawFd::as_raw_fd).collect();
+    let former = claimed.into_iter().next().map(std::net::TcpListener::from);
+    let listener = match former.map(TcpListener::from_std) {
+        Some(listener) => listener.map_err(Error::system("serve metrics"))?,
+        None => crate::metrics::bind(at).await?,
+    };
+    kept.keep(of_host("metrics", at), &taken_over, &[listener.as_fd()]);
+    Ok(listener)
 }
 
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use sortie_gateway::Gateway;
 use sortie_gateway::decide::{Clients, Proof};
 use tokio::time::Instant;
 
+use super::kept::{Kept, of_host};
 use super::known::Known;
 use super::tokens::Tokens;
 use crate::api::GatewayProxy;
@@ -22,9 +25,13 @@ use crate::api::GatewayProxy;
 /// How soon listeners that could not be opened are tried again, and the tokens are read again.
 const TRIED: Duration = Duration::from_secs(1);
 
+/// What its listeners are kept as.
+const PROXY: &str = "proxy";
+
 /// Listeners, as the agent's file says, and the tokens.
 pub(super) struct Proxy {
     known: Arc<Known>,
+    kept: Kept,
     clients: Arc<ByProof>,
     /// Each with why it is not open, as it was told; none for one that is.
     listeners: BTreeMap<SocketAddr, Option<String>>,
@@ -35,13 +42,14 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(known: Arc<Known>) -> Self {
+    pub(super) fn new(known: Arc<Known>, kept: Kept) -> Self {
         Self {
             clients: Arc::new(ByProof {
                 known: Arc::clone(&known),
                 tokens: RwLock::default(),
             }),
             known,
+            kept,
             listeners: BTreeMap::new(),
             tokens: None,
             unread: None,
@@ -57,6 +65,7 @@ impl Proxy {
         for (at, why) in closed {
             if why.is_none() {
                 gateway.close_proxy(at);
+                self.kept.give_up(of_host(PROXY, at));
                 tracing::info!(%at, "clients are served here no longer");
             }
         }
@@ -91,7 +100,7 @@ impl Proxy {
             let Some(told) = closed else {
                 continue;
             };
-            match gateway.proxy(&clients, *at) {
+            match opened(&self.kept, gateway, &clients, *at) {
                 Ok(()) => {
                     *closed = None;
                     tracing::info!(%at, "clients are served, as an HTTP proxy and by SOCKS5");
@@ -139,6 +148,21 @@ impl Proxy {
             gateway.forget(&id);
         }
     }
+}
+
+/// Serves clients at this address, on a former gateway's listeners if there are any.
+fn opened(
+    kept: &Kept,
+    gateway: &Gateway,
+    clients: &Arc<dyn Clients>,
+    at: SocketAddr,
+) -> io::Result<()> {
+    let former: Vec<TcpListener> = kept.claim_on_host(at).into_iter().map(Into::into).collect();
+    let taken_over: Vec<RawFd> = former.iter().map(AsRawFd::as_raw_fd).collect();
+    let listeners = gateway.listeners(at, former)?;
+    let sockets: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    kept.keep(of_host(PROXY, at), &taken_over, &sockets);
+    gateway.proxy(clients, at, listeners)
 }
 
 /// Says who a client is.

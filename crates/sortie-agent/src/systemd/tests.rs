@@ -63,6 +63,10 @@ fn a_stored_descriptor_is_a_copy_with_a_name() {
     // SAFETY: it has just been received.
     let stored = unsafe { OwnedFd::from_raw_fd(descriptors[0]) };
     assert_eq!(&bytes[..length], b"FDSTORE=1\nFDNAME=tables\nFDPOLL=0");
+    notify.remove("tables").unwrap();
+    let mut next = [0; 128];
+    let next_length = manager.recv(&mut next).unwrap();
+    assert_eq!(&next[..next_length], b"FDSTOREREMOVE=1\nFDNAME=tables");
     ours.write_all(b"x").unwrap();
     let mut read = [0; 1];
     std::fs::File::from(stored).read_exact(&mut read).unwrap();

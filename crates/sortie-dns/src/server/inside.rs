@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 /// The thread's own namespace. Not `/proc/self`, which is the main thread's.
 const OWN: &str = "/proc/thread-self/ns/net";
-/// Connections that wait to be accepted.
+/// Connections that wait to be accepted, also while a gateway takes another one's place.
 const BACKLOG: i32 = 64;
 /// The same for listeners that are shared: clients may come by the hundred.
 const SHARED_BACKLOG: i32 = 1_024;
@@ -34,12 +35,52 @@ struct Work {
     failed: oneshot::Sender<io::Error>,
 }
 
+/// Sockets that a former process had opened in a namespace, with what has come to them since. They are
+/// served on in place of new ones.
+#[derive(Debug, Default)]
+pub struct Former(Vec<Socket>);
+
+impl From<Vec<OwnedFd>> for Former {
+    fn from(sockets: Vec<OwnedFd>) -> Self {
+        Self(sockets.into_iter().map(Socket::from).collect())
+    }
+}
+
+impl Former {
+    /// Takes those on this port out.
+    #[must_use]
+    pub fn on_port(&mut self, port: u16) -> Self {
+        let is_on = |socket: &mut Socket| {
+            let at = socket.local_addr().ok().and_then(|at| at.as_socket());
+            at.is_some_and(|at| at.port() == port)
+        };
+        Self(self.0.extract_if(.., is_on).collect())
+    }
+
+    /// One of this kind on this address.
+    fn take(&mut self, address: IpAddr, kind: Type) -> Option<Socket> {
+        let position = self.0.iter().position(|socket| {
+            let at = socket.local_addr().ok().and_then(|at| at.as_socket());
+            at.is_some_and(|at| at.ip() == address) && socket.r#type().ok() == Some(kind)
+        })?;
+        Some(self.0.swap_remove(position))
+    }
+}
+
 /// The sockets that a workload's lookups are redirected to, made inside its namespace.
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) udp: Vec<std::net::UdpSocket>,
     pub(super) tcp: Vec<std::net::TcpListener>,
     pub(super) tracking: nfnetlink::Socket,
+}
+
+impl Listeners {
+    /// Those of them that another process can serve on.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let tcp = self.tcp.iter().map(AsFd::as_fd);
+        self.udp.iter().map(AsFd::as_fd).chain(tcp)
+    }
 }
 
 impl Inside {
@@ -70,21 +111,30 @@ impl Inside {
         Ok(Self { work })
     }
 
-    /// Opens a workload's listeners on the port that its redirect leads to. `namespace` is the file of
-    /// its network namespace. Fails with `AddrInUse` where the workload itself has the port.
-    pub async fn listen(&self, namespace: &Arc<File>, port: u16) -> io::Result<Listeners> {
-        self.run(namespace, move || listeners(port)).await
+    /// Opens a workload's listeners on the port that its redirect leads to, as far as they are not
+    /// among the `former` ones of this port. `namespace` is the file of its network namespace. Fails
+    /// with `AddrInUse` where the workload itself has the port.
+    pub async fn listen(
+        &self,
+        namespace: &Arc<File>,
+        port: u16,
+        former: Former,
+    ) -> io::Result<Listeners> {
+        self.run(namespace, move || listeners(port, former)).await
     }
 
     /// Opens listeners for connections on a port of the loopback addresses: `count` of each family,
-    /// which share what comes.
+    /// which share what comes. All `former` ones of this port are among them: each may hold
+    /// connections.
     pub async fn listen_for_connections(
         &self,
         namespace: &Arc<File>,
         port: u16,
         count: usize,
+        former: Former,
     ) -> io::Result<Vec<std::net::TcpListener>> {
-        self.run(namespace, move || shared(port, count)).await
+        self.run(namespace, move || shared(port, count, former))
+            .await
     }
 
     /// A socket for one lookup, connected: it hears its server only, from a port that the kernel
@@ -145,17 +195,22 @@ fn marked(server: SocketAddr, kind: Type, protocol: Protocol, mark: u32) -> io::
 
 /// Four sockets on the port of the loopback addresses, where a redirect of what the namespace itself
 /// sends leads (nf_nat_redirect.c). Two where the kernel has no IPv6.
-fn listeners(port: u16) -> io::Result<Listeners> {
+fn listeners(port: u16, mut former: Former) -> io::Result<Listeners> {
     let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let mut opened = |address, kind| {
+        let found = former.take(address, kind);
+        found.map_or_else(|| bound(address, port, kind), Ok)
+    };
     let mut made = Listeners {
-        udp: vec![bound(v4, port, Type::DGRAM)?.into()],
-        tcp: vec![listening(v4, port)?],
+        udp: vec![opened(v4, Type::DGRAM)?.into()],
+        tcp: vec![listening(opened(v4, Type::STREAM)?, BACKLOG)?],
         tracking: nfnetlink::Socket::open().map_err(io::Error::other)?,
     };
-    match bound(v6, port, Type::DGRAM) {
+    match opened(v6, Type::DGRAM) {
         Ok(socket) => {
             made.udp.push(socket.into());
-            made.tcp.push(listening(v6, port)?);
+            made.tcp
+                .push(listening(opened(v6, Type::STREAM)?, BACKLOG)?);
         }
         Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {}
         Err(error) => return Err(error),
@@ -163,26 +218,30 @@ fn listeners(port: u16) -> io::Result<Listeners> {
     Ok(made)
 }
 
-fn shared(port: u16, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+fn shared(port: u16, count: usize, mut former: Former) -> io::Result<Vec<std::net::TcpListener>> {
     let mut listeners = Vec::new();
     for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-        for _ in 0..count {
+        let mut of_family = Vec::new();
+        while let Some(socket) = former.take(address, Type::STREAM) {
+            of_family.push(listening(socket, SHARED_BACKLOG)?);
+        }
+        while of_family.len() < count {
             let socket = match unbound(address, Type::STREAM) {
                 Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => break,
                 made => made?,
             };
             socket.set_reuse_port(true)?;
             socket.bind(&SockAddr::from(SocketAddr::new(address, port)))?;
-            socket.listen(SHARED_BACKLOG)?;
-            listeners.push(socket.into());
+            of_family.push(listening(socket, SHARED_BACKLOG)?);
         }
+        listeners.extend(of_family);
     }
     Ok(listeners)
 }
 
-fn listening(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
-    let socket = bound(address, port, Type::STREAM)?;
-    socket.listen(BACKLOG)?;
+/// One that listens already, too: the backlog is then this one.
+fn listening(socket: Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
+    socket.listen(backlog)?;
     Ok(socket.into())
 }
 

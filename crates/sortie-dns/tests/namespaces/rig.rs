@@ -12,8 +12,8 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use sortie_api::policy::PolicyName;
 use sortie_api::workload::{Families, WorkloadId};
 use sortie_dns::{
-    Answered, Change, DnsName, Inside, Interest, Learn, Learning, Metrics, Names, NotLearned,
-    Settings, Wanted, serve,
+    Answered, Change, DnsName, Former, Inside, Interest, Learn, Learning, Metrics, Names,
+    NotLearned, Settings, Wanted, serve,
 };
 use sortie_plan::redirect::{RESOLVER_PORT, SOCKET_MARK};
 use tokio::runtime::Runtime;
@@ -130,7 +130,7 @@ impl Rig {
         let sockets = Inside::start().expect("a thread");
         let namespace = place.namespace();
         let listeners = runtime
-            .block_on(sockets.listen(&namespace, RESOLVER_PORT))
+            .block_on(sockets.listen(&namespace, RESOLVER_PORT, Former::default()))
             .expect("listeners");
         let (changes, told) = mpsc::channel(8);
         let (policies, writer, metrics) =

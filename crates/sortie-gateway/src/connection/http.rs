@@ -142,13 +142,14 @@ impl<'c> Http<'c> {
                 }
             };
             self.report.end(self.core);
-            if !persists || self.connection.leaves.get() {
+            if !persists {
                 return;
             }
         }
     }
 
-    /// The next request, decided; `None` at the connection's end.
+    /// The next request, decided; `None` at the connection's end. A client that could not be told that
+    /// the connection ends may just be asking: it gets a moment more.
     async fn next(&mut self) -> Option<Result<Decided, Refusal>> {
         let mut has_begun = false;
         loop {
@@ -157,23 +158,32 @@ impl<'c> Http<'c> {
             }
             if self.buffer.is_empty() {
                 self.connection.is_idle.set(true);
-                self.deadline.set(self.core.config.idle);
+                let limits = &self.core.config;
+                let is_last = self.leaves();
+                let limit = if is_last { limits.last } else { limits.idle };
+                self.deadline.set(limit);
             } else if !has_begun {
                 has_begun = true;
                 self.deadline.set(self.core.config.head);
             }
             let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+            let connection = self.connection;
             let more = async {
                 if buffer.is_empty() {
                     buffer.release();
-                    stream.readable().await?;
+                    tokio::select! {
+                        readable = stream.readable() => readable?,
+                        () = connection.left.notified(), if !connection.leaves.get() => {
+                            return Ok(None);
+                        }
+                    }
                 }
-                poll_fn(|cx| buffer.poll_fill(cx, stream)).await
+                poll_fn(|cx| buffer.poll_fill(cx, stream)).await.map(Some)
             };
             let more = self.deadline.within(more).await;
             self.connection.is_idle.set(false);
             match more {
-                Ok(Ok(0) | Err(_)) => return None,
+                Ok(Ok(Some(0)) | Err(_)) => return None,
                 Ok(Ok(_)) => {}
                 Err(_) if self.buffer.is_empty() => return None,
                 Err(_) => {

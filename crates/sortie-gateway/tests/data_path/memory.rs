@@ -99,7 +99,8 @@ fn gateway_alone() {
     };
     let gateway = Gateway::start(&config, &outside).unwrap();
     let clients: Arc<dyn Clients> = open;
-    gateway.proxy(&clients, GATEWAY).unwrap();
+    let listeners = gateway.listeners(GATEWAY, Vec::new()).unwrap();
+    gateway.proxy(&clients, GATEWAY, listeners).unwrap();
     // Until who started it goes.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }

@@ -356,8 +356,10 @@ impl World {
         let gateway = host.netns().run(start).unwrap();
         gateway.listen(&id(), vec![listener]).unwrap();
         let clients: Arc<dyn Clients> = Arc::new(ProxyClients);
-        let listen = || gateway.proxy(&clients, (HOST, PROXY_PORT).into());
-        host.netns().run(listen).unwrap().unwrap();
+        let at = (HOST, PROXY_PORT).into();
+        let listeners = host.netns().run(|| gateway.listeners(at, Vec::new()));
+        let listeners = listeners.unwrap().unwrap();
+        gateway.proxy(&clients, at, listeners).unwrap();
         Self {
             origin,
             tls,

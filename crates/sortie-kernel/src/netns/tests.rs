@@ -24,6 +24,8 @@ fn a_socket_opened_inside_stays_there() {
             TcpListener::bind("127.0.0.1:0").unwrap()
         })
         .unwrap();
+    let of_socket = Namespace::of_socket(listener.as_fd()).unwrap();
+    assert_eq!(of_socket.identity(), namespace.identity());
     let address = listener.local_addr().unwrap();
     namespace
         .enter(|| std::net::TcpStream::connect(address).unwrap())

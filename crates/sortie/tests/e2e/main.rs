@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod stage;
+mod manager;
 mod sender;
 
 mod address;
@@ -26,6 +27,7 @@ mod down;
 mod every_step;
 mod faults;
 mod gateway_ops;
+mod handover;
 mod host_network;
 mod http;
 mod inbound;

@@ -1,112 +1,25 @@
 //! The agent under a service manager: readiness, watchdog, and the socket that owns the tables
 //! kept while no process of ours lives. The manager is a stand-in that speaks its protocol.
 
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::time::Duration;
-
-use nix::cmsg_space;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use sortie_lab::{Host, HostSpec, Lab, Process, Result, Traffic, UplinkSpec, eventually};
 
+use crate::manager::Manager;
 use crate::stage::{LIMIT, ip, sortie};
 
 /// What `sortie run` gets.
 const ADDRESS: &str = "203.0.113.21";
 
-/// What systemd would be: it listens, and keeps what it is given.
-struct Manager {
-    socket: UnixDatagram,
-    said: Vec<String>,
-    kept: Option<OwnedFd>,
-}
-
-impl Manager {
-    fn new(host: &Host) -> Self {
-        let socket = UnixDatagram::bind(host.folder().join("notify.sock")).expect("a socket");
-        socket
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .expect("a limit");
-        Self {
-            socket,
-            said: Vec::new(),
-            kept: None,
-        }
-    }
-
-    /// Reads one message, if one comes soon.
-    fn hear(&mut self) {
-        let mut bytes = [0; 1024];
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let mut space = cmsg_space!([RawFd; 1]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let socket = self.socket.as_raw_fd();
-        let Ok(message) = recvmsg::<()>(socket, &mut slices, Some(&mut space), flags) else {
-            return;
-        };
-        for control in message.cmsgs().expect("whole control messages") {
-            if let ControlMessageOwned::ScmRights(descriptors) = control {
-                assert!(self.kept.is_none(), "one descriptor is given once");
-                // SAFETY: it has just been received.
-                self.kept = Some(unsafe { OwnedFd::from_raw_fd(descriptors[0]) });
-            }
-        }
-        let length = message.bytes;
-        let text = String::from_utf8_lossy(&bytes[..length]);
-        self.said.extend(text.lines().map(str::to_owned));
-    }
-
-    /// Waits until something was said so many times since it was last forgotten.
-    fn heard(&mut self, what: &str, times: usize) -> Result<()> {
-        eventually(LIMIT, &format!("{what} is said"), || {
-            self.hear();
-            let said = self.said.iter().filter(|said| *said == what).count();
-            if said >= times {
-                Ok(())
-            } else {
-                Err(format!("{:?}", self.said))
-            }
-        })
-    }
-
-    /// Starts the agent as systemd starts a service: with what was kept, from descriptor 3 on.
-    fn start(&self, host: &Host, name: &str) -> Result<Process> {
-        let folder = host.folder();
-        let mut command = Command::new("bash");
-        // The shell's process becomes the agent's, so it knows its id; and it puts what was kept
-        // where it must be, which may have another use before the lab has entered the host.
-        let line = "[ -z \"$KEPT\" ] || eval \"exec 3<&$KEPT\"; export LISTEN_PID=$$ WATCHDOG_PID=$$; exec \"$@\"";
-        command.args(["-c", line, "bash"]);
-        command.arg(sortie().get_program());
-        command.args(["agent", "--log-format", "json"]);
-        command.arg("--config").arg(folder.join("agent.yaml"));
-        command.arg("--policies").arg(folder.join("policies"));
-        command.arg("--state").arg(folder.join("state"));
-        command.arg("--docker").arg(folder.join("no-engine.sock"));
-        command.env("NOTIFY_SOCKET", folder.join("notify.sock"));
-        command.env("WATCHDOG_USEC", "400000");
-        if let Some(kept) = &self.kept {
-            command.env("LISTEN_FDS", "1");
-            command.env("LISTEN_FDNAMES", "sortie-tables");
-            let kept = kept.as_raw_fd();
-            command.env("KEPT", kept.to_string());
-            // SAFETY: between fork and exec only fcntl(2) is called, which is async-signal-safe;
-            // the descriptor is open as long as `self` is.
-            unsafe {
-                command.pre_exec(move || {
-                    let kept = BorrowedFd::borrow_raw(kept);
-                    fcntl(kept, FcntlArg::F_SETFD(FdFlag::empty()))?;
-                    Ok(())
-                });
-            }
-        }
-        host.spawn(name, command)
-    }
+/// Starts the agent, without an engine.
+fn start(manager: &Manager, host: &Host, name: &str) -> Result<Process> {
+    let at = |name: &str| host.folder().join(name).display().to_string();
+    let (config, policies, state) = (at("agent.yaml"), at("policies"), at("state"));
+    let docker = at("no-engine.sock");
+    let mut arguments = vec!["agent", "--log-format", "json"];
+    arguments.extend(["--config", &config, "--policies", &policies]);
+    arguments.extend(["--state", &state, "--docker", &docker]);
+    let asks = [("WATCHDOG_USEC", "400000")];
+    manager.start(host, name, &arguments, &asks)
 }
 
 /// Runs `sortie ARGUMENTS` in the host: what it printed.
@@ -142,12 +55,11 @@ fn the_tables_stay_owned_while_the_service_restarts() -> Result<()> {
     let lab = Lab::new("systemd")?;
     let uplink = UplinkSpec::new(&["203.0.113.5/24"]);
     let host = lab.host(&HostSpec::new("h1").uplink(uplink))?;
-    let mut manager = Manager::new(&host);
+    let manager = Manager::new(&host);
 
-    let agent = manager.start(&host, "first")?;
+    let agent = start(&manager, &host, "first")?;
     manager.heard("READY=1", 1)?;
-    assert!(manager.kept.is_some(), "before it is ready");
-    assert!(manager.said.contains(&"FDNAME=sortie-tables".to_owned()));
+    assert_eq!(manager.kept(), ["sortie-tables"], "before it is ready");
     let tables = host.netns().nft("list tables")?;
     assert_eq!(tables.matches(" sortie").count(), 3, "{tables}");
     manager.heard("WATCHDOG=1", 3)?;
@@ -162,12 +74,13 @@ fn the_tables_stay_owned_while_the_service_restarts() -> Result<()> {
     let still = host.netns().nft("list tables")?;
     assert_eq!(still, tables, "owned tables cannot be flushed");
 
-    manager.said.clear();
-    let agent = manager.start(&host, "second")?;
+    manager.forgets_what_was_said();
+    let agent = start(&manager, &host, "second")?;
     manager.heard("READY=1", 1)?;
     leaves_with_its_address(&lab, &host, "run-2")?;
     ok(&host, &["down"])?;
     agent.wait(LIMIT)?;
+    assert_eq!(manager.kept(), ["sortie-tables"], "it was given once");
     assert_eq!(host.netns().nft("list tables")?, "");
     Ok(())
 }

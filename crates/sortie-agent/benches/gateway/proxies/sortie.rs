@@ -76,7 +76,8 @@ pub(crate) fn serve(setup: &str) -> Result<(), Failure> {
     let at = (Ipv4Addr::UNSPECIFIED, setup.port);
     if setup.kind == Kind::Tunnel {
         let clients: Arc<dyn Clients> = Arc::new(Everybody);
-        gateway.proxy(&clients, at.into())?;
+        let listeners = gateway.listeners(at.into(), Vec::new())?;
+        gateway.proxy(&clients, at.into(), listeners)?;
     } else {
         let listeners = vec![TcpListener::bind(at)?];
         gateway.listen(&WorkloadId::from(WORKLOAD), listeners)?;
