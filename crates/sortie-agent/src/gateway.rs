@@ -8,7 +8,7 @@
 //! - `known`: the workloads and the host, as the agent told them; `names` asks the policies.
 //! - `doors`: sockets inside workloads' network namespaces, opened and closed.
 //! - `kept`: sockets that outlive the process; `front`: what the service manager takes for it, so that
-//!   it may still end what it has begun beside the next.
+//!   it may still end what it has begun beside the next; `successor`: one that is started beside it.
 //! - `writer`: names on their way into the kernel, through the agent; `told` remembers them.
 //! - `requests`: what policies say of a connection or request; `audit`: what those would say that only
 //!   audit; `addresses`: which addresses its name has; `secure`: name servers that are asked over TLS;
@@ -31,6 +31,7 @@ mod proxy;
 mod requests;
 mod secure;
 mod seen;
+mod successor;
 mod tokens;
 mod told;
 mod writer;
@@ -53,6 +54,7 @@ use sortie_gateway::{Config, Gateway, Outside, SeenSource};
 use sortie_plan::redirect::SOCKET_MARK;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::Error;
@@ -72,6 +74,7 @@ use proxy::Proxy;
 use requests::ByRequest;
 use secure::ByConfig;
 use seen::ByFlow;
+use successor::Place;
 use told::Told;
 use writer::Writer;
 
@@ -116,6 +119,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
 
 async fn serve(options: &Options) -> Result<(), Error> {
     let kept = Kept::from_manager()?;
+    let replaced = Arc::<tokio::sync::Notify>::default();
+    let place = Place::new(&options.socket, kept.clone(), Arc::clone(&replaced));
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("await signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("await signals"))?;
     let inside = sortie_dns::Inside::start().map_err(Error::system("start a thread"))?;
@@ -158,10 +163,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let audits = Arc::<Lookups>::default();
     let mut scraped = None;
     if let Some(address) = options.metrics {
-        let listener = metrics::listener(&kept, address).await?;
         let counts = Scraped::new(gateway.meter(), &lookups, Arc::clone(&audits), lost);
-        let serving = crate::metrics::serve(listener, move || counts.text());
-        scraped = Some(tokio::spawn(serving).abort_handle());
+        scraped = Some(counts.serve(&kept, address).await?);
     }
     let (changes, told_of) = mpsc::channel(CHANGES);
     let resolver = tokio::spawn(sortie_dns::serve(
@@ -187,7 +190,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
         ),
         client,
         proxy: Proxy::new(Arc::clone(&known), kept.clone()),
-        kept,
+        kept: kept.clone(),
+        place,
         known,
         told,
         addresses,
@@ -205,11 +209,10 @@ async fn serve(options: &Options) -> Result<(), Error> {
         () = follower.follow() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = replaced.notified() => tracing::info!("another gateway has taken this one's place"),
     }
-    // The next one's listener takes the same scrapes.
-    if let Some(scraped) = scraped {
-        scraped.abort();
-    }
+    kept.close();
+    scraped.inspect(AbortHandle::abort);
     let gateway = follower.doors.into_gateway();
     // Who told the resolver of changes is gone.
     let _ = tokio::join!(resolver, drained(gateway));
@@ -238,6 +241,7 @@ struct Follower {
     proxy: Proxy,
     doors: Doors,
     kept: Kept,
+    place: Place,
     certificates: Arc<Certificates>,
     audits: Arc<Lookups>,
     /// What policies that only audit would have changed, and the agent was not told.
@@ -340,6 +344,7 @@ impl Follower {
                         self.asks_no_more(&id);
                     }
                     self.kept.all_are_known();
+                    self.place.take();
                     *was_there = true;
                     tracing::info!(workloads = told.len(), "the agent answers");
                 }

@@ -125,14 +125,15 @@ impl Doors {
         let opened = async {
             let namespace = Arc::new(namespace(workload)?);
             let (inside, shared) = (&self.inside, self.shared);
+            // First, because nobody else can have its port beside: then nothing is opened in vain.
+            let here = former.on_port(RESOLVER_PORT);
+            let lookups = inside.listen(&namespace, RESOLVER_PORT, here).await;
+            let lookups = lookups.map_err(|error| at(RESOLVER_PORT, &error))?;
             let here = former.on_port(GATEWAY_PORT);
             let connections = inside
                 .listen_for_connections(&namespace, GATEWAY_PORT, shared, here)
                 .await
                 .map_err(|error| at(GATEWAY_PORT, &error))?;
-            let here = former.on_port(RESOLVER_PORT);
-            let lookups = inside.listen(&namespace, RESOLVER_PORT, here).await;
-            let lookups = lookups.map_err(|error| at(RESOLVER_PORT, &error))?;
             let sockets: Vec<_> = connections.iter().map(AsFd::as_fd).collect();
             let sockets = [sockets, lookups.sockets().collect()].concat();
             let name = of_workload(workload.namespace);

@@ -1,15 +1,16 @@
 //! Sockets that outlive the process: the service manager keeps copies of those that listen, what comes
-//! while no gateway runs waits in their queues, and the next gateway takes them up.
+//! while no gateway runs waits in their queues, and the next gateway takes them up. One that is started
+//! beside this one gets copies too (`successor`).
 //!
 //! What a socket is, the kernel says: in which namespace it is, of which kind, at which address. Names
 //! are only what the manager is told to give up. `bundle` has the sockets of a name in one descriptor.
 
-mod bundle;
+pub(super) mod bundle;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -37,8 +38,8 @@ pub(super) fn of_host(what: &str, at: SocketAddr) -> String {
     format!("{what}-{at}").replace(':', "_")
 }
 
-/// The sockets that a former gateway left, and the manager that keeps those of this one. Without a
-/// manager there are none, and nothing is kept.
+/// The sockets that a former gateway left, those of this one, and the manager that keeps them, if there
+/// is one.
 #[derive(Clone)]
 pub(super) struct Kept {
     /// The host's namespace, which is this process's.
@@ -53,6 +54,8 @@ struct Known {
     former: Vec<Former>,
     /// What the manager has of the former gateway.
     left: BTreeSet<String>,
+    /// Those of this one.
+    bundles: BTreeMap<String, Vec<Arc<OwnedFd>>>,
 }
 
 /// A socket of a former gateway.
@@ -82,7 +85,7 @@ impl Former {
 /// What the manager is told.
 enum Order {
     /// It keeps these in place of what it has under the name.
-    Keep(String, Vec<OwnedFd>),
+    Keep(String, Vec<Arc<OwnedFd>>),
     /// It gives up what it has under the name.
     GiveUp(String),
 }
@@ -90,26 +93,38 @@ enum Order {
 impl Kept {
     /// Those that the manager passes. To be called once, before other threads open files.
     pub(super) fn from_manager() -> Result<Self, Error> {
-        let mut known = Known::default();
-        for (name, bundle) in systemd::passed() {
-            let sockets = bundle::untie(&bundle).and_then(|sockets| {
-                let sockets = sockets.into_iter().map(Former::of);
-                sockets.collect::<io::Result<Vec<_>>>()
-            });
-            match sockets {
-                Ok(sockets) => known.former.extend(sockets),
-                Err(error) => {
-                    tracing::warn!(name, %error, "what the service manager kept cannot be used");
-                }
-            }
-            known.left.insert(name);
-        }
+        let passed = systemd::passed();
         let manager = Notify::from_environment().map(tell).transpose();
-        Ok(Self {
+        let kept = Self {
             host: Namespace::current()?.identity(),
-            known: Arc::new(Mutex::new(known)),
+            known: Arc::default(),
             manager: manager.map_err(Error::system("start a thread"))?,
-        })
+        };
+        for (name, bundle) in passed {
+            if let Err(error) = kept.add(&bundle) {
+                tracing::warn!(name, %error, "what the service manager kept cannot be used");
+            }
+            kept.known().left.insert(name);
+        }
+        Ok(kept)
+    }
+
+    /// Those in a bundle of a former gateway's.
+    pub(super) fn add(&self, bundle: &OwnedFd) -> io::Result<()> {
+        let sockets = bundle::untie(bundle)?.into_iter().map(Former::of);
+        let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+        self.known().former.extend(sockets);
+        Ok(())
+    }
+
+    /// Those of this gateway, for a next one.
+    pub(super) fn bundles(&self) -> Vec<Arc<OwnedFd>> {
+        self.known().bundles.values().flatten().cloned().collect()
+    }
+
+    /// Nothing more is served here: what has been told stays with the manager.
+    pub(super) fn close(&self) {
+        *self.known() = Known::default();
     }
 
     /// The sockets that a former gateway had in this namespace.
@@ -131,34 +146,43 @@ impl Kept {
     /// The manager keeps these sockets under this name. It does already where they are those that
     /// were claimed, all of them and no other.
     pub(super) fn keep(&self, name: String, claimed: &[RawFd], sockets: &[BorrowedFd<'_>]) {
-        let Some(manager) = &self.manager else {
-            return;
+        let bundles = sockets
+            .chunks(bundle::MOST)
+            .map(|some| bundle::tie(some).map(Arc::new));
+        let bundles: Vec<_> = match bundles.collect() {
+            Ok(bundles) => bundles,
+            Err(error) => return is_not_kept(&name, &error),
         };
-        let was_left = self.known().left.remove(&name);
+        let mut known = self.known();
+        known.bundles.insert(name.clone(), bundles.clone());
+        let was_left = known.left.remove(&name);
         let are_claimed = || sockets.iter().all(|it| claimed.contains(&it.as_raw_fd()));
         if was_left && claimed.len() == sockets.len() && are_claimed() {
             return;
         }
-        let bundles = sockets.chunks(bundle::MOST).map(bundle::tie);
-        match bundles.collect() {
-            Ok(bundles) => _ = manager.send(Order::Keep(name, bundles)),
-            Err(error) => is_not_kept(&name, &error),
+        if let Some(manager) = &self.manager {
+            // The thread does not end before this.
+            let _ = manager.send(Order::Keep(name, bundles));
         }
     }
 
     /// The manager keeps nothing under this name any more.
     pub(super) fn give_up(&self, name: String) {
-        self.known().left.remove(&name);
+        let mut known = self.known();
+        known.left.remove(&name);
+        known.bundles.remove(&name);
         if let Some(manager) = &self.manager {
-            // The thread does not end before this.
             let _ = manager.send(Order::GiveUp(name));
         }
     }
 
     /// The agent has told all workloads: what nobody has claimed by now nobody needs.
     pub(super) fn all_are_known(&self) {
-        let Known { former, left } = std::mem::take(&mut *self.known());
-        drop(former);
+        let left = {
+            let mut known = self.known();
+            known.former.clear();
+            std::mem::take(&mut known.left)
+        };
         for name in left {
             self.give_up(name);
         }
@@ -201,5 +225,5 @@ fn tell(manager: Notify) -> io::Result<mpsc::Sender<Order>> {
 }
 
 fn is_not_kept(name: &str, error: &io::Error) {
-    tracing::warn!(name, %error, "the service manager cannot be told which sockets to keep: while the gateway restarts, what it is for is refused");
+    tracing::warn!(name, %error, "these sockets cannot be kept: while the gateway restarts, what comes to them is refused");
 }

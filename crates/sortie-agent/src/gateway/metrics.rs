@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use sortie_gateway::meter::{Audits, By, Left, Meter};
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 
 use super::audit::Lookups;
 use super::kept::{Kept, of_host};
@@ -40,25 +41,26 @@ impl Scraped {
         Self(Arc::new(registry))
     }
 
+    /// Answers scrapes at this address until it is aborted: on a former gateway's listener, or a new one.
+    pub(super) async fn serve(self, kept: &Kept, at: SocketAddr) -> Result<AbortHandle, Error> {
+        let claimed = kept.claim_on_host(at);
+        let taken_over: Vec<RawFd> = claimed.iter().map(AsRawFd::as_raw_fd).collect();
+        let former = claimed.into_iter().next().map(std::net::TcpListener::from);
+        let listener = match former.map(TcpListener::from_std) {
+            Some(listener) => listener.map_err(Error::system("serve metrics"))?,
+            None => crate::metrics::bind(at).await?,
+        };
+        kept.keep(of_host("metrics", at), &taken_over, &[listener.as_fd()]);
+        let serving = crate::metrics::serve(listener, move || self.text());
+        Ok(tokio::spawn(serving).abort_handle())
+    }
+
     /// As OpenMetrics text.
-    pub(super) fn text(&self) -> Result<String, fmt::Error> {
+    fn text(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.0)?;
         Ok(out)
     }
-}
-
-/// Where scrapes are answered: a former gateway's listener, or a new one.
-pub(super) async fn listener(kept: &Kept, at: SocketAddr) -> Result<TcpListener, Error> {
-    let claimed = kept.claim_on_host(at);
-    let taken_over: Vec<RawFd> = claimed.iter().map(AsRawFd::as_raw_fd).collect();
-    let former = claimed.into_iter().next().map(std::net::TcpListener::from);
-    let listener = match former.map(TcpListener::from_std) {
-        Some(listener) => listener.map_err(Error::system("serve metrics"))?,
-        None => crate::metrics::bind(at).await?,
-    };
-    kept.keep(of_host("metrics", at), &taken_over, &[listener.as_fd()]);
-    Ok(listener)
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
-//! The gateway under a service manager: while it is restarted, replaced or killed, what comes waits for
-//! the next one, and what it has begun ends in the old one.
+//! One gateway after the other: under a service manager, while it is restarted, replaced or killed, what
+//! comes waits for the next one; without, the next one is started beside it. What the old one has begun
+//! ends there.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -38,7 +39,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(name: &str) -> Result<(Self, Process)> {
+    /// With a gateway that is started so.
+    fn new(
+        name: &str,
+        start: impl FnOnce(&Stage, &Manager) -> Result<Process>,
+    ) -> Result<(Self, Process)> {
         let mut stage = Stage::without_agent(name, DOCKER_29_NFTABLES)?;
         let tokens = stage.folder().join("tokens");
         fs::write(&tokens, TOKENS).expect("tokens");
@@ -53,8 +58,7 @@ impl Scene {
         assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
         stage.network("shop", 1, &[])?;
         let manager = Manager::new(&stage.host);
-        let gateway = manager.start(&stage.host, "gateway-1", &GATEWAY, &[])?;
-        manager.heard("READY=1", 1)?;
+        let gateway = start(&stage, &manager)?;
         let web = managed(&stage, "web")?;
         let scene = Self {
             web,
@@ -155,6 +159,20 @@ impl Scene {
         };
         let web = self.web.place().map_err(io::Error::other)?;
         web.run(ask).map_err(io::Error::other)?
+    }
+
+    /// All that has come to the observer has its policy's source.
+    #[track_caller]
+    fn expect_sources(&self) {
+        let requested = self.stage.lab.internet().observer().requested();
+        for request in &requested {
+            let is_of_ci = request.path.starts_with("/proxy") || request.path == "/ready-proxy";
+            let source = if is_of_ci { OF_CI } else { OF_WEB };
+            assert_eq!(request.source, ip(source), "{request:?}");
+        }
+        for path in ["/once", "/proxy", "/again", "/halfway/2", "/halfway/3"] {
+            assert!(requested.iter().any(|it| it.path == path), "{path}");
+        }
     }
 
     /// A request that nobody takes while no gateway runs.
@@ -398,7 +416,9 @@ fn under_load(scene: &Scene, mut what: impl FnMut(&Load) -> Result<()>) -> Resul
 
 #[test]
 fn nothing_is_refused_while_the_gateway_restarts() -> Result<()> {
-    let (scene, mut gateway) = Scene::new("handover")?;
+    let (scene, mut gateway) = Scene::new("handover", |stage, manager| {
+        manager.start(&stage.host, "gateway-1", &GATEWAY, &[])
+    })?;
     let (early, late) = (
         managed(&scene.stage, "early")?,
         managed(&scene.stage, "late")?,
@@ -420,10 +440,7 @@ fn nothing_is_refused_while_the_gateway_restarts() -> Result<()> {
             gateway.wait(LIMIT)?;
             let mut waiting = scene.waiting()?;
             halfway.get_mut().write_all(b"rest").expect("the rest");
-            assert!(
-                !answer(&mut halfway).expect("an answer"),
-                "it is told to be the last"
-            );
+            answer(&mut halfway).expect("an answer of the one before");
             late.take().map_or(Ok(()), Container::remove)?;
             gateway = scene.starts(&format!("gateway-{number}"))?;
             answer(&mut waiting).expect("an answer of the next");
@@ -455,16 +472,35 @@ fn nothing_is_refused_while_the_gateway_restarts() -> Result<()> {
     assert!(failed.iter().all(is_cut), "{begins:?} {gone:?} {failed:?}");
     scene.keeps(&[&web, &proxy, &metrics])?;
 
-    let requested = scene.stage.lab.internet().observer().requested();
-    for request in &requested {
-        let is_of_ci = request.path.starts_with("/proxy") || request.path == "/ready-proxy";
-        let source = if is_of_ci { OF_CI } else { OF_WEB };
-        assert_eq!(request.source, ip(source), "{request:?}");
-    }
-    for path in ["/once", "/proxy", "/again", "/halfway/3", "/waiting"] {
-        assert!(requested.iter().any(|it| it.path == path), "{path}");
-    }
+    scene.expect_sources();
     let scrape = || TcpStream::connect(METRICS).expect("somebody listens");
     scene.stage.host.netns().run(scrape)?;
+    Ok(())
+}
+
+#[test]
+fn a_gateway_that_is_started_beside_another_takes_its_place() -> Result<()> {
+    let (scene, mut gateway) =
+        Scene::new("successor", |stage, _| stage.spawn("gateway-1", &GATEWAY))?;
+    let failed = under_load(&scene, |load| {
+        for number in 2..4 {
+            let mut halfway = scene.half_of_a_request(&format!("/halfway/{number}"))?;
+            let next = scene.stage.spawn(&format!("gateway-{number}"), &GATEWAY)?;
+            eventually(LIMIT, "the next one serves", || match next.stderr() {
+                Ok(log) if log.contains("ends what it has begun") => Ok(()),
+                other => Err(format!("{other:?}")),
+            })?;
+            assert_eq!(gateway.ended()?, None, "it has begun something");
+            halfway.get_mut().write_all(b"rest").expect("the rest");
+            answer(&mut halfway).expect("an answer of the one before");
+            assert!(gateway.wait(LIMIT)?.success(), "{}", gateway.tail());
+            gateway = next;
+            load.goes_on()?;
+        }
+        Ok(())
+    })?;
+    assert!(failed.is_empty(), "{failed:?}");
+    scene.expect_sources();
+    assert!(scene.manager.kept().is_empty(), "nobody was told of it");
     Ok(())
 }

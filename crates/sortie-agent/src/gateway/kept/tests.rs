@@ -11,6 +11,7 @@ fn kept(left: &[&str], sockets: Vec<OwnedFd>) -> (Kept, mpsc::Receiver<Order>) {
     let known = Known {
         former: former.collect(),
         left: left.iter().map(ToString::to_string).collect(),
+        bundles: BTreeMap::new(),
     };
     let kept = Kept {
         host: Namespace::current().unwrap().identity(),
@@ -110,8 +111,13 @@ fn what_is_kept_already_is_not_told_again() {
     kept.keep(name.clone(), &claimed, &borrowed(&sockets));
     let expected = [format!("keep 2 as {name}"), format!("keep 3 as {name}")];
     assert_eq!(told(&orders), expected);
+    // A next one gets the latter.
+    let bundles = kept.bundles();
+    assert_eq!(bundles.len(), 1);
+    assert_eq!(bundle::untie(&bundles[0]).unwrap().len(), 3);
     kept.give_up(name.clone());
     assert_eq!(told(&orders), [format!("give up {name}")]);
+    assert!(kept.bundles().is_empty());
 }
 
 #[test]
