@@ -366,9 +366,10 @@ impl Follower {
         let destinations = policies.iter().flat_map(|it| &it.0.destinations);
         let wanted = destinations.filter_map(|it| it.http.as_ref()?.tls.as_ref());
         let now = std::time::Instant::now();
-        let faults = self
+        let mut faults = self
             .certificates
             .check(wanted, &host.dns_over_tls, &host.tls, now);
+        faults.extend(self.proxy.fault().cloned());
         // Else it is told again in a moment.
         if faults != self.faults && self.client.gateway_faults(&faults).await.is_ok() {
             self.faults = faults;

@@ -21,7 +21,7 @@ use crate::reader::{Fields, Names, Reader};
 use crate::yaml::{self, Entry, Node};
 
 pub use dns_over_tls::DnsOverTls;
-pub use gateway::{Gateway, Proxy};
+pub use gateway::{Gateway, Proxy, ProxyTls};
 pub use tls::{CertificateFiles, Tls};
 
 const CONFIG: Names = Names {

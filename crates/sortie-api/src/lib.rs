@@ -6,6 +6,7 @@
 //! - [`labels`]: a workload's labels, in little memory.
 //! - [`config`]: the agent's own file.
 //! - [`workload`]: what an engine tells about a container or process, and the selectors over it.
+//! - [`subject`]: the subject of a certificate, as policies name it.
 //! - [`problem`]: what is wrong in a file, with its place and what to write instead.
 //!
 //! A file's text becomes a tree with places (`yaml`), from which typed fields are read
@@ -18,6 +19,7 @@ pub mod labels;
 pub mod mark_mask;
 pub mod policy;
 pub mod problem;
+pub mod subject;
 pub mod workload;
 
 mod address;

@@ -106,20 +106,6 @@ pub(crate) fn token(name: &str) -> Result<(), Fault> {
     Err(Fault::new(message, help))
 }
 
-/// A certificate's subject (RFC 4514).
-pub(crate) fn subject(name: &str) -> Result<(), Fault> {
-    let part = |part: &str| {
-        let (key, value) = part.split_once('=').unwrap_or_default();
-        !key.is_empty() && !value.is_empty() && key.chars().all(|c| engine(c) && c != '_')
-    };
-    if name.split(',').all(|p| part(p.trim_start())) && !name.chars().any(char::is_control) {
-        return Ok(());
-    }
-    let message = format!("{} is no certificate's subject", quoted(name));
-    let help = "write it as in `CN=runner` or `CN=runner,O=Example`";
-    Err(Fault::new(message, help))
-}
-
 /// An interface's name (linux: net/core/dev.c, `dev_valid_name`).
 pub(crate) fn interface(name: &str) -> Result<(), Fault> {
     let good = !name.is_empty()

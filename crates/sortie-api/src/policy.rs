@@ -9,7 +9,6 @@ mod clients;
 mod destinations;
 mod host;
 mod http;
-mod not_yet;
 mod parse;
 mod path_regex;
 mod selector;

@@ -13,7 +13,7 @@ use sortie_api::workload::WorkloadId;
 use sortie_plan::planner::audit::{Now, Outcome};
 
 use crate::meter::Left;
-use crate::tls::{Inspection, Origination};
+use crate::tls::{Inspection, Origination, Reception, ShownCertificate};
 
 /// Answers what a workload may ask for, and how it leaves.
 ///
@@ -308,11 +308,37 @@ pub struct Denied {
 
 /// Answers which workload a client of the proxy is.
 pub trait Clients: Send + Sync {
-    /// The workload at this address, or the one that the proof is of. `None` is served nothing.
-    fn known(&self, peer: SocketAddr, proof: Option<Proof<'_>>) -> Option<WorkloadId>;
+    /// The workload at this address, or the one that shows this. `None` is served nothing.
+    fn known(&self, peer: SocketAddr, shown: Shown<'_>) -> Option<WorkloadId>;
+
+    /// What is spoken where they come in. Asked for each connection; in the clear, unless this says
+    /// otherwise.
+    fn speaks(&self) -> Speaks {
+        Speaks::Plain
+    }
 }
 
-/// What a client shows.
+/// What a proxy's clients speak with it.
+#[derive(Clone)]
+pub enum Speaks {
+    /// HTTP or SOCKS5 as they are.
+    Plain,
+    /// The same inside of TLS.
+    Tls(Reception),
+    /// TLS, for which there are no certificates now: nobody is served.
+    NotNow,
+}
+
+/// What a client shows: a certificate once for a connection, the rest with each request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown<'a> {
+    /// Its certificate.
+    pub certificate: Option<&'a ShownCertificate>,
+    /// What it says besides.
+    pub proof: Option<Proof<'a>>,
+}
+
+/// What a client says to prove who it is.
 #[derive(Debug, Clone, Copy)]
 pub enum Proof<'a> {
     /// The value of `Proxy-Authorization`, such as `Basic dXNlcjpwYXNz`.

@@ -71,6 +71,12 @@ impl Refusal {
         Self::new(400, "http_request_error", details)
     }
 
+    /// TLS with a client of the proxy was not begun.
+    pub fn proxy_tls(error: &io::Error) -> Self {
+        let details = format!("TLS with the proxy's client was not begun: {error}");
+        Self::new(400, "http_request_error", details)
+    }
+
     /// A policy is against it.
     pub fn policy(policy: Option<Arc<str>>, reason: Reason) -> Self {
         let (status, error, details) = match reason {

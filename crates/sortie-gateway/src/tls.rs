@@ -1,14 +1,17 @@
 //! TLS: the first message of a client and the alert that refuses it, TLS that the gateway itself
-//! begins with an origin, and TLS of clients that it looks into.
+//! begins with an origin, TLS of clients that it looks into, and TLS with clients of the proxy.
 
 mod certificate;
 pub mod client_hello;
 mod inspection;
 mod origination;
+mod reception;
 mod stream;
+mod subject;
 
 pub use inspection::{Authority, Inspection, InspectionError};
 pub use origination::{ClientCertificate, Origination, OriginationError};
+pub use reception::{Reception, ReceptionError, Shown as ShownCertificate};
 pub(crate) use stream::TlsStream;
 
 /// The names of HTTP/2 and HTTP/1.1 in TLS (RFC 9113 §3.2, RFC 7301 §6).

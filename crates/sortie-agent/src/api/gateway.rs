@@ -67,6 +67,9 @@ pub struct GatewayProxy {
     /// The file of tokens' hashes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
+    /// Where it listens for TLS, with which certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<config::ProxyTls>,
     /// Every policy that means clients and decides.
     pub policies: Vec<Carried>,
     /// Those that mean clients and only audit. They make nobody a client.

@@ -4,8 +4,7 @@
 use std::mem;
 use std::net::IpAddr;
 
-use sortie_api::policy::{Action, Carried};
-use sortie_plan::planner::Tracked;
+use sortie_api::policy::{Action, Carried, Client};
 
 use super::Core;
 use super::gateway::wire;
@@ -15,13 +14,20 @@ use crate::api::{GatewayLine, GatewayProxy, WorkloadState, WorkloadStatus};
 impl Core {
     /// Those that policies name. Nobody knows here who of them is connected.
     pub(super) fn client_statuses(&self) -> impl Iterator<Item = WorkloadStatus> {
-        let clients = self.planner.clients();
+        let clients = self.planner.named_clients().into_iter();
         clients.map(|client| self.client_status(&client))
     }
 
     /// 1. Without a listener nobody can ask, and without a gateway neither.
-    /// 2. An egress address that cannot be used blocks.
-    fn client_status(&self, client: &Tracked) -> WorkloadStatus {
+    /// 2. Who must show a certificate or a token must be asked for it.
+    /// 3. An egress address that cannot be used blocks.
+    fn client_status(&self, named: &Client) -> WorkloadStatus {
+        let client = &self.planner.client(named);
+        let proxy = &self.config.gateway.proxy;
+        let error = |reason: &str, fix: &str| {
+            let told = (Some(reason.to_owned()), Some(fix.to_owned()));
+            (WorkloadState::Error, told.0, told.1)
+        };
         let mut egress: Vec<IpAddr> = Vec::new();
         for policy in &client.policies {
             if let Action::Egress(it) = &policy.action {
@@ -34,20 +40,21 @@ impl Core {
         }
         let unusable = egress.iter().find_map(|address| self.unusable(*address));
         let (state, reason, fix) = if !self.planner.serves_clients() {
-            let reason = "the gateway listens for no clients";
-            let fix = "write `gateway: {proxy: {listen: [\"ADDRESS:3128\"]}}` into agent.yaml, and restart the agent";
-            (
-                WorkloadState::Error,
-                Some(reason.to_owned()),
-                Some(fix.to_owned()),
+            error(
+                "the gateway listens for no clients",
+                "write `gateway: {proxy: {listen: [\"ADDRESS:3128\"]}}` into agent.yaml, and restart the agent",
+            )
+        } else if named.certificate.is_some()
+            && proxy.tls.as_ref().is_none_or(|tls| tls.ca.is_none())
+        {
+            error(
+                "the gateway asks nobody for a certificate",
+                "write `gateway: {proxy: {tls: {listen: [\"ADDRESS:3129\"], certificate: FILE, key: FILE, ca: FILE}}}` into agent.yaml, and restart the agent",
             )
         } else if !self.has_gateway() {
-            let reason = "no gateway runs that it could ask";
-            let fix = "systemctl start sortie-gateway, or: sortie gateway";
-            (
-                WorkloadState::Error,
-                Some(reason.to_owned()),
-                Some(fix.to_owned()),
+            error(
+                "no gateway runs that it could ask",
+                "systemctl start sortie-gateway, or: sortie gateway",
             )
         } else if let Some(unusable) = unusable {
             (
@@ -116,6 +123,7 @@ impl Core {
         GatewayProxy {
             listen: proxy.listen.clone(),
             tokens: proxy.tokens.clone(),
+            tls: proxy.tls.clone(),
             policies: policies.map(Carried).collect(),
             audits: audits.map(Carried).collect(),
         }

@@ -1,7 +1,7 @@
 //! Certificates that the gateway believes, shows and signs with, from their files: TLS that it begins
 //! for policies, and TLS that it looks into.
 
-mod followed;
+pub(super) mod followed;
 #[cfg(test)]
 mod tests;
 
@@ -166,7 +166,7 @@ impl Certificates {
     }
 }
 
-fn pair(files: &CertificateFiles) -> [File; 2] {
+pub(super) fn pair(files: &CertificateFiles) -> [File; 2] {
     let CertificateFiles { certificate, key } = files.clone();
     [File::Open(certificate), File::Secret(key)]
 }

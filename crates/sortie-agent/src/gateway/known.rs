@@ -125,19 +125,32 @@ impl Known {
     /// The clients that have proved to have a token which is not among these: they are forgotten.
     pub(super) fn clients_without(&self, tokens: &BTreeSet<String>) -> Vec<WorkloadId> {
         let mut state = self.write();
+        let gone = state.clients.extract_if(|_, (client, _)| {
+            client.token.as_ref().is_some_and(|it| !tokens.contains(it))
+        });
+        gone.map(|(id, _)| id).collect()
+    }
+
+    /// The clients that have shown a certificate: they are forgotten.
+    pub(super) fn clients_with_certificates(&self) -> Vec<WorkloadId> {
+        let mut state = self.write();
         let gone = state
             .clients
-            .extract_if(|_, (client, _)| !tokens.contains(&client.token));
+            .extract_if(|_, (client, _)| client.certificate.is_some());
         gone.map(|(id, _)| id).collect()
     }
 
     /// The id of a client that has proved who it is, if a policy means it.
-    pub(super) fn client(&self, client: &Client) -> Option<WorkloadId> {
+    pub(super) fn client(&self, client: Client) -> Option<WorkloadId> {
+        let state = self.read();
+        let client = client.among(state.policies.iter().map(|policy| &*policy.0))?;
         let id = client.id();
-        if !self.read().clients.contains_key(&id) {
+        let is_known = state.clients.contains_key(&id);
+        drop(state);
+        if !is_known {
             let mut state = self.write();
-            let meant = Arc::new(state.meant(client)?);
-            state.clients.insert(id.clone(), (client.clone(), meant));
+            let meant = Arc::new(state.meant(&client)?);
+            state.clients.insert(id.clone(), (client, meant));
         }
         Some(id)
     }
@@ -170,7 +183,7 @@ impl State {
         let (policies, audits) = (meant(&self.policies), meant(&self.audits));
         (!policies.is_empty()).then(|| ByName {
             id: client.id(),
-            name: client.name().to_owned(),
+            name: client.name(),
             pid: 0,
             namespace: Identity {
                 device: 0,

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,16 +12,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use sortie_api::config;
 use sortie_api::policy::Client;
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::Gateway;
-use sortie_gateway::decide::{Clients, Proof};
+use sortie_gateway::decide::{Clients, Proof, Shown};
+use sortie_gateway::tls::Reception;
 use tokio::time::Instant;
 
+use super::certificates::followed::Followed;
 use super::kept::{Kept, of_host};
 use super::known::Known;
 use super::tokens::Tokens;
 use crate::api::GatewayProxy;
+use tls::Encrypted;
 
 /// How soon listeners that could not be opened are tried again, and the tokens are read again.
 const TRIED: Duration = Duration::from_secs(1);
@@ -33,8 +38,13 @@ pub(super) struct Proxy {
     known: Arc<Known>,
     kept: Kept,
     clients: Arc<ByProof>,
-    /// Each with why it is not open, as it was told; none for one that is.
-    listeners: BTreeMap<SocketAddr, Option<String>>,
+    /// Each with whether TLS is spoken there, and with why it is not open, as it was told; none for
+    /// one that is.
+    listeners: BTreeMap<SocketAddr, (bool, Option<String>)>,
+    /// What is spoken by TLS, and why it cannot be, as it was told.
+    tls: Option<config::ProxyTls>,
+    reception: Followed<Reception>,
+    fault: Option<String>,
     tokens: Option<PathBuf>,
     /// Why they cannot be read, as it was told.
     unread: Option<String>,
@@ -47,10 +57,14 @@ impl Proxy {
             clients: Arc::new(ByProof {
                 known: Arc::clone(&known),
                 tokens: RwLock::default(),
+                reception: RwLock::default(),
             }),
             known,
             kept,
             listeners: BTreeMap::new(),
+            tls: None,
+            reception: Followed::default(),
+            fault: None,
             tokens: None,
             unread: None,
             again: Instant::now(),
@@ -59,21 +73,29 @@ impl Proxy {
 
     /// The agent has told how clients are served.
     pub(super) fn told(&mut self, told: GatewayProxy, gateway: &Gateway) {
+        let encrypted = told.tls.iter().flat_map(|tls| &tls.listen);
+        let plain = told.listen.iter().map(|at| (*at, false));
+        let wanted: BTreeMap<SocketAddr, bool> =
+            plain.chain(encrypted.map(|at| (*at, true))).collect();
         let closed = self
             .listeners
-            .extract_if(.., |at, _| !told.listen.contains(at));
-        for (at, why) in closed {
+            .extract_if(.., |at, (is_tls, _)| wanted.get(at) != Some(is_tls));
+        for (at, (_, why)) in closed {
             if why.is_none() {
                 gateway.close_proxy(at);
                 self.kept.give_up(of_host(PROXY, at));
                 tracing::info!(%at, "clients are served here no longer");
             }
         }
-        for at in told.listen {
+        for (at, is_tls) in wanted {
             self.listeners
                 .entry(at)
-                .or_insert_with(|| Some(String::new()));
+                .or_insert_with(|| (is_tls, Some(String::new())));
         }
+        if self.tls != told.tls {
+            self.reception = Followed::default();
+        }
+        self.tls = told.tls;
         self.tokens = told.tokens;
         let (changed, gone) = self.known.client_policies_are(told.policies, told.audits);
         for id in changed {
@@ -95,15 +117,18 @@ impl Proxy {
     fn look(&mut self, gateway: &Gateway) {
         self.again = Instant::now() + TRIED;
         self.read_tokens(gateway);
-        let clients = Arc::clone(&self.clients) as Arc<dyn Clients>;
-        for (at, closed) in &mut self.listeners {
+        self.read_certificates(gateway);
+        let plain = Arc::clone(&self.clients) as Arc<dyn Clients>;
+        let encrypted = Arc::new(Encrypted(Arc::clone(&self.clients))) as Arc<dyn Clients>;
+        for (at, (is_tls, closed)) in &mut self.listeners {
             let Some(told) = closed else {
                 continue;
             };
-            match opened(&self.kept, gateway, &clients, *at) {
+            let clients = if *is_tls { &encrypted } else { &plain };
+            match opened(&self.kept, gateway, clients, *at) {
                 Ok(()) => {
                     *closed = None;
-                    tracing::info!(%at, "clients are served, as an HTTP proxy and by SOCKS5");
+                    tracing::info!(%at, tls = *is_tls, "clients are served, as an HTTP proxy and by SOCKS5");
                 }
                 Err(error) => {
                     let error = error.to_string();
@@ -169,6 +194,8 @@ fn opened(
 struct ByProof {
     known: Arc<Known>,
     tokens: RwLock<Tokens>,
+    /// How TLS is begun; none while it cannot be.
+    reception: RwLock<Option<Reception>>,
 }
 
 impl ByProof {
@@ -202,13 +229,19 @@ impl ByProof {
 
 impl Clients for ByProof {
     /// 1. A managed container is known by its address, which is bound at its port, and is nobody else.
-    /// 2. Others are who they prove to be, if a policy means them.
-    fn known(&self, peer: SocketAddr, proof: Option<Proof<'_>>) -> Option<WorkloadId> {
+    /// 2. Others are who they prove to be, by a token, a certificate or both, if a policy means them. A
+    ///    token that is nobody's is a mistake, whatever else is shown.
+    fn known(&self, peer: SocketAddr, shown: Shown<'_>) -> Option<WorkloadId> {
         if let Some(container) = self.known.asker_at(peer.ip()) {
             return Some(container);
         }
-        let token = self.proved(proof?)?;
-        self.known.client(&Client { token })
+        let token = match shown.proof {
+            Some(proof) => Some(self.proved(proof)?),
+            None => None,
+        };
+        let certificate = shown.certificate.filter(|it| self.believes(it));
+        let certificate = certificate.map(|it| it.subject.clone());
+        self.known.client(Client { token, certificate })
     }
 }
 

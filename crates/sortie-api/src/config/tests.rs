@@ -40,7 +40,7 @@ docker: {socket: /run/docker.sock}
 metrics: {listen: '127.0.0.1:9469'}
 markMask: 0xff000
 gateway:
-  proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens}
+  proxy: {listen: ['192.0.2.1:3128', '[2001:db8::1]:3128'], tokens: /etc/sortie/tokens, tls: {listen: ['192.0.2.1:3129'], certificate: /etc/sortie/proxy.pem, key: /etc/sortie/proxy.key, ca: /etc/sortie/clients.pem}}
   dnsOverTls:
   - {server: 192.0.2.53, name: Dns.Example., ca: /etc/sortie/dns.pem}
   - {server: '2001:db8::53', port: 8853}
@@ -78,6 +78,11 @@ tls:
                     "[2001:db8::1]:3128".parse().unwrap(),
                 ],
                 tokens: Some("/etc/sortie/tokens".into()),
+                tls: Some(super::ProxyTls {
+                    listen: vec!["192.0.2.1:3129".parse().unwrap()],
+                    shown: files("proxy"),
+                    ca: Some("/etc/sortie/clients.pem".into()),
+                }),
             },
             dns_over_tls: vec![
                 super::DnsOverTls {
@@ -147,6 +152,8 @@ fn refuses_bad_files_with_place_and_remedy() {
         "gateway: {proxy: {tokens: tokens}}\n",
         "gateway: {dnsOverTls: [{name: dns.example}, {server: 192.0.2.53, name: '*', port: 0, ca: dns.pem}]}\n",
         "gateway: {dnsOverTls: [{server: 127.0.0.11}, {server: 192.0.2.53, name: 192.0.2.53}, {server: dns.example}, {server: 192.0.2.53}]}\n",
+        "gateway: {proxy: {tls: {listen: ['192.0.2.1:1'], ca: clients.pem}}}\n",
+        "gateway: {proxy: {listen: ['192.0.2.1:1'], tls: {listen: ['192.0.2.1:1'], certificate: /a, key: /b}}}\n",
         "gateway: {proxy: {listen: ['192.0.2.1', '192.0.2.1:1', '192.0.2.1:1']}}\n",
         "metrics: {listen: 9469}\n",
         "metrics: {listen: localhost:9469, port: 1}\n",

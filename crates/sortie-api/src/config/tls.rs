@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::certificate_name;
 use crate::problem::{Fault, quoted};
-use crate::reader::{Names, Reader};
+use crate::reader::{Fields, Names, Reader};
 use crate::yaml::Entry;
 
 const TLS: Names = Names {
@@ -63,6 +63,11 @@ pub(super) fn read(reader: &mut Reader<'_>, entry: &Entry) -> Tls {
 
 fn files(reader: &mut Reader<'_>, entry: &Entry) -> Option<CertificateFiles> {
     let fields = reader.fields(&entry.value, Some(entry.key_span), FILES)?;
+    files_of(reader, &fields)
+}
+
+/// A certificate and its key, among other fields.
+pub(super) fn files_of(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CertificateFiles> {
     let mut file = |name: &str, help| {
         let entry = fields.require(reader, name, help)?;
         path(reader, entry)
@@ -75,7 +80,7 @@ fn files(reader: &mut Reader<'_>, entry: &Entry) -> Option<CertificateFiles> {
     })
 }
 
-fn path(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
+pub(super) fn path(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
     let text = reader.text(&entry.value)?;
     if text.text.starts_with('/') && !text.text.chars().any(char::is_control) {
         return Some(PathBuf::from(text.text));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::destinations::destinations;
-use super::not_yet::not_yet;
 use super::virtual_service::{self, virtual_service};
 use super::workloads::selector;
 use super::{
@@ -91,19 +90,9 @@ pub(super) struct Parsed {
 
 /// As [`parse`], with all that there is to know.
 pub(super) fn parse_with_places(file: &str, text: &str) -> Result<Parsed, FileErrors> {
-    read(file, text, not_yet)
-}
-
-/// As [`parse_with_places`], with what is reported besides of a file's documents.
-pub(super) fn read(
-    file: &str,
-    text: &str,
-    besides: fn(&mut Reader<'_>, &[Node]),
-) -> Result<Parsed, FileErrors> {
     let mut reader = Reader::new(file, text);
     let documents = yaml::documents(&mut reader);
     let policies = policies(&mut reader, &documents);
-    besides(&mut reader, &documents);
     let notes = reader.take_notes();
     reader.finish(Parsed { policies, notes })
 }

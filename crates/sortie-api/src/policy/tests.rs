@@ -3,15 +3,8 @@ use proptest::prelude::*;
 use super::{
     Action, Carried, Clients, Destination, Egress, EgressPolicy, Enforcement, HostPattern, Http,
     HttpMatch, Inspect, Mode, OnChange, OnUnavailable, Originate, Owner, PathPattern, PathRegex,
-    PolicyName, PortRange, Protocol, Selector, Tls, Unlearned, WhenEncrypted,
+    PolicyName, PortRange, Protocol, Selector, Tls, Unlearned, WhenEncrypted, parse,
 };
-use crate::problem::FileErrors;
-
-/// Reads a file as [`parse`](super::parse) does, what is not enforced yet included.
-pub(super) fn parse(file: &str, text: &str) -> Result<Vec<EgressPolicy>, FileErrors> {
-    let policies = super::parse::read(file, text, |_, _| {})?.policies;
-    Ok(policies.into_iter().map(|(policy, _)| policy).collect())
-}
 
 /// Strings that YAML would read as something else, and any others.
 fn text() -> impl Strategy<Value = String> {
@@ -92,7 +85,10 @@ fn selector() -> impl Strategy<Value = Selector> {
         })
         .prop_filter("says something", |s| *s != Selector::default());
     let tokens = prop::collection::vec("[a-zA-Z0-9_.-]{1,8}", 0..3).prop_map(distinct);
-    let certificates = prop::collection::vec("(CN|OU)=[a-zA-Z0-9 =*-]{0,8}[a-z](, ?O=x)?", 0..3);
+    let certificates = prop::collection::vec(
+        "(CN|OU)=[a-zA-Z0-9=*-][a-zA-Z0-9 =*-]{0,8}[a-z](,O=x)?",
+        0..3,
+    );
     let clients = (tokens, certificates.prop_map(distinct))
         .prop_map(|(tokens, certificates)| Clients {
             tokens,

@@ -6,6 +6,7 @@ use super::{Clients, Selector};
 use crate::name;
 use crate::problem::{Fault, quoted};
 use crate::reader::{ANY, Names, Reader};
+use crate::subject;
 use crate::yaml::{Entry, Node};
 
 const WORKLOADS: Names = Names {
@@ -92,7 +93,7 @@ fn clients(reader: &mut Reader<'_>, entry: &Entry) -> Option<Clients> {
         clients.tokens = names(reader, entry, ANY, name::token);
     }
     if let Some(entry) = fields.get("certificates") {
-        clients.certificates = names(reader, entry, ANY, name::subject);
+        clients.certificates = names(reader, entry, ANY, subject::check);
     }
     Some(clients)
 }

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::{Called, Client, settled};
 use crate::buffer::Buffer;
 use crate::deadline::Deadline;
-use crate::decide::{self, Clients, Fields, Proof, Verdict};
+use crate::decide::{self, Clients, Fields, Proof, Shown, Verdict};
 use crate::flight::{Flight, Leaving, Stay};
 use crate::http1::authority::Host;
 use crate::http1::request::{Request, Target};
@@ -23,6 +23,7 @@ use crate::pump::{Body, Pump};
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core};
 use crate::stream::Stream;
+use crate::tls::ShownCertificate;
 use crate::upstream::Upstream;
 
 /// How long, and for how many bytes, a client that was refused is listened to: closing on bytes that
@@ -58,6 +59,7 @@ pub(super) enum To<'c> {
     Asked {
         clients: &'c dyn Clients,
         peer: SocketAddr,
+        certificate: Option<&'c ShownCertificate>,
     },
 }
 
@@ -207,10 +209,15 @@ impl<'c> Http<'c> {
             }
         };
         self.report.again();
-        if let To::Asked { clients, peer } = self.to {
+        if let To::Asked {
+            clients,
+            peer,
+            certificate,
+        } = self.to
+        {
             let proof = request.credentials().map(Proof::Authorization);
             // Another client's request has its own connection.
-            if clients.known(peer, proof).as_ref() != Some(&self.workload) {
+            if clients.known(peer, Shown { certificate, proof }).as_ref() != Some(&self.workload) {
                 return Some(Err(Refusal::unknown_client()));
             }
         }

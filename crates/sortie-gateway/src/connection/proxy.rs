@@ -2,8 +2,10 @@
 //! by their address, or by what they prove.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
@@ -12,14 +14,15 @@ use super::http::{Http, To};
 use super::report::Report;
 use super::sniff::Protocol;
 use super::{Called, Client, first, reach, speak, through};
-use crate::decide::{Clients, Proof, Target, Tls, Verdict, Way};
+use crate::decide::{Clients, Proof, Shown, Speaks, Target, Tls, Verdict, Way};
 use crate::flight::Flight;
 use crate::http1::authority::Host;
 use crate::http1::request::{self, Request};
 use crate::http1::{FieldSpace, Parsed, Refused};
 use crate::refusal::Refusal;
 use crate::serve::{Connection, Core};
-use crate::tls;
+use crate::stream::Stream;
+use crate::tls::{self, ShownCertificate, TlsStream};
 
 mod socks;
 
@@ -38,37 +41,48 @@ enum Asked {
 
 /// Serves a client of the proxy to its end.
 ///
-/// 1. A first byte 5 is SOCKS5, all else HTTP.
-/// 2. Who asks must be known: by address, or by what the first message proves.
-/// 3. HTTP is served request by request, as for a workload that knows of no proxy. CONNECT is
+/// 1. Where TLS is spoken it is begun, and may show a certificate.
+/// 2. A first byte 5 is SOCKS5, all else HTTP.
+/// 3. Who asks must be known: by address, or by the certificate and what the first message proves.
+/// 4. HTTP is served request by request, as for a workload that knows of no proxy. CONNECT is
 ///    decided before it is answered; what SOCKS5 leads to is looked at as if it had been redirected.
 pub(super) async fn serve(
     core: &Rc<Core>,
     connection: &Connection,
     clients: &dyn Clients,
-    mut client: Client,
+    client: Client,
 ) {
     let Ok(peer) = client.stream.peer_addr() else {
         return;
     };
     let peer = crate::socket::canonical(peer);
+    let Some((mut client, certificate)) = enter(core, clients, client).await else {
+        return;
+    };
+    let certificate = certificate.as_ref();
     client.deadline.set(core.config.head);
     if client.fill().await.is_none() {
         return;
     }
     if client.buffer.filled().first() == Some(&socks::VERSION) {
-        if let Some((workload, called)) = socks::greet(&mut client, clients, peer).await {
+        if let Some((workload, called)) =
+            socks::greet(&mut client, clients, (peer, certificate)).await
+        {
             connection.is_of(&workload);
             speak(core, connection, &workload, client, called).await;
         }
         return;
     }
-    match ask(core, clients, peer, &mut client).await {
+    match ask(core, clients, (peer, certificate), &mut client).await {
         None => {}
         Some(Err(refusal)) => refuse(core, client, &refusal).await,
         Some(Ok((workload, Asked::Request))) => {
             connection.is_of(&workload);
-            let to = To::Asked { clients, peer };
+            let to = To::Asked {
+                clients,
+                peer,
+                certificate,
+            };
             Http::new(core, connection, workload, client, to)
                 .serve()
                 .await;
@@ -80,11 +94,54 @@ pub(super) async fn serve(
     }
 }
 
+/// Begins TLS where it is spoken. Yields the client's certificate, if it has shown one.
+async fn enter(
+    core: &Core,
+    clients: &dyn Clients,
+    client: Client,
+) -> Option<(Client, Option<ShownCertificate>)> {
+    let reception = match clients.speaks() {
+        Speaks::Plain => return Some((client, None)),
+        Speaks::Tls(reception) => reception,
+        Speaks::NotNow => return None,
+    };
+    let Client {
+        stream: Stream::Plain(stream),
+        buffer,
+        mut deadline,
+    } = client
+    else {
+        return None;
+    };
+    deadline.set(core.config.head);
+    let accepted = TlsStream::accept(stream, Arc::clone(&reception.server), &[]);
+    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    match deadline.within(accepted).await.unwrap_or(Err(late)) {
+        Ok(stream) => {
+            let certificate = stream
+                .subject()
+                .map(|subject| ShownCertificate { subject, reception });
+            let client = Client {
+                stream: Stream::Tls(Box::new(stream)),
+                buffer,
+                deadline,
+            };
+            Some((client, certificate))
+        }
+        Err(error) => {
+            let mut report = Report::begin(&WorkloadId::from(""), 0);
+            report.refused(&Refusal::proxy_tls(&error));
+            report.end(core);
+            None
+        }
+    }
+}
+
 /// Reads the first head: who asks, and whether for a tunnel.
 async fn ask(
     core: &Core,
     clients: &dyn Clients,
-    peer: SocketAddr,
+    (peer, certificate): (SocketAddr, Option<&ShownCertificate>),
     client: &mut Client,
 ) -> Option<Result<(WorkloadId, Asked), Refusal>> {
     loop {
@@ -94,7 +151,7 @@ async fn ask(
             Parsed::Refused(refused) => return Some(Err(Refusal::request(refused))),
             Parsed::Head(request) => {
                 let proof = request.credentials().map(Proof::Authorization);
-                let Some(workload) = clients.known(peer, proof) else {
+                let Some(workload) = clients.known(peer, Shown { certificate, proof }) else {
                     return Some(Err(Refusal::unknown_client()));
                 };
                 if request.target != request::Target::Authority {

@@ -90,6 +90,11 @@ impl TlsStream {
         self.session.alpn_protocol()
     }
 
+    /// The subject of the certificate that the other side has shown.
+    pub(crate) fn subject(&self) -> Option<String> {
+        super::subject::of(self.session.peer_certificates()?.first()?)
+    }
+
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
     }

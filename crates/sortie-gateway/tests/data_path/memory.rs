@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Request;
 use hyper::body::Frame;
 use sortie_api::workload::WorkloadId;
-use sortie_gateway::decide::{Clients, Decide, Denied, Proof, Resolve, Resolving, Target, Verdict};
+use sortie_gateway::decide::{Clients, Decide, Denied, Resolve, Resolving, Shown, Target, Verdict};
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
 use sortie_lab::{Host, HostSpec, Lab, SOON, eventually_true};
 
@@ -63,7 +63,7 @@ impl Decide for Open {
 }
 
 impl Clients for Open {
-    fn known(&self, _: SocketAddr, _: Option<Proof<'_>>) -> Option<WorkloadId> {
+    fn known(&self, _: SocketAddr, _: Shown<'_>) -> Option<WorkloadId> {
         Some(WorkloadId::from("docker/web"))
     }
 }

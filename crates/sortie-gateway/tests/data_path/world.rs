@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{
-    Addresses, Clients, Decide, Denied, Proof, Reason, Resolve, Resolving, Sources, Target,
+    Addresses, Clients, Decide, Denied, Proof, Reason, Resolve, Resolving, Shown, Sources, Target,
     Verdict, Way,
 };
 use sortie_gateway::tls::{Authority, ClientCertificate, Inspection, Origination};
@@ -207,8 +207,8 @@ pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(crate) const USER: &str = "ci:token";
 
 impl Clients for ProxyClients {
-    fn known(&self, peer: SocketAddr, proof: Option<Proof<'_>>) -> Option<WorkloadId> {
-        let is_proved = match proof {
+    fn known(&self, peer: SocketAddr, shown: Shown<'_>) -> Option<WorkloadId> {
+        let is_proved = match shown.proof {
             Some(Proof::Authorization(value)) => value == b"Basic Y2k6dG9rZW4=",
             Some(Proof::Password { user, password }) => (user, password) == (b"ci", b"token"),
             None => false,

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::compile::workload::Placement;
 impl Planner {
     /// Whether the gateway listens for clients.
     pub fn serves_clients(&self) -> bool {
-        !self.environment.config.gateway.proxy.listen.is_empty()
+        self.environment.config.gateway.proxy.serves()
     }
 
     /// The policies that mean clients and decide.
@@ -32,18 +33,24 @@ impl Planner {
 
     /// Every client that a policy names, as a workload. The kernel knows none of them.
     pub fn clients(&self) -> impl Iterator<Item = Tracked> {
-        let clients = Client::named(self.client_policies().map(AsRef::as_ref));
-        clients.into_iter().map(|client| self.client(&client))
+        let clients = self.named_clients().into_iter();
+        clients.map(|client| self.client(&client))
     }
 
-    fn client(&self, client: &Client) -> Tracked {
+    /// Every client that a policy names.
+    pub fn named_clients(&self) -> BTreeSet<Client> {
+        Client::named(self.client_policies().map(AsRef::as_ref))
+    }
+
+    /// A client as a workload.
+    pub fn client(&self, client: &Client) -> Tracked {
         let policies = self.client_policies();
         let policies = policies.filter(|policy| client.is_meant_by(policy));
         let unmanaged = Arc::new(Treated::default());
         Tracked {
             workload: Workload {
                 id: client.id(),
-                name: client.name().to_owned(),
+                name: client.name(),
                 kind: WorkloadKind::Client,
                 labels: Labels::default(),
                 pid: 0,

@@ -45,6 +45,7 @@ mod ports;
 mod proof;
 mod protocols;
 mod proxy;
+mod proxy_tls;
 mod recycled;
 mod refusals;
 mod renewal;

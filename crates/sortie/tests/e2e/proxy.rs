@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use sortie_lab::{Container, ContainerSpec, Place, Process, Result, eventually, eventually_true};
@@ -10,7 +11,7 @@ use sortie_lab::{Container, ContainerSpec, Place, Process, Result, eventually, e
 use crate::stage::{DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip};
 
 /// Where the proxy listens.
-const PORT: u16 = 3128;
+pub(crate) const PORT: u16 = 3128;
 /// The internet's name server, which the host asks.
 const SERVER: &str = "198.51.100.53";
 /// By `printf %s token-of-ci | sha256sum`, and the same of a client that no policy means.
@@ -18,12 +19,12 @@ const TOKENS: &str = "# NAME HASH
 ci d1968d6184b8eddf4b0d9fee136141d5f88a53784b9aa94e0d648ffc5b952caf
 nobody 91057502ee689c7c923c7f53f29084ee2887e26736d14ea354e1d63b6b002d37
 ";
-const CI: &str = "ci:token-of-ci";
-const ADDRESS: &str = "203.0.113.11";
-const OTHER: &str = "203.0.113.13";
+pub(crate) const CI: &str = "ci:token-of-ci";
+pub(crate) const ADDRESS: &str = "203.0.113.11";
+pub(crate) const OTHER: &str = "203.0.113.13";
 const OF_WEB: &str = "203.0.113.12";
 
-const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
+pub(crate) const POLICY: &str = "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
 metadata: {name: runners}
 spec:
@@ -58,16 +59,21 @@ spec:
 ";
 
 /// What curl printed, or why it did not.
-type Said = std::result::Result<String, String>;
+pub(crate) type Said = std::result::Result<String, String>;
 
 /// A host whose gateway serves clients, beside somebody's masquerade.
-struct Scene {
-    gateway: Process,
-    stage: Stage,
+pub(crate) struct Scene {
+    pub(crate) gateway: Process,
+    pub(crate) stage: Stage,
 }
 
 impl Scene {
     fn new(name: &str) -> Result<Self> {
+        Self::with(name, |_| String::new())
+    }
+
+    /// With what is said besides of the proxy in the agent's file, by files in a folder.
+    pub(crate) fn with(name: &str, more: impl FnOnce(&Path) -> String) -> Result<Self> {
         let mut stage = Stage::without_agent(name, DOCKER_29_NFTABLES)?;
         let folder = stage.folder();
         let resolv = folder.join("resolv.conf");
@@ -101,8 +107,9 @@ impl Scene {
         let tokens = folder.join("tokens");
         fs::write(&tokens, TOKENS).expect("tokens");
         let config = format!(
-            "gateway: {{proxy: {{listen: [\"{HOST_V4}:{PORT}\", \"203.0.113.99:{PORT}\"], tokens: {}}}}}\n",
-            tokens.display()
+            "gateway: {{proxy: {{listen: [\"{HOST_V4}:{PORT}\", \"203.0.113.99:{PORT}\"], tokens: {}{}}}}}\n",
+            tokens.display(),
+            more(&folder)
         );
         stage.start_agent(&config)?;
         let gateway = stage.spawn("gateway", &["gateway"])?;
@@ -115,13 +122,13 @@ impl Scene {
     }
 
     #[track_caller]
-    fn apply(&self, policies: &str) {
+    pub(crate) fn apply(&self, policies: &str) {
         let outcome = self.stage.apply(policies).expect("sortie runs");
         assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
     }
 
     /// What a client from outside is answered.
-    fn curl(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn curl(&self, arguments: &[&str]) -> Said {
         curl(self.stage.lab.internet().netns(), arguments)
     }
 
@@ -145,7 +152,7 @@ impl Scene {
         requested.into_iter().map(|request| request.head).collect()
     }
 
-    fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.heads().len()
     }
 }
@@ -164,7 +171,7 @@ fn http(user: &str) -> String {
 }
 
 #[track_caller]
-fn expect(said: &Said, source: &str) {
+pub(crate) fn expect(said: &Said, source: &str) {
     assert_eq!(said.as_deref().map(str::trim), Ok(source));
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
 use sortie_gateway::decide::{
-    Addresses, Clients, Decide, Denied, Proof, Resolve, Resolving, Sources, Target, Verdict, Way,
+    Addresses, Clients, Decide, Denied, Resolve, Resolving, Shown, Sources, Target, Verdict, Way,
 };
 use sortie_gateway::tls::Origination;
 use sortie_gateway::{AccessLog, Config, Gateway, Outside};
@@ -127,7 +127,7 @@ impl Resolve for Server {
 struct Everybody;
 
 impl Clients for Everybody {
-    fn known(&self, _: SocketAddr, _: Option<Proof<'_>>) -> Option<WorkloadId> {
+    fn known(&self, _: SocketAddr, _: Shown<'_>) -> Option<WorkloadId> {
         Some(WorkloadId::from(WORKLOAD))
     }
 }

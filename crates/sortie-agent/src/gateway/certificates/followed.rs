@@ -13,19 +13,19 @@ pub(super) const TRIED: Duration = Duration::from_secs(5);
 /// The bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
 
-pub(super) enum File {
+pub(in crate::gateway) enum File {
     Open(PathBuf),
     /// Nobody but root may read it.
     Secret(PathBuf),
 }
 
-pub(super) struct Made<T> {
-    pub(super) made: T,
+pub(in crate::gateway) struct Made<T> {
+    pub(in crate::gateway) made: T,
     /// When it can be used no longer.
-    pub(super) until: Option<SystemTime>,
+    pub(in crate::gateway) until: Option<SystemTime>,
 }
 
-pub(super) struct Followed<T> {
+pub(in crate::gateway) struct Followed<T> {
     /// None while it cannot be made.
     made: Option<Made<T>>,
     /// What it was made from.
@@ -70,7 +70,13 @@ impl<T: Clone> Followed<T> {
         self.fault.clone()
     }
 
-    fn look(
+    /// What was made of the files as they were good last, while it can be used.
+    pub(in crate::gateway) fn made(&self) -> Option<&T> {
+        self.made.as_ref().map(|it| &it.made)
+    }
+
+    /// Looks at the files. An error says why nothing can be made of them.
+    pub(in crate::gateway) fn look(
         &mut self,
         files: &[File],
         make: impl FnOnce(&[Vec<u8>]) -> Result<Made<T>, String>,

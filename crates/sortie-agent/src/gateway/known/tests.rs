@@ -16,7 +16,8 @@ fn policy(name: &str, token: &str) -> Carried {
 
 fn client(token: &str) -> Client {
     Client {
-        token: token.to_owned(),
+        token: Some(token.to_owned()),
+        certificate: None,
     }
 }
 
@@ -38,9 +39,9 @@ fn asker(id: &str, address: &str) -> ByName {
 #[test]
 fn a_client_is_known_while_a_policy_means_it() {
     let known = Known::default();
-    assert_eq!(known.client(&client("ci")), None);
+    assert_eq!(known.client(client("ci")), None);
     known.client_policies_are(vec![policy("a", "ci"), policy("b", "other")], vec![]);
-    let id = known.client(&client("ci")).unwrap();
+    let id = known.client(client("ci")).unwrap();
     assert_eq!(id.as_str(), "client/ci");
     assert_eq!(known.workload(&id).unwrap().policies.len(), 1);
     // Others' policies change nothing.
@@ -53,13 +54,54 @@ fn a_client_is_known_while_a_policy_means_it() {
     let gone = known.client_policies_are(vec![policy("b", "other")], vec![]);
     assert_eq!(gone, (vec![], vec![id.clone()]));
     assert!(known.workload(&id).is_none());
-    let other = known.client(&client("other")).unwrap();
+    let other = known.client(client("other")).unwrap();
     assert!(
         known
             .clients_without(&["other".to_owned()].into())
             .is_empty()
     );
     assert_eq!(known.clients_without(&["ci".to_owned()].into()), [other]);
+}
+
+/// Who must show both is another client than who shows one, and what no policy names makes no
+/// difference.
+#[test]
+fn a_client_is_what_it_has_shown() {
+    let of = |name: &str, clients: &str| {
+        let text = format!(
+            "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: {name}}}\nspec:\n  workloads: [{{clients: {clients}}}]\n  action: Bypass\n"
+        );
+        Carried(Arc::new(parse("f", &text).unwrap().remove(0)))
+    };
+    let known = Known::default();
+    let policies = vec![
+        of("a", "{certificates: [CN=runner]}"),
+        of("b", "{tokens: [ci], certificates: [CN=runner]}"),
+        of("c", "{tokens: [ci]}"),
+    ];
+    known.client_policies_are(policies, vec![]);
+    let ask = |token: Option<&str>, certificate: Option<&str>| {
+        let client = Client {
+            token: token.map(str::to_owned),
+            certificate: certificate.map(str::to_owned),
+        };
+        let id = known.client(client)?;
+        let workload = known.workload(&id)?;
+        let policies = workload.policies.iter();
+        let policies: Vec<_> = policies.map(|it| it.0.name.0.clone()).collect();
+        Some(format!("{} {}", id.as_str(), policies.concat()))
+    };
+    let runner = Some("CN=runner");
+    assert_eq!(ask(None, runner).as_deref(), Some("client/CN=runner a"));
+    let both = Some("client/ci+CN=runner abc");
+    assert_eq!(ask(Some("ci"), runner).as_deref(), both);
+    let other = ask(Some("ci"), Some("CN=other"));
+    assert_eq!(other.as_deref(), Some("client/ci c"));
+    assert_eq!(ask(None, Some("cn=runner")), None);
+    assert_eq!(ask(None, None), None);
+    let gone = known.clients_with_certificates();
+    assert_eq!(gone.len(), 2);
+    assert_eq!(known.clients_without(&["ci".to_owned()].into()), []);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use crate::policy::tests::parse;
+use crate::policy::parse;
 use crate::policy::{
     Action, Destination, Egress, EgressPolicy, Enforcement, Mode, OnChange, OnUnavailable, Owner,
     PolicyName, PortRange, Protocol, Selector, Unlearned,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use crate::policy::tests::parse;
+use crate::policy::parse;
 use crate::policy::{Action, Egress, EgressPolicy, Headers, HostPattern, Http, Owner, Request};
 
 /// The article's, as it stands.
@@ -102,7 +102,7 @@ fn what_there_is_to_know_is_noted() {
         "name: egress-control",
         "name: egress-control\n  namespace: shop",
     );
-    let notes = crate::policy::parse::read("v.yaml", &named, |_, _| {})
+    let notes = crate::policy::parse::parse_with_places("v.yaml", &named)
         .unwrap()
         .notes;
     let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();

@@ -6,8 +6,9 @@ use sortie_api::workload::WorkloadId;
 use tokio::io::AsyncWriteExt;
 
 use super::super::{Called, Client};
-use crate::decide::{Clients, Proof};
+use crate::decide::{Clients, Proof, Shown};
 use crate::http1::authority::Host;
+use crate::tls::ShownCertificate;
 
 pub(super) const VERSION: u8 = 5;
 
@@ -23,16 +24,20 @@ const ADDRESS_UNKNOWN: u8 = 8;
 /// Finds out who asks, and for what. Success is told before the origin is called: only what comes
 /// then tells how it is decided.
 ///
-/// 1. Who is known by address needs no proof; all others a name and a password.
+/// 1. Who is known by address or certificate needs no proof; all others a name and a password.
 /// 2. Only CONNECT, to an address or a name.
 pub(super) async fn greet(
     client: &mut Client,
     clients: &dyn Clients,
-    peer: SocketAddr,
+    (peer, certificate): (SocketAddr, Option<&ShownCertificate>),
 ) -> Option<(WorkloadId, Called)> {
     let count = usize::from(client.peek(2).await?[1]);
     let methods = client.take(2 + count).await?.split_off(2);
-    let workload = match clients.known(peer, None) {
+    let shown = Shown {
+        certificate,
+        proof: None,
+    };
+    let workload = match clients.known(peer, shown) {
         Some(workload) if methods.contains(&NO_PROOF) => {
             client.say(&[VERSION, NO_PROOF]).await?;
             workload
@@ -45,7 +50,8 @@ pub(super) async fn greet(
             let proof = client.take(3 + user_length + length).await?;
             let (user, password) = proof[2..].split_at(user_length);
             let password = &password[1..];
-            let known = clients.known(peer, Some(Proof::Password { user, password }));
+            let proof = Some(Proof::Password { user, password });
+            let known = clients.known(peer, Shown { certificate, proof });
             client.say(&[1, u8::from(known.is_none())]).await?;
             known?
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{ARTICLE, routes};
-use crate::policy::tests::parse;
+use crate::policy::parse;
 
 /// What people read, case by case.
 fn told(cases: &[(&str, String)]) -> String {

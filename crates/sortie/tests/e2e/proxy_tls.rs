@@ -1,0 +1,302 @@
+//! The proxy by TLS: clients from outside are known by the certificate that they show.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use sortie_lab::{Result, eventually, eventually_true};
+
+use crate::proxy::{ADDRESS, CI, OTHER, POLICY, Said, Scene, expect};
+use crate::stage::{HOST_V4, LIMIT};
+
+/// Where TLS is spoken.
+const PORT: u16 = 3129;
+const API: &str = "http://api.external.com/api/x";
+
+/// Of who shows a certificate; of who shows it with a token too, another address.
+const BY_CERTIFICATE: &str = "---
+apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: by-certificate}
+spec:
+  workloads: [{clients: {certificates: ['CN=runner,O=Example']}}]
+  destinations:
+  - hosts: [api.external.com]
+    http: {match: [{pathPrefix: /api}]}
+  - hosts: [db.partner.example]
+    ports: [{protocol: TCP, port: 443}, {protocol: TCP, port: 8080}]
+  action: Egress
+  egress: {addresses: [ADDRESS]}
+";
+
+/// What the proxy shows, and CAs with who has a certificate of theirs. `ended` is over in a moment.
+fn certificates(at: &Path) {
+    fs::create_dir(at).expect("a folder");
+    let openssl = |arguments: &str| {
+        let mut command = Command::new("openssl");
+        command.current_dir(at).args(arguments.split(' '));
+        let output = command.output().expect("openssl runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments}: {said}");
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for ca in ["hosts", "clients", "others"] {
+        openssl(&format!(
+            "req -x509 -days 2 {key} -subj /CN={ca} -keyout {ca}.key -out {ca}.pem"
+        ));
+    }
+    let san = format!("subjectAltName=IP:{HOST_V4}\n");
+    fs::write(at.join("proxy.extensions"), san).expect("extensions");
+    let use_of = "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n";
+    fs::write(at.join("client.extensions"), use_of).expect("extensions");
+    for (name, ca, subject, extensions, days) in [
+        ("proxy", "hosts", "/CN=proxy", "proxy", 2),
+        ("runner", "clients", "/O=Example/CN=runner", "client", 2),
+        ("stranger", "clients", "/O=Example/CN=stranger", "client", 2),
+        ("forged", "others", "/O=Example/CN=runner", "client", 2),
+        ("ended", "clients", "/O=Example/CN=runner", "client", 0),
+    ] {
+        openssl(&format!(
+            "req {key} -subj {subject} -keyout {name}.key -out {name}.request"
+        ));
+        openssl(&format!(
+            "x509 -req -days {days} -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -in {name}.request -extfile {extensions}.extensions -out {name}.pem"
+        ));
+    }
+    fs::set_permissions(at.join("proxy.key"), Permissions::from_mode(0o600)).expect("a mode");
+    fs::copy(at.join("clients.pem"), at.join("believed.pem")).expect("a copy");
+}
+
+/// A scene whose proxy speaks TLS too.
+fn begin(name: &str) -> Result<Scene> {
+    let scene = Scene::with(name, |folder| {
+        let pki = folder.join("pki");
+        certificates(&pki);
+        let file = |name: &str| pki.join(name).display().to_string();
+        format!(
+            ", tls: {{listen: [\"{HOST_V4}:{PORT}\"], certificate: {}, key: {}, ca: {}}}",
+            file("proxy.pem"),
+            file("proxy.key"),
+            file("believed.pem")
+        )
+    })?;
+    scene.apply(&policies(ADDRESS));
+    Ok(scene)
+}
+
+/// Those of the token, and those of the certificate with this address.
+fn policies(address: &str) -> String {
+    let token = POLICY.replace("ADDRESS", OTHER);
+    format!("{token}{}", BY_CERTIFICATE.replace("ADDRESS", address))
+}
+
+/// What a client is answered that shows a certificate of this name, if any.
+fn ask(scene: &Scene, certificate: Option<&str>, arguments: &[&str]) -> Said {
+    let pki = scene.stage.folder().join("pki");
+    let file = |name: String| pki.join(name).display().to_string();
+    let mut all = vec![
+        "-x".to_owned(),
+        format!("https://{HOST_V4}:{PORT}"),
+        "--proxy-cacert".to_owned(),
+        file("hosts.pem".to_owned()),
+    ];
+    if let Some(name) = certificate {
+        for (flag, ending) in [("--proxy-cert", "pem"), ("--proxy-key", "key")] {
+            all.extend([flag.to_owned(), file(format!("{name}.{ending}"))]);
+        }
+    }
+    let all: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .chain(arguments.iter().copied())
+        .collect();
+    scene.curl(&all)
+}
+
+#[track_caller]
+fn expect_407(said: Said) {
+    let said = said.expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 407 "), "{said}");
+    assert!(said.contains("Proxy-Status: sortie; error="), "{said}");
+}
+
+#[test]
+fn a_certificate_gives_the_address_of_its_policy() -> Result<()> {
+    let scene = begin("proxy-certificate")?;
+    eventually(LIMIT, "the proxy speaks TLS", || {
+        ask(&scene, Some("runner"), &[API])
+    })?;
+    let runner = |arguments: &[&str]| ask(&scene, Some("runner"), arguments);
+    // Each request for itself, also on one connection; and a tunnel.
+    let said = runner(&[API, "http://api.external.com/other", API]);
+    expect(&said, &format!("{ADDRESS}\n{HOST_V4}\n{ADDRESS}"));
+    let tunnel = ["--proxytunnel", "http://db.partner.example:8080/"];
+    expect(&runner(&tunnel), ADDRESS);
+    // A token is as good by TLS, with a certificate that no policy names, and without one.
+    for certificate in [None, Some("stranger")] {
+        expect(&ask(&scene, certificate, &["--proxy-user", CI, API]), OTHER);
+    }
+    eventually_true(LIMIT, "the access log names the client", || {
+        let log = scene.gateway.stdout().unwrap_or_default();
+        log.lines().any(|line| {
+            line.contains("\"workload\":\"client/CN=runner,O=Example\"")
+                && line.contains("\"policy\":\"by-certificate\"")
+                && line.contains(&format!("\"actual_source\":\"{ADDRESS}\""))
+        })
+    })?;
+    let stage = &scene.stage;
+    stage.wait_for("CN=runner,O=Example", "Ready")?;
+    let told = stage.ok(&["explain", "CN=runner,O=Example", API]);
+    assert!(
+        told.contains(ADDRESS) && told.contains("by-certificate"),
+        "{told}"
+    );
+
+    let before = scene.requests();
+    // Nobody's, and none; a token that is wrong is wrong with a certificate too.
+    expect_407(ask(&scene, Some("stranger"), &["--include", API]));
+    expect_407(ask(&scene, None, &["--include", API]));
+    expect_407(runner(&["--proxy-user", "ci:wrong", "--include", API]));
+    // Of another CA, and over: the handshake fails. So does what is no TLS.
+    ask(&scene, Some("forged"), &[API]).expect_err("another CA's");
+    eventually(LIMIT, "the certificate is over", || {
+        match ask(&scene, Some("ended"), &[API]) {
+            Err(_) => Ok(()),
+            Ok(said) => Err(said),
+        }
+    })?;
+    let plain = scene.curl(&["-x", &format!("http://{HOST_V4}:{PORT}"), API]);
+    plain.expect_err("no TLS");
+    let requested = scene.stage.lab.internet().observer().requested();
+    let later = &requested[before..];
+    assert!(
+        later
+            .iter()
+            .all(|it| it.source == crate::stage::ip(ADDRESS)),
+        "{later:?}"
+    );
+    Ok(())
+}
+
+/// A tunnel that is open, by `openssl s_client`.
+struct Tunnel {
+    child: Child,
+    _output: BufReader<ChildStdout>,
+}
+
+impl Tunnel {
+    fn open(scene: &Scene) -> Result<Self> {
+        let pki = scene.stage.folder().join("pki");
+        let mut command = Command::new("openssl");
+        command.current_dir(&pki);
+        command.args([
+            "s_client",
+            "-quiet",
+            "-CAfile",
+            "hosts.pem",
+            "-verify_return_error",
+        ]);
+        command.args(["-connect", &format!("{HOST_V4}:{PORT}")]);
+        command.args(["-cert", "runner.pem", "-key", "runner.key"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let internet = scene.stage.lab.internet().netns();
+        let mut child = internet.run(|| command.spawn())?.expect("openssl runs");
+        let request =
+            "CONNECT db.partner.example:443 HTTP/1.1\r\nHost: db.partner.example:443\r\n\r\n";
+        let input = child.stdin.as_mut().expect("its input");
+        input.write_all(request.as_bytes()).expect("sent");
+        let mut output = BufReader::new(child.stdout.take().expect("its output"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("an answer");
+        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+        Ok(Self {
+            child,
+            _output: output,
+        })
+    }
+
+    /// Waits for its end.
+    fn ends(mut self, why: &str) -> Result<()> {
+        eventually_true(LIMIT, why, || {
+            self.child.try_wait().ok().flatten().is_some()
+        })
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Another address, a CA that goes and comes back, a policy that goes: what is open follows.
+#[test]
+fn who_shows_a_certificate_follows_changes() -> Result<()> {
+    let scene = begin("proxy-certificates-change")?;
+    let is_seen_as = |source: &str| {
+        eventually(LIMIT, &format!("it is seen as {source}"), || {
+            match ask(&scene, Some("runner"), &[API]) {
+                Ok(said) if said.trim() == source => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+    };
+    is_seen_as(ADDRESS)?;
+    let tunnel = Tunnel::open(&scene)?;
+    scene.apply(&policies(OTHER));
+    tunnel.ends("the tunnel with the former address ends")?;
+    expect(&ask(&scene, Some("runner"), &[API]), OTHER);
+
+    // Another CA beside it changes nothing for who is there.
+    let pki = scene.stage.folder().join("pki");
+    let write = |cas: &[&str]| {
+        let texts = cas.iter().map(|ca| fs::read(pki.join(ca)).expect("a CA"));
+        let texts: Vec<u8> = texts.flatten().collect();
+        fs::write(pki.join("new.pem"), texts).expect("written");
+        fs::rename(pki.join("new.pem"), pki.join("believed.pem")).expect("renamed");
+    };
+    let mut tunnel = Tunnel::open(&scene)?;
+    write(&["clients.pem", "others.pem"]);
+    eventually(LIMIT, "the other CA is believed", || {
+        ask(&scene, Some("forged"), &[API])
+    })?;
+    assert!(
+        tunnel.child.try_wait().expect("its state").is_none(),
+        "it was cut"
+    );
+    // One that goes takes its clients with it.
+    write(&["others.pem"]);
+    tunnel.ends("the tunnel of the CA's client ends")?;
+    let is_refused = || match ask(&scene, Some("runner"), &[API]) {
+        Err(_) => Ok(()),
+        Ok(said) => Err(said),
+    };
+    eventually(LIMIT, "the CA is not believed", is_refused)?;
+    // A file that cannot be used changes nothing, and is told.
+    fs::write(pki.join("believed.pem"), "none").expect("written");
+    eventually(LIMIT, "the file is told of", || {
+        let told = scene
+            .stage
+            .run(&["status"])
+            .map_err(|error| error.to_string())?;
+        let is_told = told.stdout.contains("believed.pem");
+        is_told.then_some(()).ok_or(told.stdout)
+    })?;
+    ask(&scene, Some("forged"), &[API]).expect("the CA of before goes on");
+    write(&["clients.pem"]);
+    is_seen_as(OTHER)?;
+
+    // So does a policy.
+    let tunnel = Tunnel::open(&scene)?;
+    scene.stage.ok(&["delete", "by-certificate"]);
+    tunnel.ends("the tunnel that no policy means ends")?;
+    let said = ask(&scene, Some("runner"), &["--include", API]);
+    expect_407(said);
+    Ok(())
+}
