@@ -11,7 +11,7 @@ mod subject;
 
 pub use inspection::{Authority, Inspection, InspectionError};
 pub use origination::{ClientCertificate, Origination, OriginationError};
-pub use reception::{Reception, ReceptionError, Shown as ShownCertificate};
+pub use reception::{Reception, ReceptionError, ShownCertificate};
 pub(crate) use stream::TlsStream;
 
 /// The names of HTTP/2 and HTTP/1.1 in TLS (RFC 9113 §3.2, RFC 7301 §6).

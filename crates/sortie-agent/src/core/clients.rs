@@ -72,7 +72,11 @@ impl Core {
             kind: workload.kind.name().to_owned(),
             addresses: Vec::new(),
             policies: in_order(client),
-            audits: Vec::new(),
+            audits: self
+                .planner
+                .auditing(client)
+                .map(|policy| policy.name.0.clone())
+                .collect(),
             egress,
             draining: Vec::new(),
             bypass: None,

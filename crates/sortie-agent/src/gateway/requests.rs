@@ -139,9 +139,10 @@ struct Looked<'t> {
 }
 
 impl ByRequest {
-    /// Steps, in order:
-    /// 1. Of who has gone nothing leaves, and nothing goes to what is local: the kernel leads none
-    ///    of that here, so whoever asks for it has made a way of his own.
+    /// What these candidates say, with these egress addresses; without certificates all that policies
+    /// want are taken for usable. Steps, in order:
+    /// 1. Nothing goes to what is local: the kernel leads none of that here, so whoever asks for it
+    ///    has made a way of his own.
     /// 2. The name is the one that is told, if a policy speaks of it. Else it is the one by whose
     ///    look-up the workload has the address; what is asked for under another name then counts as
     ///    hidden.

@@ -25,7 +25,7 @@ pub struct Reception {
 
 /// The certificate that a client has shown, and that was believed then.
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub struct ShownCertificate {
     /// Its subject, as policies name it.
     pub subject: String,
     /// By whom.

@@ -112,12 +112,16 @@ impl Outcome {
 impl Planner {
     /// The policies that only audit, and select this workload.
     pub fn auditing(&self, tracked: &Tracked) -> impl Iterator<Item = &Arc<EgressPolicy>> {
-        let may = tracked.workload.kind != WorkloadKind::Process
-            && tracked.workload.unmanageable.is_none();
+        let workload = &tracked.workload;
+        let may = workload.kind != WorkloadKind::Process && workload.unmanageable.is_none();
+        let client = self.client_of(workload);
         let audits = self.audits.values().filter(move |_| may);
-        audits.filter(|policy| {
+        audits.filter(move |policy| {
+            if let Some(client) = &client {
+                return client.is_meant_by(policy);
+            }
             let mut selectors = policy.workloads.iter();
-            selectors.any(|selector| selector.matches(&tracked.workload, &self.networks))
+            selectors.any(|selector| selector.matches(workload, &self.networks))
         })
     }
 

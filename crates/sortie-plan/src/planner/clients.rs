@@ -42,6 +42,12 @@ impl Planner {
         Client::named(self.client_policies().map(AsRef::as_ref))
     }
 
+    /// The client that a workload stands for, if it does.
+    pub(super) fn client_of(&self, workload: &Workload) -> Option<Client> {
+        let clients = (workload.kind == WorkloadKind::Client).then(|| self.named_clients())?;
+        clients.into_iter().find(|it| it.id() == workload.id)
+    }
+
     /// A client as a workload.
     pub fn client(&self, client: &Client) -> Tracked {
         let policies = self.client_policies();

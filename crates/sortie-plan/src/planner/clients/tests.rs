@@ -92,6 +92,40 @@ fn clients_are_those_that_policies_name() {
     }
 }
 
+/// Who must show both is a client besides; what only audits makes nobody one, and is told of those
+/// whom it means.
+#[test]
+fn certificates_and_audits_of_clients() {
+    let by_certificate = POLICY.replace("{tokens: [ci]}", "{tokens: [ci], certificates: [CN=a]}");
+    let audit = POLICY
+        .replace("runners", "audit")
+        .replace("{tokens: [ci, other]}", "{certificates: [CN=nobody]}")
+        .replace("egress:", "priority: 1\n  enforcement: Audit\n  egress:")
+        .replace(".12", ".11");
+    let policies = parse("p.yaml", &format!("{by_certificate}---\n{audit}")).unwrap();
+    let planner = planner_with(Vec::new(), policies);
+    let clients: Vec<_> = planner.clients().collect();
+    let ids: Vec<_> = clients.iter().map(|it| it.workload.id.as_str()).collect();
+    assert_eq!(ids, ["client/ci", "client/ci+CN=a", "client/other"]);
+    let asked = ByName {
+        name: "api.test",
+        port: Some((sortie_api::policy::Protocol::Tcp, 80)),
+        request: None,
+        encrypted: false,
+        malformed: None,
+    };
+    let told = |client: &crate::planner::Tracked| {
+        let told = planner.explain_name(client, &asked);
+        assert_eq!(told.policy.as_deref(), Some("runners"));
+        told.audit
+            .map(|note| format!("{} would {}", note.policy, note.would))
+    };
+    let would = "audit would leave with 203.0.113.11";
+    assert_eq!(told(&clients[0]).as_deref(), Some(would));
+    assert_eq!(told(&clients[1]).as_deref(), Some(would));
+    assert_eq!(told(&clients[2]), None);
+}
+
 #[test]
 fn managed_containers_ask_from_their_own_addresses() {
     let web = container("web", Some("203.0.113.11"), 20, &["172.17.0.2"]);
