@@ -1,7 +1,7 @@
 //! The proxy by TLS: clients from outside are known by the certificate that they show.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use sortie_lab::{Result, eventually, eventually_true};
 
 use crate::proxy::{ADDRESS, CI, OTHER, POLICY, Said, Scene, expect};
-use crate::stage::{HOST_V4, LIMIT};
+use crate::stage::{HOST_V4, LIMIT, ip};
 
 /// Where TLS is spoken.
 const PORT: u16 = 3129;
@@ -134,6 +134,21 @@ fn a_certificate_gives_the_address_of_its_policy() -> Result<()> {
     expect(&said, &format!("{ADDRESS}\n{HOST_V4}\n{ADDRESS}"));
     let tunnel = ["--proxytunnel", "http://db.partner.example:8080/"];
     expect(&runner(&tunnel), ADDRESS);
+    // SOCKS5 asks for no password where a certificate was shown.
+    let mut session = Session::begin(&scene)?;
+    session.say(&[5, 1, 0]);
+    assert_eq!(session.hear(2), [5, 0]);
+    let name = "api.external.com";
+    let length = u8::try_from(name.len()).expect("a short name");
+    session.say(&[&[5, 1, 0, 3, length], name.as_bytes(), &[0, 80]].concat());
+    assert_eq!(session.hear(10)[..2], [5, 0]);
+    session.say(format!("GET /api/socks HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes());
+    let line = session.line();
+    assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    let requested = scene.stage.lab.internet().observer().requested();
+    let found = requested.iter().find(|it| it.path == "/api/socks");
+    assert_eq!(found.expect("the request").source, ip(ADDRESS));
+    drop(session);
     // A token is as good by TLS, with a certificate that no policy names, and without one.
     for certificate in [None, Some("stranger")] {
         expect(&ask(&scene, certificate, &["--proxy-user", CI, API]), OTHER);
@@ -171,23 +186,18 @@ fn a_certificate_gives_the_address_of_its_policy() -> Result<()> {
     plain.expect_err("no TLS");
     let requested = scene.stage.lab.internet().observer().requested();
     let later = &requested[before..];
-    assert!(
-        later
-            .iter()
-            .all(|it| it.source == crate::stage::ip(ADDRESS)),
-        "{later:?}"
-    );
+    assert!(later.iter().all(|it| it.source == ip(ADDRESS)), "{later:?}");
     Ok(())
 }
 
-/// A tunnel that is open, by `openssl s_client`.
-struct Tunnel {
+/// TLS to the proxy with the certificate, by `openssl s_client`.
+struct Session {
     child: Child,
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-impl Tunnel {
-    fn open(scene: &Scene) -> Result<Self> {
+impl Session {
+    fn begin(scene: &Scene) -> Result<Self> {
         let pki = scene.stage.folder().join("pki");
         let mut command = Command::new("openssl");
         command.current_dir(&pki);
@@ -206,18 +216,36 @@ impl Tunnel {
             .stderr(Stdio::null());
         let internet = scene.stage.lab.internet().netns();
         let mut child = internet.run(|| command.spawn())?.expect("openssl runs");
-        let request =
-            "CONNECT db.partner.example:443 HTTP/1.1\r\nHost: db.partner.example:443\r\n\r\n";
-        let input = child.stdin.as_mut().expect("its input");
-        input.write_all(request.as_bytes()).expect("sent");
-        let mut output = BufReader::new(child.stdout.take().expect("its output"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("an answer");
+        let output = BufReader::new(child.stdout.take().expect("its output"));
+        Ok(Self { child, output })
+    }
+
+    /// A tunnel that is open.
+    fn tunnel(scene: &Scene) -> Result<Self> {
+        let mut session = Self::begin(scene)?;
+        session.say(
+            b"CONNECT db.partner.example:443 HTTP/1.1\r\nHost: db.partner.example:443\r\n\r\n",
+        );
+        let line = session.line();
         assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
-        Ok(Self {
-            child,
-            _output: output,
-        })
+        Ok(session)
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        let input = self.child.stdin.as_mut().expect("its input");
+        input.write_all(bytes).expect("sent");
+    }
+
+    fn hear(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.output.read_exact(&mut bytes).expect("an answer");
+        bytes
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("an answer");
+        line
     }
 
     /// Waits for its end.
@@ -228,7 +256,7 @@ impl Tunnel {
     }
 }
 
-impl Drop for Tunnel {
+impl Drop for Session {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -248,7 +276,7 @@ fn who_shows_a_certificate_follows_changes() -> Result<()> {
         })
     };
     is_seen_as(ADDRESS)?;
-    let tunnel = Tunnel::open(&scene)?;
+    let tunnel = Session::tunnel(&scene)?;
     scene.apply(&policies(OTHER));
     tunnel.ends("the tunnel with the former address ends")?;
     expect(&ask(&scene, Some("runner"), &[API]), OTHER);
@@ -261,7 +289,7 @@ fn who_shows_a_certificate_follows_changes() -> Result<()> {
         fs::write(pki.join("new.pem"), texts).expect("written");
         fs::rename(pki.join("new.pem"), pki.join("believed.pem")).expect("renamed");
     };
-    let mut tunnel = Tunnel::open(&scene)?;
+    let mut tunnel = Session::tunnel(&scene)?;
     write(&["clients.pem", "others.pem"]);
     eventually(LIMIT, "the other CA is believed", || {
         ask(&scene, Some("forged"), &[API])
@@ -293,7 +321,7 @@ fn who_shows_a_certificate_follows_changes() -> Result<()> {
     is_seen_as(OTHER)?;
 
     // So does a policy.
-    let tunnel = Tunnel::open(&scene)?;
+    let tunnel = Session::tunnel(&scene)?;
     scene.stage.ok(&["delete", "by-certificate"]);
     tunnel.ends("the tunnel that no policy means ends")?;
     let said = ask(&scene, Some("runner"), &["--include", API]);
