@@ -68,6 +68,18 @@ impl Rule {
                 Some(By("uplink-up0", "ip6 saddr @own6"))
             }
             (_, "drop-untracked") => Some(By("uplink-up0", "ip saddr @own4")),
+            (_, "sniffed" | "drop-by-gateway" | "drop-unlearned") => {
+                Some(For("it is about names: the gateway's trial asks for it"))
+            }
+            (_, chain) if chain.starts_with("leaves-as-") && has("goto drop-wrong-source") => {
+                // An IPv6 address has underscores in a chain's name.
+                let refused = if chain.contains('_') {
+                    "refused6"
+                } else {
+                    "refused4"
+                };
+                Some(By(refused, "goto drop-wrong-source"))
+            }
             (_, "drop-wrong-uplink") => {
                 Some(For("the source would be right, and the uplink would not"))
             }

@@ -27,14 +27,27 @@ spec:
     http: {match: [{pathPrefix: /api}]}
   action: Egress
   egress: {addresses: [203.0.113.11, \"2001:db8:113::11\"]}
+---
+apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: strict}
+spec:
+  workloads: [{containers: {names: [strict]}}]
+  destinations: [{hosts: [api.leak]}]
+  unlearned: Deny
+  action: Egress
+  egress: {addresses: [203.0.113.12, \"2001:db8:113::12\"]}
 ";
 
-/// One who asks for `/api` only, of whom nothing else may be seen.
+/// One who asks for `/api` only, of whom nothing else may be seen, and one who looks nothing up, of
+/// whom nothing may be.
 struct Trial {
     web: Container,
+    strict: Container,
     to: Destination,
-    /// Where no look-up leads.
+    /// Where no look-up leads, for each of them.
     unlearned: Destination,
+    denied: Destination,
     tally: Tally,
     gateways: Gateways,
     stage: Stage,
@@ -46,6 +59,7 @@ impl Trial {
         let outcome = stage.apply(POLICY)?;
         assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
         let (to, unlearned) = (stage.lab.destination()?, stage.lab.destination()?);
+        let denied = stage.lab.destination()?;
         let names = stage.lab.internet().observer().names();
         names.set(NAME, &[to.v4, to.v6], 1);
         stage.network("shop", 1, &[])?;
@@ -53,10 +67,13 @@ impl Trial {
         let mut tally = Tally::default();
         let number = tally.add("web", to, Allowed::Only(addresses(&[11])));
         tally.add_to(number, unlearned, Allowed::Only(Vec::new()));
+        tally.add("strict", denied, Allowed::Only(Vec::new()));
         Ok(Self {
             web: stage.managed(&spec.name_server(NAME_SERVER))?,
+            strict: stage.managed(&ContainerSpec::new("strict").network("shop"))?,
             to,
             unlearned,
+            denied,
             tally,
             gateways: Gateways::default(),
             stage,
@@ -71,7 +88,9 @@ impl Trial {
         self.stage
             .spawn_agent("guard: All\n", &["--failpoints", &failpoints.join(",")])?;
         self.stage.wait_for_engine()?;
-        self.stage.wait_for("web", "Ready")?;
+        for name in ["web", "strict"] {
+            self.stage.wait_for(name, "Ready")?;
+        }
         self.gateways.kill()?;
         self.gateways.start(&self.stage)?;
         let (inside, server) = (self.web.place()?, resolver(&self.web)?);
@@ -94,6 +113,7 @@ impl Trial {
         self.tally.examples.clear();
         self.behind_another(&inside)?;
         self.past_the_gateway(&inside)?;
+        self.without_a_name()?;
         self.tally.read(&self.stage)?;
         Ok(self.tally.leaked - before)
     }
@@ -117,6 +137,15 @@ impl Trial {
             }
         })?;
         host.nft("delete table inet first").map(drop)
+    }
+
+    /// Whose policy denies what no look-up gave calls it, at a port that leads to no gateway.
+    fn without_a_name(&self) -> Result<()> {
+        let _begun = self.strict.place()?.run(|| {
+            let to = [self.denied.v4, self.denied.v6];
+            to.map(|to| sender::syn(to, 7))
+        })?;
+        self.stage.lab.fence()
     }
 
     /// Who has `NET_ADMIN` takes what leads to the gateway away, and calls all the same.
@@ -153,7 +182,12 @@ pub(crate) fn each_leaks(wanted: &dyn Fn(&Rule) -> bool) -> Result<()> {
     assert_eq!(leaks, 0, "with all rules: {:?}", trial.tally.examples);
     let all = rules(&trial.stage)?;
     let keeps = |rule: &&Rule| {
-        rule.text.ends_with("goto drop-by-gateway")
+        let drops = |chain: &str| {
+            let leads = rule.text.ends_with(&format!("goto {chain}"));
+            leads || rule.chain == chain && rule.text.ends_with(" drop")
+        };
+        drops("drop-by-gateway")
+            || drops("drop-unlearned")
             || rule.chain == "gateway-check" && rule.text.ends_with("goto drop-wrong-source")
     };
     let mut silent = Vec::new();
