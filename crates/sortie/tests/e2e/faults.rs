@@ -147,6 +147,8 @@ fn a_full_conntrack_table() -> Result<()> {
 #[test]
 fn the_engines_chains_made_anew() -> Result<()> {
     let mut stage = Stage::without_agent("chains", DOCKER_20)?;
+    // As Docker sets it where it is who turns forwarding on.
+    shell(&stage, "iptables -P FORWARD DROP")?;
     for family in ["", "6"] {
         shell(
             &stage,
