@@ -183,8 +183,8 @@ pub(crate) fn each_leaks(wanted: &dyn Fn(&Rule) -> bool) -> Result<()> {
     let all = rules(&trial.stage)?;
     let keeps = |rule: &&Rule| {
         let drops = |chain: &str| {
-            let leads = rule.text.ends_with(&format!("goto {chain}"));
-            leads || rule.chain == chain && rule.text.ends_with(" drop")
+            let goes = rule.text.ends_with(&format!("goto {chain}"));
+            goes || rule.chain == chain && rule.text.ends_with(" drop")
         };
         drops("drop-by-gateway")
             || drops("drop-unlearned")
