@@ -13,7 +13,7 @@ LAB="iproute2 nftables iptables util-linux busybox-static libdevmapper1.02.1 lib
 BUILD="gcc libc6-dev"
 # What the tests take on top: a client and certificates for the gateway, the oracle for conntrack, what
 # builds runc, Podman with its networks, Compose for Docker 20.10, and pip, which fetches Envoy.
-TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns docker-compose python3-pip"
+TEST="curl openssl conntrack pkg-config libseccomp-dev podman netavark aardvark-dns slirp4netns docker-compose python3-pip"
 # What the bench of the gateway takes beside them: a peer, certificates, and pip.
 BENCH="haproxy openssl python3-pip"
 

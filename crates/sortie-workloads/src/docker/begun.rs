@@ -18,7 +18,7 @@ use sortie_api::workload::{Cgroup, Endpoint, Engine, WorkloadId};
 use super::container::udp_port;
 use super::describe::{below_the_host, uses_the_host};
 use crate::Error;
-use crate::interfaces::{Found, look};
+use crate::interfaces::{Found, Interface, look};
 use crate::netns::Namespace;
 
 /// Who a container is, as its engine has written it down.
@@ -141,7 +141,10 @@ pub async fn place(pid: u32, id: &str) -> Result<Place, Error> {
         }
         Found::Own { interfaces, .. } => interfaces,
     };
-    let reasons: Vec<String> = interfaces.iter().filter_map(below_the_host).collect();
+    let reasons = interfaces
+        .iter()
+        .filter_map(|it| below_the_host(it).or_else(|| held_by_a_process(it)));
+    let reasons: Vec<String> = reasons.collect();
     let mut endpoints: Vec<Endpoint> = interfaces
         .into_iter()
         .filter_map(|interface| {
@@ -161,6 +164,18 @@ pub async fn place(pid: u32, id: &str) -> Result<Place, Error> {
         endpoints,
         cgroup: None,
         unmanageable: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    })
+}
+
+/// Why an interface cannot be managed whose other end a process has. Here it is the engine's: no process
+/// of the container has run.
+fn held_by_a_process(interface: &Interface) -> Option<String> {
+    (interface.kind.as_deref() == Some("tun")).then(|| {
+        format!(
+            "the packets of its interface {} leave the host as those of a process of the host's, \
+             and with the host's address; use a bridge network",
+            interface.name
+        )
     })
 }
 

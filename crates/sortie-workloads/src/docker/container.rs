@@ -45,6 +45,8 @@ pub(crate) enum Mode {
     Host,
     /// That of the container with this id.
     Container(String),
+    /// Its own, whose packets a process of the host's sends on (`slirp4netns`, `pasta`).
+    Process(String),
 }
 
 /// A container's place on a network, as the engine assigned it.
@@ -169,9 +171,11 @@ fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
 fn mode(text: Option<&str>) -> Mode {
     match text {
         Some("host") => Mode::Host,
-        Some(text) => match text.strip_prefix("container:") {
-            Some(id) => Mode::Container(id.to_owned()),
-            None => Mode::Own,
+        Some(text) => match (text.strip_prefix("container:"), text.split(':').next()) {
+            (Some(id), _) => Mode::Container(id.to_owned()),
+            // Options follow a colon.
+            (None, Some(program @ ("slirp4netns" | "pasta"))) => Mode::Process(program.to_owned()),
+            (None, _) => Mode::Own,
         },
         None => Mode::Own,
     }

@@ -34,7 +34,7 @@ impl Seen {
     /// Whether a network that it is attached to has no interface, or one whose port is in no
     /// bridge: the engine is taking its cables away, or laying them anew.
     pub(crate) fn lacks_a_port(&self) -> bool {
-        let (Mode::Own, Ok(Found::Own { interfaces, .. })) =
+        let (Mode::Own | Mode::Process(_), Ok(Found::Own { interfaces, .. })) =
             (&self.container.face.mode, &self.found)
         else {
             return false;
@@ -49,7 +49,7 @@ impl Seen {
     pub(crate) fn shares(&self) -> Option<&str> {
         match &self.container.face.mode {
             Mode::Container(id) => Some(id),
-            Mode::Own | Mode::Host => None,
+            Mode::Own | Mode::Host | Mode::Process(_) => None,
         }
     }
 }
@@ -84,7 +84,13 @@ pub(crate) fn describe(
         (Mode::Container(id), _) => reasons.push(sharing(seen, id, owner)),
         (_, Err(reason)) => reasons.push(reason.clone()),
         (Mode::Host, _) => reasons.push(uses_the_host("its namespace is another one's")),
-        (Mode::Own, Ok(Found::Own { interfaces, .. })) => {
+        (Mode::Own | Mode::Process(_), Ok(Found::Own { interfaces, .. })) => {
+            // A network may have such a program's name.
+            if let Mode::Process(program) = &face.mode
+                && !face.attachments.iter().any(Attachment::is_connected)
+            {
+                reasons.push(sent_on(program));
+            }
             reasons.extend(interfaces.iter().filter_map(below_the_host));
             let placed = place(&face.attachments, interfaces, networks);
             for (attachment, network, interface) in placed {
@@ -145,6 +151,14 @@ pub(crate) fn uses_the_host(without_cgroup: &str) -> String {
     format!(
         "uses the host's network namespace, and its connections cannot be told from the host's \
          own: {without_cgroup}; or give it a network"
+    )
+}
+
+/// Why a container cannot be managed whose packets a process sends on.
+fn sent_on(program: &str) -> String {
+    format!(
+        "its packets leave the host as those of {program}, a process of the host's, and with the \
+         host's address; use a bridge network"
     )
 }
 

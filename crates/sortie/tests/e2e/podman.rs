@@ -410,3 +410,28 @@ fn policies_select_its_containers() -> Result<()> {
     leaves_with(&stage, &other, to, host)?;
     Ok(())
 }
+
+/// The packets of `slirp4netns` are those of a process of the host's: who shall leave with an address is
+/// told so.
+#[test]
+fn what_a_process_sends_on_is_refused() -> Result<()> {
+    let stage = Stage::guarded("slirp", PODMAN)?;
+    stage.engine.image_busybox()?;
+    let runs = |name: &str, label: &[&str]| {
+        let run = ["run", "-d", "--network", "slirp4netns", "--name", name];
+        let sleeps = ["lab/busybox:1", "sleep", "3600"];
+        stage.engine.podman(&[&run[..], label, &sleeps].concat())
+    };
+    runs("web", &["--label", LABEL])?;
+    stage.wait_for("web", "Error")?;
+    let status = stage.json(&["status"])?;
+    let reason = status["workloads"][0]["reason"].as_str();
+    assert!(
+        reason.is_some_and(|it| it.contains("those of slirp4netns") && it.contains("bridge")),
+        "{}",
+        status["workloads"]
+    );
+    // Nobody asks for anything of this one.
+    runs("plain", &[])?;
+    stage.wait_for("plain", "Unmanaged")
+}

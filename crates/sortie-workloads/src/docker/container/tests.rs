@@ -141,8 +141,13 @@ fn network_modes() {
         mode(Some("container:d03f")),
         Mode::Container("d03f".to_owned())
     );
+    for text in ["slirp4netns", "slirp4netns:mtu=1500"] {
+        assert_eq!(mode(Some(text)), Mode::Process("slirp4netns".to_owned()));
+    }
+    assert_eq!(mode(Some("pasta")), Mode::Process("pasta".to_owned()));
     for own in [
         Some("default"),
+        Some("pasta-shop"),
         Some("bridge"),
         Some("none"),
         Some("front"),

@@ -208,6 +208,18 @@ fn the_hosts_namespace_is_refused_without_a_cgroup() {
 }
 
 #[test]
+fn what_a_process_sends_on_is_refused() {
+    let mut container = seen("web", 7);
+    container.container.face.mode = Mode::Process("pasta".to_owned());
+    // It is a network's name.
+    assert_eq!(alone(&container), alone(&seen("web", 7)));
+    container.container.face.attachments.clear();
+    let workload = alone(&container);
+    assert_eq!(workload.endpoints, []);
+    assert!(reason(&workload).contains("as those of pasta"));
+}
+
+#[test]
 fn a_shared_namespace_is_the_owners() {
     let mut owner = seen("web", 7);
     let mut sharer = seen("sidecar", 7);

@@ -60,6 +60,25 @@ fn a_recycled_ip_inherits_nothing() -> Result<()> {
     super::a_recycled_ip_inherits_nothing(PODMAN)
 }
 
+/// With `slirp4netns` its packets would be those of a process of the host's.
+#[test]
+fn who_cannot_be_managed_does_not_start() -> Result<()> {
+    let stage = Stage::new("slirp-start", PODMAN)?;
+    stage.engine.image_busybox()?;
+    stage.install(PATIENT);
+    let create = |name: &str, label: &[&str]| {
+        let create = ["create", "--network", "slirp4netns", "--name", name];
+        stage
+            .engine
+            .podman(&[&create[..], label, &[IMAGE, "sleep", "3600"]].concat())
+    };
+    create("web", &["--label", LABEL])?;
+    let told = stage.not_started("web");
+    assert!(told.contains("a process of the host's"), "{told}");
+    create("plain", &[])?;
+    stage.engine.podman(&["start", "plain"]).map(drop)
+}
+
 /// Whatever starts a container, it waits; what is none of the agent's business does not.
 #[test]
 fn all_that_the_command_line_starts() -> Result<()> {
