@@ -433,10 +433,12 @@ fn nothing_is_refused_while_the_gateway_restarts() -> Result<()> {
     let failed = under_load(&scene, |load| {
         early.take().map_or(Ok(()), Container::remove)?;
         scene.keeps(&[&web, &of_late, &proxy, &metrics])?;
-        for number in 2..4 {
+        // As `systemctl restart`, for which the manager waits for the process that it knows; and that
+        // one killed, which carries nothing.
+        let signals = [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGKILL];
+        for (number, signal) in (2..).zip(signals) {
             let mut halfway = scene.half_of_a_request(&format!("/halfway/{number}"))?;
-            // As `systemctl restart`: the manager waits for the process that it knows.
-            gateway.signal(Signal::SIGTERM)?;
+            gateway.signal(signal)?;
             gateway.wait(LIMIT)?;
             let mut waiting = scene.waiting()?;
             halfway.get_mut().write_all(b"rest").expect("the rest");
@@ -462,7 +464,7 @@ fn nothing_is_refused_while_the_gateway_restarts() -> Result<()> {
         let gone = Instant::now();
         killed = Some((begins, gone));
         let mut waiting = scene.waiting()?;
-        gateway = scene.starts("gateway-4")?;
+        gateway = scene.starts("gateway-5")?;
         answer(&mut waiting).expect("an answer of the next");
         *load.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone);
         load.goes_on()
