@@ -163,7 +163,7 @@ impl Kernel {
         self.lifetime
     }
 
-    /// The routing socket, for [`facts`](crate::facts).
+    /// The routing socket, for [`facts`].
     pub fn rtnetlink(&mut self) -> &mut Rtnetlink {
         &mut self.rtnl
     }

@@ -243,7 +243,7 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DropCount {
-    /// As in [`Drop::reason`].
+    /// As in [`super::Drop::reason`].
     pub reason: String,
     /// What it means.
     pub meaning: String,

@@ -1,5 +1,5 @@
 //! What workloads share, and what is outside nftables: [`skeleton`] for what changes rarely,
-//! [`address`] and [`policy_set`] for what comes and goes with policies.
+//! [`address`] and [`policy_set`](super::policy_set) for what comes and goes with policies.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

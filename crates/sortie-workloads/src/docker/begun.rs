@@ -3,7 +3,7 @@
 //!
 //! Inspecting such a container waits for its start, and an engine that is itself starting answers
 //! nothing before its containers run. Its files are written before the runtime is called: Docker's
-//! are JSON, Podman has a database ([`podman`]).
+//! are JSON, Podman has a database (`podman`).
 
 pub(super) mod podman;
 

@@ -17,6 +17,11 @@ use crate::output::{Output, dash, table};
 pub(crate) struct Args {
     /// Its name, its id, or the beginning of its id
     workload: String,
+    #[allow(
+        rustdoc::bare_urls,
+        rustdoc::broken_intra_doc_links,
+        reason = "help for a terminal, which shows brackets and URLs as they are"
+    )]
     /// An address or a name, perhaps with a port and tcp or udp (203.0.113.9:53/udp,
     /// [2001:db8::9]:443, db.example:5432), or a URL (https://api.example/v1)
     #[arg(value_name = "DEST[:PORT[/PROTO]]|URL")]

@@ -14,6 +14,11 @@ pub(crate) struct Args {
     /// Names or ids; without any, every managed workload
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<String>,
+    #[allow(
+        rustdoc::bare_urls,
+        rustdoc::broken_intra_doc_links,
+        reason = "help for a terminal, which shows brackets and URLs as they are"
+    )]
     /// Who tells callers their address, such as `sortie observe`: http://ADDRESS[:PORT]/,
     /// tcp://ADDRESS:PORT or udp://ADDRESS:PORT; repeat it for the other IP family
     #[arg(long = "observer", value_name = "URL", required = true)]
