@@ -402,7 +402,10 @@ fn a_drain_lets_a_request_end_and_takes_no_other() {
     let mut idle = world.connect(PORT);
     write!(idle, "GET /x HTTP/1.1\r\nHost: api.external.com\r\n\r\n").unwrap();
     assert_eq!(response(&mut idle).1, format!("{SECOND}\n"));
+    // What is not accepted when the drain begins is turned away.
     let mut asks = world.connect(PORT);
+    write!(asks, "GET /x HTTP/1.1\r\nHost: api.external.com\r\n\r\n").unwrap();
+    assert_eq!(response(&mut asks).1, format!("{SECOND}\n"));
     let origin = world.origin.clone();
     let drain = thread::spawn(move || world.drain());
     // Who goes on asking is told which answer is the last, and so knows that the drain has begun.
