@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::Error;
 use crate::lock;
 use crate::policies::write_whole;
-use crate::process::started;
+use crate::process::{self, started};
 use crate::systemd::{self, Notify};
 
 /// The service manager's name for the owning socket's copy.
@@ -40,10 +40,7 @@ const SOUND: Duration = Duration::from_secs(30);
 /// What the agent gets from its holder; none when this process must be the holder.
 pub fn inherited() -> Option<OwnedFd> {
     let descriptor: RawFd = std::env::var(SOCKET_FD).ok()?.parse().ok()?;
-    // The kernel names a process by the path it was started from, which says `exe` (proc_pid_comm(5)).
-    if let Err(error) = fs::write("/proc/self/comm", "sortie") {
-        tracing::debug!(%error, "the agent is listed as `exe`");
-    }
+    process::is_named();
     fcntl_cloexec(descriptor, true).ok()?;
     // SAFETY: the holder leaves exactly this descriptor open for us, and nobody else here knows it.
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
@@ -178,18 +175,10 @@ fn final_code(ended: ExitStatus) -> Option<ExitCode> {
     Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The same program with the same arguments, and the shared descriptors left open.
-///
-/// The program that runs, not what has its path by now: an upgrade puts another file there, whole
-/// or not, and begins when the service is started again. The child resolves the link after the
-/// fork, when it still is its parent's program.
+/// The same program, and the shared descriptors left open.
 fn agent(shared: &[RawFd], socket: RawFd) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    let mut arguments = std::env::args_os();
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
-    }
-    command.args(arguments).env(SOCKET_FD, socket.to_string());
+    let mut command = process::again();
+    command.env(SOCKET_FD, socket.to_string());
     for variable in systemd::PASSED {
         command.env_remove(variable);
     }

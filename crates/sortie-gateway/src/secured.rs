@@ -9,9 +9,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::serve::SeenSource;
-use crate::socket::{self, Unbound};
 use crate::tls::Origination;
-use crate::upstream::Upstream;
+use crate::upstream::{Failed, Upstream};
 
 /// Where such a connection goes, and how it leaves.
 #[derive(Debug, Clone, Copy)]
@@ -40,21 +39,17 @@ impl Outgoing {
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
         let Self { to, source, mark } = self;
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let socket = socket::outgoing(to, source, mark).map_err(|unbound| match unbound {
-            Unbound::Source(error) => {
-                let address = source.map_or_else(String::new, |it| it.to_string());
-                let why = format!("the source {address} is not on this host: {error}");
+        let connection = Upstream::connect(to, (source, mark), Some(seen)).await;
+        let connection = connection.map_err(|failed| match failed {
+            Failed::Source(source, error) => {
+                let why = format!("the source {source} is not on this host: {error}");
                 io::Error::new(error.kind(), why)
             }
-            Unbound::Other(error) => error,
+            Failed::Seen { wanted, seen } => {
+                io::Error::other(format!("it would be seen as {seen}, not {wanted}"))
+            }
+            Failed::NoPorts(_, error) | Failed::Other(error) => error,
         })?;
-        let connection = Upstream::new(socket.connect(to).await?, to, Some(seen));
-        if let (Some(wanted), Some(seen)) = (source, connection.source)
-            && wanted != seen
-        {
-            let why = format!("it would be seen as {seen}, not {wanted}");
-            return Err(io::Error::other(why));
-        }
         let mut config = ClientConfig::clone(&trust.config);
         config.alpn_protocols.clear();
         connection.with_tls(name, Arc::new(config)).await

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::serve::SeenSource;
+use crate::socket::{self, Unbound};
 use crate::stream::Stream;
 use crate::tls::{H2, TlsStream};
 
@@ -25,15 +25,52 @@ pub(crate) struct Upstream {
     pub(crate) source: Option<IpAddr>,
 }
 
+/// Why there is no connection.
+pub(crate) enum Failed {
+    /// This source is not on the host.
+    Source(IpAddr, io::Error),
+    /// This source has no port left towards the peer.
+    NoPorts(IpAddr, io::Error),
+    /// The kernel gives it another source than the one that is wanted.
+    Seen { wanted: IpAddr, seen: IpAddr },
+    /// Anything else.
+    Other(io::Error),
+}
+
 impl Upstream {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, seen: Option<&dyn SeenSource>) -> Self {
+    /// Connects from a source, if one is wanted, with a mark. One that the kernel gives another source is
+    /// closed, and nothing was sent on it.
+    pub(crate) async fn connect(
+        to: SocketAddr,
+        (wanted, mark): (Option<IpAddr>, u32),
+        seen: Option<&dyn SeenSource>,
+    ) -> Result<Self, Failed> {
+        let socket = match (socket::outgoing(to, wanted, mark), wanted) {
+            (Ok(socket), _) => socket,
+            (Err(Unbound::Source(error)), Some(wanted)) => {
+                return Err(Failed::Source(wanted, error));
+            }
+            (Err(Unbound::Source(error) | Unbound::Other(error)), _) => {
+                return Err(Failed::Other(error));
+            }
+        };
+        let stream = match (socket.connect(to).await, wanted) {
+            (Ok(stream), _) => stream,
+            (Err(error), Some(wanted)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                return Err(Failed::NoPorts(wanted, error));
+            }
+            (Err(error), _) => return Err(Failed::Other(error)),
+        };
         let source = seen
             .zip(stream.local_addr().ok())
-            .and_then(|(seen, local)| seen.source(local, peer));
-        Self {
-            stream: Stream::Plain(stream),
-            peer,
-            source,
+            .and_then(|(seen, local)| seen.source(local, to));
+        match (wanted, source) {
+            (Some(wanted), Some(seen)) if wanted != seen => Err(Failed::Seen { wanted, seen }),
+            _ => Ok(Self {
+                stream: Stream::Plain(stream),
+                peer: to,
+                source,
+            }),
         }
     }
 

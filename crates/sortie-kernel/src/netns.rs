@@ -35,6 +35,20 @@ pub struct Identity {
     pub inode: u64,
 }
 
+impl Identity {
+    /// Of a namespace's file.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
 impl Namespace {
     /// The calling thread's.
     pub fn current() -> Result<Self, Error> {
@@ -72,14 +86,9 @@ impl Namespace {
     }
 
     fn of_file(file: File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            file: Arc::new(file),
-            identity: Identity {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-            },
-        })
+        let identity = Identity::of(&file)?;
+        let file = Arc::new(file);
+        Ok(Self { file, identity })
     }
 
     /// That in which a socket was made.

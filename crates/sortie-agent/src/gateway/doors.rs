@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use sortie_api::workload::WorkloadId;
@@ -195,12 +194,7 @@ fn at(port: u16, error: &io::Error) -> io::Error {
 /// The workload's network namespace, if its process is still there.
 pub(super) fn namespace(workload: &ByName) -> io::Result<File> {
     let file = File::open(format!("/proc/{}/ns/net", workload.pid))?;
-    let metadata = file.metadata()?;
-    let identity = Identity {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    };
-    if identity != workload.namespace {
+    if Identity::of(&file)? != workload.namespace {
         return Err(io::Error::other(format!(
             "process {} is another one now",
             workload.pid

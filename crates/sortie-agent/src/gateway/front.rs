@@ -5,7 +5,6 @@
 //! this one ends, however it ends, and it finishes what it has begun while the next one serves already.
 //! This one has nothing to do, and nothing to lose.
 
-use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -15,6 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use crate::Error;
+use crate::process;
 use crate::systemd;
 
 /// Tells the gateway that it is the child.
@@ -23,10 +23,7 @@ const BEHIND: &str = "SORTIE_GATEWAY_BEHIND";
 /// Waits for the gateway, as its parent; none where this process is to be the gateway.
 pub(super) fn stand() -> Result<Option<ExitCode>, Error> {
     if std::env::var_os(BEHIND).is_some() {
-        // The kernel names a process by the path it was started from, which says `exe` (proc_pid_comm(5)).
-        if let Err(error) = fs::write("/proc/self/comm", "sortie") {
-            tracing::debug!(%error, "the gateway is listed as `exe`");
-        }
+        process::is_named();
         return Ok(None);
     }
     if !systemd::is_managed() {
@@ -47,14 +44,10 @@ pub(super) fn stand() -> Result<Option<ExitCode>, Error> {
     Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
 }
 
-/// The same program, with the same arguments and descriptors.
+/// The same program, with the same descriptors.
 fn gateway() -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    let mut arguments = std::env::args_os();
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
-    }
-    command.args(arguments).env(BEHIND, "1");
+    let mut command = process::again();
+    command.env(BEHIND, "1");
     let parent = std::process::id();
     let prepare = move || {
         prctl::set_pdeathsig(Signal::SIGTERM)?;

@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use sortie_api::config::DnsOverTls;
 use sortie_api::workload::WorkloadId;
 use sortie_dns::{Connection, Opening, Secure, Way};
 use sortie_gateway::decide::Way as Decided;
@@ -32,20 +31,17 @@ pub(super) struct ByConfig {
 }
 
 impl ByConfig {
-    /// The server with this address.
-    fn server(&self, is: impl Fn(&DnsOverTls) -> bool) -> Option<DnsOverTls> {
-        let host = self.known.host();
-        host.dns_over_tls.iter().find(|it| is(it)).cloned()
-    }
-
     async fn connect(&self, way: &Way) -> io::Result<Box<dyn Connection>> {
-        let is = |it: &DnsOverTls| it.server == way.server.ip() && it.port == way.server.port();
+        let host = self.known.host();
+        let mut servers = host.dns_over_tls.iter();
+        let server = servers.find(|it| SocketAddr::new(it.server, it.port) == way.server);
         let none = || io::Error::other("it is no longer asked over TLS");
-        let server = self.server(is).ok_or_else(none)?;
-        let trust = self.certificates.server(&server, Instant::now());
+        let server = server.ok_or_else(none)?;
+        let trust = self.certificates.server(server, Instant::now());
         let none = || io::Error::other("the certificates of its CA cannot be used");
         let trust = trust.ok_or_else(none)?;
-        let name = server.name.unwrap_or_else(|| server.server.to_string());
+        let name = server.name.clone();
+        let name = name.unwrap_or_else(|| server.server.to_string());
         let outgoing = Outgoing {
             to: way.server,
             source: way.source,
@@ -78,7 +74,8 @@ impl Secure for ByConfig {
         if server.port() != DNS {
             return Ok(None);
         }
-        let Some(over_tls) = self.server(|it| it.server == address) else {
+        let host = self.known.host();
+        let Some(over_tls) = host.dns_over_tls.iter().find(|it| it.server == address) else {
             return Ok(None);
         };
         let server = SocketAddr::new(address, over_tls.port);

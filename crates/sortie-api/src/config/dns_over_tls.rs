@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_path;
+use super::tls::path;
 use crate::address;
 use crate::policy::HostPattern;
 use crate::problem::{Fault, quoted};
@@ -58,15 +58,9 @@ fn server(reader: &mut Reader<'_>, node: &Node) -> Option<DnsOverTls> {
     let name = fields.get("name").and_then(|entry| name(reader, entry));
     let port = fields.get("port");
     let port = port.map_or(Some(PORT), |entry| reader.integer(entry, 1, u16::MAX));
-    let ca = fields.get("ca").and_then(|entry| {
-        let text = reader.text(&entry.value)?;
-        if !is_path(text.text) {
-            let message = format!("{} is no path from the root", quoted(text.text));
-            let help = "write one such as `ca: /etc/sortie/resolvers.pem`";
-            reader.report(text.span, Fault::new(message, help));
-        }
-        Some(PathBuf::from(text.text))
-    });
+    let help = "write one such as `ca: /etc/sortie/resolvers.pem`";
+    let ca = fields.get("ca");
+    let ca = ca.and_then(|entry| path(reader, entry, help));
     let help = "add `server: ADDRESS`, as workloads' resolv.conf has it";
     let entry = fields.require(reader, "server", help)?;
     let text = reader.text(&entry.value)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::dns_over_tls::{self, DnsOverTls};
-use super::tls::path;
+use super::tls::{FILE, path};
 use super::{CertificateFiles, is_path, listen, tls};
 use crate::problem::{Fault, quoted};
 use crate::reader::{Names, Reader};
@@ -144,7 +144,7 @@ fn tls_of_clients(
         addresses(reader, entry, &mut listen, plain);
     }
     let shown = tls::files_of(reader, &fields);
-    let ca = fields.get("ca").and_then(|entry| path(reader, entry));
+    let ca = fields.get("ca").and_then(|entry| path(reader, entry, FILE));
     Some(ProxyTls {
         listen,
         shown: shown?,

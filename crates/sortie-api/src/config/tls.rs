@@ -19,6 +19,9 @@ const FILES: Names = Names {
     later: &[],
 };
 
+/// How the path of a certificate's file, or of its key's, is written.
+pub(super) const FILE: &str = "write a file's whole path, such as `/etc/sortie/inspect.pem`";
+
 /// `tls`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,7 +73,7 @@ fn files(reader: &mut Reader<'_>, entry: &Entry) -> Option<CertificateFiles> {
 pub(super) fn files_of(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CertificateFiles> {
     let mut file = |name: &str, help| {
         let entry = fields.require(reader, name, help)?;
-        path(reader, entry)
+        path(reader, entry, FILE)
     };
     let certificate = file("certificate", "add the certificate's file (PEM)");
     let key = file("key", "add the file of the certificate's key (PEM)");
@@ -80,13 +83,12 @@ pub(super) fn files_of(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<C
     })
 }
 
-pub(super) fn path(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathBuf> {
+pub(super) fn path(reader: &mut Reader<'_>, entry: &Entry, help: &str) -> Option<PathBuf> {
     let text = reader.text(&entry.value)?;
     if text.text.starts_with('/') && !text.text.chars().any(char::is_control) {
         return Some(PathBuf::from(text.text));
     }
     let message = format!("{} is no path from the root", quoted(text.text));
-    let help = "write a file's whole path, such as `/etc/sortie/inspect.pem`";
     reader.report(text.span, Fault::new(message, help));
     None
 }

@@ -251,15 +251,20 @@ impl<N: Names, L: Learn> Desk<N, L> {
         message: &[u8],
         is_answer: impl Fn(u16, &[u8]) -> bool,
     ) -> Result<Vec<u8>, Failure> {
-        let (upstream, to) = (&self.shared.upstream, (self.asker(), server));
+        let upstream = &self.shared.upstream;
         if let Some(mut open) = connection.take()
-            && let Ok(answer) = upstream.ask_over(&mut open, to, message, &is_answer).await
+            && upstream.is_current(&open, &self.workload, server)
+            && let Ok(answer) = upstream
+                .ask_over(&mut open.stream, message, &is_answer)
+                .await
         {
             *connection = Some(open);
             return Ok(answer);
         }
         let mut open = upstream.connect(self.asker(), server).await?;
-        let answer = upstream.ask_over(&mut open, to, message, is_answer).await?;
+        let answer = upstream
+            .ask_over(&mut open.stream, message, is_answer)
+            .await?;
         *connection = Some(open);
         Ok(answer)
     }

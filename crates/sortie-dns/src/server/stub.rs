@@ -125,8 +125,8 @@ impl Stub {
             return Ok(answer);
         }
         let mut open = upstream.connect(asker, server).await?;
-        let to = (asker, server);
-        upstream.ask_over(&mut open, to, message, is_answer).await
+        let answer = upstream.ask_over(&mut open.stream, message, is_answer);
+        answer.await
     }
 }
 

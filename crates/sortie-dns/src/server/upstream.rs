@@ -124,7 +124,7 @@ impl Upstream {
                 Some(stream) => stream,
                 None => tls.open().await?,
             };
-            match self.exchange(&mut stream, message, &is_answer).await {
+            match self.ask_over(&mut stream, message, &is_answer).await {
                 Err(Failure::Unreachable(_)) if !is_new => {}
                 Err(failure) => return Err(failure),
                 Ok(answer) => {
@@ -156,23 +156,19 @@ impl Upstream {
         .await
     }
 
-    /// Asks over a connection, if it still is the way to this server.
-    pub(super) async fn ask_over(
+    /// Whether a connection still goes the way that the workload's questions to this server do.
+    pub(super) fn is_current(
         &self,
-        open: &mut Open,
-        (asker, server): (Asker<'_>, SocketAddr),
-        message: &[u8],
-        is_answer: impl Fn(u16, &[u8]) -> bool,
-    ) -> Result<Vec<u8>, Failure> {
-        let now = self.way(asker.workload, server)?;
-        if now.map(|tls| tls.way) != open.way {
-            let other = io::Error::other("the way to the server is another one now");
-            return Err(Failure::Unreachable(other));
-        }
-        self.exchange(&mut open.stream, message, is_answer).await
+        open: &Open,
+        workload: &WorkloadId,
+        server: SocketAddr,
+    ) -> bool {
+        let now = self.way(workload, server);
+        now.is_ok_and(|now| now.map(|tls| tls.way) == open.way)
     }
 
-    async fn exchange(
+    /// Asks over a connection.
+    pub(super) async fn ask_over(
         &self,
         stream: &mut Box<dyn Connection>,
         message: &[u8],

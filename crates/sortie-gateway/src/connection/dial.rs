@@ -16,9 +16,8 @@ use crate::pool::Key;
 use crate::private::is_private;
 use crate::refusal::Refusal;
 use crate::serve::Core;
-use crate::socket::{self, Unbound};
 use crate::tls::Origination;
-use crate::upstream::Upstream;
+use crate::upstream::{Failed, Upstream};
 
 /// One question of a way.
 #[derive(Clone, Copy)]
@@ -184,37 +183,32 @@ impl Dial<'_> {
     ) -> Result<Upstream, Refusal> {
         let policy = self.verdict.policy.clone();
         let named = |refusal: Refusal| Refusal { policy, ..refusal };
-        let socket = match (socket::outgoing(to, source, self.mark()), source) {
-            (Ok(socket), _) => socket,
-            (Err(Unbound::Source(error)), Some(source)) => {
-                self.core.counts.failed_bind(self.by(to));
-                return Err(named(Refusal::source(source, &error)));
-            }
-            (Err(Unbound::Source(error) | Unbound::Other(error)), _) => {
-                return Err(named(Refusal::connect(to, &error)));
-            }
-        };
+        let seen = self.core.outside.seen.as_deref();
+        let opened = Upstream::connect(to, (source, self.mark()), seen);
         deadline.set(self.core.config.connect);
-        match (deadline.within(socket.connect(to)).await, source) {
-            (Ok(Ok(stream)), _) => {
-                let seen = self.core.outside.seen.as_deref();
-                let upstream = Upstream::new(stream, to, seen);
-                if let (Some(wanted), Some(seen)) = (source, upstream.source)
-                    && wanted != seen
-                {
-                    self.core.counts.wrong_source(self.by(to));
-                    return Err(named(Refusal::wrong_source(wanted, seen)));
-                }
-                self.begin_tls(upstream, deadline).await.map_err(named)
+        let opened = deadline.within(opened).await.unwrap_or_else(|_| {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+            Err(Failed::Other(late))
+        });
+        match opened {
+            Ok(upstream) => self.begin_tls(upstream, deadline).await.map_err(named),
+            Err(failed) => Err(named(self.failed(to, failed))),
+        }
+    }
+
+    /// What the client is told of it; what an operator must know is counted.
+    fn failed(&self, to: SocketAddr, failed: Failed) -> Refusal {
+        match failed {
+            Failed::Source(source, error) => {
+                self.core.counts.failed_bind(self.by(to));
+                Refusal::source(source, &error)
             }
-            (Ok(Err(error)), Some(source)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                Err(named(Refusal::no_ports(source, to)))
+            Failed::NoPorts(source, _) => Refusal::no_ports(source, to),
+            Failed::Seen { wanted, seen } => {
+                self.core.counts.wrong_source(self.by(to));
+                Refusal::wrong_source(wanted, seen)
             }
-            (Ok(Err(error)), _) => Err(named(Refusal::connect(to, &error))),
-            (Err(_), _) => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                Err(named(Refusal::connect(to, &late)))
-            }
+            Failed::Other(error) => Refusal::connect(to, &error),
         }
     }
 

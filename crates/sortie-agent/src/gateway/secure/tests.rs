@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use sortie_api::config::DnsOverTls;
+
 use super::*;
 use crate::api::GatewayHost;
 use crate::gateway::requests::tests::{HOST, ID, ORIGIN, PLAIN, asked_of};
