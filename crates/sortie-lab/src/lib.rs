@@ -11,6 +11,7 @@ mod lab;
 mod netns;
 mod observer;
 mod odd;
+pub mod pki;
 mod place;
 mod process;
 mod proof;

@@ -1,12 +1,12 @@
-//! Certificates for a test, made by `openssl` in a folder that goes with them.
+//! Certificates for a test, in a folder that goes with them.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sortie_lab::pki;
 use tempfile::TempDir;
 
 /// A CA with a server and a client that it has signed, and two CAs that have signed nobody. All
@@ -18,23 +18,11 @@ impl Pki {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         for ca in ["ca", "other", "inspect"] {
-            let files = format!("-keyout {ca}.key -out {ca}.pem -subj /CN={ca}");
-            openssl(at, &format!("req -x509 -days 2 {KEY} {files}"));
+            pki::self_signed(at, ca, "").unwrap();
         }
-        std::fs::write(
-            at.join("extensions"),
-            "basicConstraints=CA:FALSE\nsubjectAltName=DNS:secure.example,DNS:*.partner.example\n",
-        )
-        .unwrap();
         for leaf in ["server", "client"] {
-            let files = format!("-keyout {leaf}.key -out {leaf}.request -subj /CN={leaf}");
-            openssl(at, &format!("req {KEY} {files}"));
-            let files = format!("-in {leaf}.request -out {leaf}.pem");
-            let ca = "-CA ca.pem -CAkey ca.key -CAcreateserial";
-            openssl(
-                at,
-                &format!("x509 -req -days 2 {ca} -extfile extensions {files}"),
-            );
+            let names = "DNS:secure.example,DNS:*.partner.example";
+            pki::of_names(at, leaf, "ca", names).unwrap();
         }
         Self(folder)
     }
@@ -64,16 +52,4 @@ impl Pki {
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.0.path().join(name)).unwrap()
     }
-}
-
-const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-
-fn openssl(folder: &Path, arguments: &str) {
-    let made = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let complaint = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "openssl {arguments}: {complaint}");
 }

@@ -1,20 +1,19 @@
 //! `enforcement: Audit` of policies by name and path: requests leave as without them, also where the
 //! gateway sees them, and what they would change is told.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
-use sortie_lab::{Container, ContainerSpec, Place, Process, Result, eventually};
+use sortie_lab::{Container, ContainerSpec, Process, Result, eventually};
 
 use crate::audit::{apply, comes_to, counted};
-use crate::http::{Client, begin, hello};
+use crate::requests::{Client, METRICS, SOON, begin, comes_to_count, connected, hello};
 use crate::stage::{DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip};
 
 const API: &str = "api.example";
 const SERVER: &str = "198.51.100.53";
-const METRICS: &str = "127.0.0.1:9470";
 const EGRESS: &str = "203.0.113.12";
 
 /// By path, of both containers.
@@ -83,12 +82,7 @@ impl Scene {
     }
 
     fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let to = SocketAddr::new(self.destination, port);
-        let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(20));
-        let place = self.web.place().map_err(io::Error::other)?;
-        let stream = place.run(connect).map_err(io::Error::other)??;
-        stream.set_read_timeout(Some(LIMIT))?;
-        Ok(stream)
+        connected(&self.web, SocketAddr::new(self.destination, port), SOON)
     }
 
     /// The status of a connection's only request.
@@ -135,27 +129,6 @@ impl Scene {
             }
         })
     }
-
-    fn comes_to_count(&self, line: &str) -> Result<()> {
-        let scrape = || -> io::Result<String> {
-            let mut stream = TcpStream::connect(METRICS)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: host\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let host = self.stage.host.netns();
-        eventually(LIMIT, "the gateway counts", || {
-            let told = host.run(scrape).map_err(io::Error::other).flatten();
-            let text = told.map_err(|error| error.to_string())?;
-            if text.lines().any(|found| found == line) {
-                Ok(())
-            } else {
-                Err(text)
-            }
-        })
-    }
 }
 
 #[test]
@@ -187,7 +160,8 @@ fn an_audit_of_requests_tells_and_changes_nothing() -> Result<()> {
     let labels = "{policy=\"api\",outcome=";
     for (outcome, count) in [("other-source", 2), ("dropped", 1)] {
         let name = "sortie_gateway_audit_requests_total";
-        scene.comes_to_count(&format!("{name}{labels}\"{outcome}\"}} {count}"))?;
+        let line = format!("{name}{labels}\"{outcome}\"}} {count}");
+        comes_to_count(stage, METRICS, &[line])?;
     }
     comes_to(stage, "api", "web", "otherSource", 2)?;
     comes_to(stage, "api", "web", "dropped", 1)?;
@@ -215,6 +189,16 @@ fn an_audit_of_requests_tells_and_changes_nothing() -> Result<()> {
 
     // Who has no other policy needs no gateway: it is not asked, and nothing depends on it.
     scene.gateway.kill()?;
+    // The kernel tells of an answer and of the flow behind it in no order, and a flow is counted once.
+    scene.alone.exec(&["nslookup", "-type=a", API])?;
+    eventually(LIMIT, "its look-up is overheard", || {
+        let kept = stage.host.path("/run/sortie/names.jsonl");
+        let kept = fs::read_to_string(kept).map_err(|error| error.to_string())?;
+        let id = scene.alone.id();
+        let mut lines = kept.lines();
+        let is_kept = lines.any(|line| line.contains(id) && line.contains(API));
+        is_kept.then_some(()).ok_or(kept)
+    })?;
     let url = format!("http://{API}/api/alone");
     let told = scene.alone.exec(&["wget", "-q", "-O", "-", &url])?;
     assert_eq!(told.output.trim(), HOST_V4, "{}", told.output);

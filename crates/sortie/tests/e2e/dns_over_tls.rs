@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use sortie_lab::{Container, ContainerSpec, Process, Result, Traffic, eventually};
+use sortie_lab::{Container, ContainerSpec, Process, Result, Traffic, eventually, pki};
 
+use crate::outside::Running;
 use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
 
 /// The internet's name server. What it is asked in plain text is noted by the observer.
@@ -76,19 +77,9 @@ spec:
 struct Scene {
     web: Container,
     to: sortie_lab::Destination,
-    server: Server,
+    server: Running,
     gateway: Process,
     stage: Stage,
-}
-
-/// Dropped before its namespace.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Scene {
@@ -96,7 +87,7 @@ impl Scene {
     fn new(name: &str, proven: &str) -> Result<Self> {
         let mut stage = Stage::without_agent(name, DOCKER_29_NFTABLES)?;
         let folder = stage.folder().join("pki");
-        certificates(&folder);
+        certificates(&folder)?;
         let server = format!("{{server: {SERVER}, name: {proven}, ca: {}}}", ca(&folder));
         stage.start_agent(&format!("{GUARD_ALL}gateway: {{dnsOverTls: [{server}]}}\n"))?;
         stage.network("shop", 1, &[])?;
@@ -118,17 +109,11 @@ impl Scene {
         })
     }
 
-    fn serve(stage: &Stage, folder: &Path, to: &sortie_lab::Destination) -> Result<Server> {
-        let serve = || {
-            Command::new("python3")
-                .args(["-c", OVER_TLS])
-                .arg(folder)
-                .args(["853", &to.v4.to_string()])
-                .stderr(Stdio::null())
-                .spawn()
-        };
-        let server = stage.lab.internet().netns().run(serve)?;
-        Ok(Server(server.expect("python3 runs")))
+    fn serve(stage: &Stage, folder: &Path, to: &sortie_lab::Destination) -> Result<Running> {
+        let mut python = Command::new("python3");
+        python.args(["-c", OVER_TLS]).arg(folder);
+        python.args(["853", &to.v4.to_string()]);
+        Running::start(stage, python.stderr(Stdio::null()))
     }
 
     /// Who asked for a name, with the port, in order.
@@ -165,21 +150,10 @@ fn ca(folder: &Path) -> String {
 }
 
 /// A CA, and a certificate of its for `dns.example`.
-fn certificates(folder: &Path) {
+fn certificates(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).expect("a folder");
-    let extensions = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:dns.example\n";
-    fs::write(folder.join("extensions"), extensions).expect("a file");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for arguments in [
-        format!("req -x509 -days 2 {key} -keyout ca.key -out ca.pem -subj /CN=ca"),
-        format!("req {key} -keyout server.key -out server.request -subj /CN=dns"),
-        "x509 -req -days 2 -in server.request -out server.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions".to_owned(),
-    ] {
-        let mut command = Command::new("openssl");
-        let made = command.current_dir(folder).args(arguments.split(' '));
-        let made = made.output().expect("openssl runs");
-        assert!(made.status.success(), "{arguments}: {made:?}");
-    }
+    pki::self_signed(folder, "ca", "")?;
+    pki::of_names(folder, "server", "ca", "DNS:dns.example")
 }
 
 /// Names of a policy and others, asked in whichever way the container asks, and by Docker's resolver.
@@ -227,8 +201,7 @@ fn lookups_go_over_tls_with_their_own_source() -> Result<()> {
     let sources = asked.iter().map(|(address, _)| address.as_str());
     assert!(sources.clone().all(|it| it == HOST_V4), "{asked:?}");
     // Nobody is asked in plain text, even when there is no other way.
-    scene.server.0.kill().expect("it ran");
-    scene.server.0.wait().expect("it ended");
+    scene.server.end();
     let (code, told) = scene.look_up("later.example")?;
     assert_ne!(code, 0, "{told}");
     let names = scene.stage.lab.internet().observer().names();

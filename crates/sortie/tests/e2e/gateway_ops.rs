@@ -3,11 +3,10 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use sortie_lab::{Container, Place, Process, Result, eventually, eventually_true};
+use sortie_lab::{Container, Process, Result, eventually, eventually_true};
 
-use crate::http::{Client, begin, hello};
+use crate::requests::{Client, METRICS, SOON, begin, comes_to_count, connected, hello, scrape};
 use crate::stage::{DOCKER_29_NFTABLES, LIMIT, Stage, ip};
 
 const API: &str = "api.example";
@@ -15,8 +14,6 @@ const TLS: &str = "tls.example";
 const DENIED: &str = "denied.example";
 const FIRST: &str = "203.0.113.11";
 const SECOND: &str = "203.0.113.12";
-/// Where the gateway is scraped.
-const METRICS: &str = "127.0.0.1:9470";
 
 /// A container whose requests to one name, and TLS to another, leave with an address of the policy's.
 struct Scene {
@@ -78,49 +75,13 @@ impl Scene {
     }
 
     fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let to = SocketAddr::new(self.destination, port);
-        let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(20));
-        let place = self.web.place().map_err(io::Error::other)?;
-        let stream = place.run(connect).map_err(io::Error::other)??;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        connected(&self.web, SocketAddr::new(self.destination, port), SOON)
     }
 
     /// The status of a connection's only request.
     fn get(&self, name: &str, path: &str) -> io::Result<u16> {
         let reader = BufReader::new(self.connect(80)?);
         Client { reader }.ask(&request(name, path))
-    }
-
-    /// What a scrape of the gateway gets.
-    fn scrape(&self) -> io::Result<String> {
-        let get = || {
-            let mut stream = TcpStream::connect(METRICS)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: host\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let host = self.stage.host.netns();
-        host.run(get).map_err(io::Error::other)?
-    }
-
-    /// Waits until a scrape has these lines.
-    fn comes_to_count(&self, lines: &[String]) -> Result<()> {
-        eventually(LIMIT, "the gateway counts", || {
-            let text = self.scrape().map_err(|error| error.to_string())?;
-            let missing: Vec<_> = lines
-                .iter()
-                .filter(|line| !text.lines().any(|found| found == **line))
-                .collect();
-            if missing.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{missing:?} of {text}"))
-            }
-        })
     }
 }
 
@@ -185,21 +146,29 @@ fn a_scrape_tells_policies_and_sources() -> Result<()> {
     let tunnel = Tunnel::open(&scene).expect("a tunnel");
     assert_eq!(tunnel.source, ip(FIRST));
     let hello = hello(TLS).len();
-    scene.comes_to_count(&["sortie_gateway_connections 1".to_owned()])?;
+    comes_to_count(
+        &scene.stage,
+        METRICS,
+        &["sortie_gateway_connections 1".to_owned()],
+    )?;
     drop(tunnel);
     let labels = format!("{{policy=\"partner\",source=\"{FIRST}\"");
-    scene.comes_to_count(&[
-        format!(
-            "sortie_gateway_requests_total{labels},result=\"ok\"}} {}",
-            before + 3
-        ),
-        format!("sortie_gateway_sent_bytes_total{labels}}} {hello}"),
-        "sortie_gateway_requests_total{policy=\"closed\",source=\"\",result=\"Denied\"} 1"
-            .to_owned(),
-        "sortie_gateway_connections 0".to_owned(),
-        "sortie_gateway_turned_away_connections_total 0".to_owned(),
-    ])?;
-    let text = scene.scrape().expect("a scrape");
+    comes_to_count(
+        &scene.stage,
+        METRICS,
+        &[
+            format!(
+                "sortie_gateway_requests_total{labels},result=\"ok\"}} {}",
+                before + 3
+            ),
+            format!("sortie_gateway_sent_bytes_total{labels}}} {hello}"),
+            "sortie_gateway_requests_total{policy=\"closed\",source=\"\",result=\"Denied\"} 1"
+                .to_owned(),
+            "sortie_gateway_connections 0".to_owned(),
+            "sortie_gateway_turned_away_connections_total 0".to_owned(),
+        ],
+    )?;
+    let text = scrape(&scene.stage, METRICS).expect("a scrape");
     assert!(text.contains("application/openmetrics-text"), "{text}");
     assert!(
         !text.contains("sortie_gateway_wrong_sources_total{"),

@@ -15,6 +15,7 @@ use sortie_lab::{Container, ContainerSpec, Place, Process, Result, eventually, e
 
 use crate::manager::Manager;
 use crate::names::query;
+use crate::requests::{METRICS, connected};
 use crate::stage::{DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip};
 
 const API: &str = "api.example";
@@ -24,7 +25,6 @@ const OF_CI: &str = "203.0.113.12";
 /// By `printf %s token-of-ci | sha256sum`.
 const TOKENS: &str = "ci d1968d6184b8eddf4b0d9fee136141d5f88a53784b9aa94e0d648ffc5b952caf\n";
 const PROXY_PORT: u16 = 3128;
-const METRICS: &str = "127.0.0.1:9470";
 /// The internet's name server.
 const SERVER: &str = "198.51.100.53";
 /// How long an answer that is not to come is waited for.
@@ -111,7 +111,7 @@ impl Scene {
 
     fn connect(&self) -> io::Result<TcpStream> {
         let to = SocketAddr::new(self.destination, 80);
-        connected(&self.web.place().map_err(io::Error::other)?, to)
+        connected(&self.web, to, LIMIT)
     }
 
     /// The only request of a connection.
@@ -124,7 +124,7 @@ impl Scene {
     /// The same through the proxy, of a client elsewhere.
     fn asks_the_proxy(&self, path: &str) -> io::Result<()> {
         let internet = self.stage.lab.internet().netns();
-        let mut stream = connected(internet, SocketAddr::new(ip(HOST_V4), PROXY_PORT))?;
+        let mut stream = connected(internet, SocketAddr::new(ip(HOST_V4), PROXY_PORT), LIMIT)?;
         let to = self.destination;
         let head = format!(
             "GET http://{to}{path} HTTP/1.1\r\nHost: {to}\r\nProxy-Authorization: Bearer token-of-ci\r\n\r\n"
@@ -244,15 +244,6 @@ fn kept_as(container: &Container) -> Result<String> {
         .strip_prefix("net:[")
         .and_then(|it| it.strip_suffix(']'));
     Ok(format!("w-{}", number.expect("net:[NUMBER]")))
-}
-
-fn connected(from: &dyn Place, to: SocketAddr) -> io::Result<TcpStream> {
-    let connect = || TcpStream::connect_timeout(&to, LIMIT);
-    let place = from.place().map_err(io::Error::other)?;
-    let stream = place.run(connect).map_err(io::Error::other)??;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 fn request(path: &str) -> String {

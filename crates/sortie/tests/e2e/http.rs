@@ -1,19 +1,20 @@
 //! Policies by HTTP path: the article's third way. One connection of a client carries requests that
 //! leave with different addresses.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sortie_lab::{
-    Container, ContainerSpec, EngineKind, Place, Process, Requested, Result, UplinkSpec,
-    built_program, eventually, eventually_true,
+    Container, EngineKind, Place, Process, Requested, Result, UplinkSpec, built_program,
+    eventually, eventually_true, pki,
 };
 
+use crate::outside::Running;
+use crate::requests::{Client, SOON, begin, connected, hello};
 use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, LIMIT, Stage, ip};
 
 /// The article's VirtualService, as it stands.
@@ -40,8 +41,6 @@ spec:
 const API: &str = "192.168.20.10";
 const HOST: &str = "192.168.20.2";
 const HOST_FIELD: &str = "Host: api.external.com\r\n";
-/// The internet's name server.
-const SERVER: &str = "198.51.100.53";
 
 /// The article's host, with its address and its policy, and a container that is unaware of all.
 struct Scene {
@@ -73,7 +72,7 @@ impl Scene {
             stage,
         };
         eventually(LIMIT, "the gateway answers", || {
-            match scene.client()?.get("/api/ready") {
+            match scene.client()?.ask(&get("/api/ready")) {
                 Ok(200) => Ok(()),
                 other => Err(io::Error::other(format!("{other:?}"))),
             }
@@ -84,11 +83,7 @@ impl Scene {
     /// A connection of the container's, to where the name leads.
     fn client(&self) -> io::Result<Client> {
         let to = SocketAddr::new(self.destination, 80);
-        let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(20));
-        let place = self.web.place().map_err(io::Error::other)?;
-        let stream = place.run(connect).map_err(io::Error::other)??;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_nodelay(true)?;
+        let stream = connected(&self.web, to, SOON)?;
         Ok(Client {
             reader: BufReader::new(stream),
         })
@@ -125,70 +120,9 @@ impl Scene {
     }
 }
 
-/// A destination that has these names for so many seconds, the gateway, and a container that may look
-/// them up.
-pub(super) fn begin(
-    stage: &Stage,
-    arguments: &[&str],
-    names: &[&str],
-    ttl: u32,
-) -> Result<(IpAddr, Process, Container)> {
-    let destination = stage.lab.destination()?.v4;
-    for name in names {
-        let table = stage.lab.internet().observer().names();
-        table.set(name, &[destination], ttl);
-    }
-    let gateway = stage.spawn("gateway", arguments)?;
-    let spec = ContainerSpec::new("web")
-        .network("shop")
-        .name_server(SERVER);
-    Ok((destination, gateway, stage.managed(&spec)?))
-}
-
 /// A request to the article's host.
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\n{HOST_FIELD}\r\n")
-}
-
-/// A connection that stays.
-pub(crate) struct Client {
-    pub(crate) reader: BufReader<TcpStream>,
-}
-
-impl Client {
-    /// The status of one answer.
-    fn get(&mut self, path: &str) -> io::Result<u16> {
-        self.ask(&get(path))
-    }
-
-    pub(crate) fn ask(&mut self, request: &str) -> io::Result<u16> {
-        self.reader.get_mut().write_all(request.as_bytes())?;
-        self.answer()
-    }
-
-    /// The status of the next answer.
-    pub(super) fn answer(&mut self) -> io::Result<u16> {
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if status == 0 {
-                let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-                status = code.ok_or_else(|| io::Error::other(line.clone()))?;
-            } else if let Some((name, value)) = line.split_once(':') {
-                if name.eq_ignore_ascii_case("content-length") {
-                    length = value.trim().parse().map_err(io::Error::other)?;
-                }
-            } else {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.reader.read_exact(&mut body)?;
-        Ok(status)
-    }
 }
 
 /// A container does `curl http://api.external.com/api/x` and `/other`.
@@ -207,7 +141,7 @@ fn the_articles_third_way(engine: EngineKind) -> Result<()> {
                     let mut client = scene.client().expect("a connection");
                     for turn in 0..20 {
                         let path = if turn % 2 == 0 { "/api/x" } else { "/other" };
-                        assert_eq!(client.get(path).expect("an answer"), 200);
+                        assert_eq!(client.ask(&get(path)).expect("an answer"), 200);
                     }
                 })
             })
@@ -244,8 +178,7 @@ spec:
     let program = built_program("peers", "gateway-peer")?;
     let mut server = Command::new(&program);
     server.args(["grpc", "serve", &format!("0.0.0.0:{PORT}")]);
-    let internet = scene.stage.lab.internet().netns();
-    let _server = Server(internet.run(|| server.spawn())?.expect("a server"));
+    let _server = Running::start(&scene.stage, &mut server)?;
     let outcome = scene.stage.apply(POLICY)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
     let called = format!("{}:{PORT}", scene.destination);
@@ -258,16 +191,6 @@ spec:
             other => Err(io::Error::other(format!("{other:?}"))),
         }
     })
-}
-
-/// A server that ends with its test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Path confusion: what is decided on is what is forwarded, and what could be read in two ways goes
@@ -284,7 +207,7 @@ fn what_is_decided_on_is_what_is_forwarded() -> Result<()> {
         ("/apikeys", "/apikeys"),
         ("/api?x=/other", "/api?x=/other"),
     ] {
-        assert_eq!(client.get(path).expect("an answer"), 200, "{path}");
+        assert_eq!(client.ask(&get(path)).expect("an answer"), 200, "{path}");
         assert_eq!(scene.last().expect("a request").path, forwarded, "{path}");
     }
     let before = scene.expect_sources_by_path();
@@ -358,7 +281,7 @@ fn killed_under_load_nothing_leaves_otherwise() -> Result<()> {
     scene.destination = scene.stage.lab.destination()?.v4;
     let names = scene.stage.lab.internet().observer().names();
     names.set("api.external.com", &[scene.destination], 1);
-    let asked = || scene.client()?.get("/api/x");
+    let asked = || scene.client()?.ask(&get("/api/x"));
     let is_reached = || {
         let seen = scene
             .stage
@@ -380,7 +303,9 @@ fn killed_under_load_nothing_leaves_otherwise() -> Result<()> {
             scope.spawn(|| {
                 while !ends.load(Ordering::Relaxed) {
                     let asked = scene.client().and_then(|mut client| {
-                        client.get("/api/x").and_then(|_| client.get("/api/y"))
+                        client
+                            .ask(&get("/api/x"))
+                            .and_then(|_| client.ask(&get("/api/y")))
                     });
                     if asked.is_ok() {
                         answered.fetch_add(1, Ordering::Relaxed);
@@ -503,62 +428,17 @@ spec:
         .expect_only_sources(&mark, to, &[ip("203.0.113.11")])
 }
 
-/// A program that ends with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A server of the internet's for `secure.example` on port 8443, and its CA's certificate in a folder.
 fn https(stage: &Stage, folder: &Path) -> Result<Running> {
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        command.current_dir(folder).args(arguments.split(' '));
-        command
-    };
-    fs::write(
-        folder.join("extensions"),
-        "basicConstraints=CA:FALSE\nsubjectAltName=DNS:secure.example\n",
-    )
-    .expect("a file");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    for arguments in [
-        format!("req -x509 -days 2 {key} -keyout ca.key -out ca.pem -subj /CN=ca"),
-        format!("req {key} -keyout server.key -out server.request -subj /CN=server"),
-        "x509 -req -days 2 -in server.request -out server.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions"
-            .to_owned(),
-    ] {
-        let made = openssl(&arguments).output().expect("openssl runs");
-        assert!(made.status.success(), "{arguments}: {made:?}");
-    }
-    let serve = || {
-        openssl("s_server -accept 8443 -cert server.pem -key server.key -www -quiet")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-    };
-    let server = stage.lab.internet().netns().run(serve)?;
-    Ok(Running(server.expect("openssl runs")))
-}
-
-/// A TLS client's first message, with the name that it asks for (RFC 8446, 4.1.2; RFC 6066, 3).
-pub(crate) fn hello(name: &str) -> Vec<u8> {
-    let short = |bytes: Vec<u8>| {
-        let length = u16::try_from(bytes.len()).expect("a short message");
-        [&length.to_be_bytes()[..], &bytes].concat()
-    };
-    let name = [&[0][..], &short(name.as_bytes().to_vec())].concat();
-    let extension = [&[0, 0][..], &short(short(name))].concat();
-    let mut body = vec![3, 3];
-    body.extend([7; 32]);
-    // No session, one cipher suite, no compression.
-    body.extend([0, 0, 2, 0x13, 1, 1, 0]);
-    body.extend(short(extension));
-    let handshake = [&[1, 0][..], &short(body)].concat();
-    [&[22, 3, 1][..], &short(handshake)].concat()
+    pki::self_signed(folder, "ca", "")?;
+    pki::of_names(folder, "server", "ca", "DNS:secure.example")?;
+    let mut server = Command::new("openssl");
+    server.current_dir(folder);
+    server.args(["s_server", "-accept", "8443", "-www", "-quiet"]);
+    server.args(["-cert", "server.pem", "-key", "server.key"]);
+    server
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Running::start(stage, &mut server)
 }

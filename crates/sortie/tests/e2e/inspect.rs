@@ -4,10 +4,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use sortie_lab::{Container, ContainerSpec, Process, Result, eventually};
+use sortie_lab::{Container, ContainerSpec, Process, Result, eventually, pki};
 
+use crate::outside::Running;
 use crate::stage::{DOCKER_29_NFTABLES, GUARD_ALL, HOST_V4, LIMIT, Stage};
 
 /// The policy's address.
@@ -55,7 +56,7 @@ for port, name, mutual in ((8443, "server", False), (8444, "unproven", False), (
 struct Scene {
     gateway: Process,
     web: Container,
-    _origin: Origin,
+    _origin: Running,
     pki: PathBuf,
     stage: Stage,
 }
@@ -65,7 +66,7 @@ impl Scene {
     fn new(name: &str, tls: &str) -> Result<Self> {
         let mut stage = Stage::without_agent(name, DOCKER_29_NFTABLES)?;
         let pki = stage.folder().join("pki");
-        certificates(&pki);
+        certificates(&pki)?;
         stage.start_agent(&config(&pki, tls))?;
         stage.network("shop", 1, &[])?;
         let to = stage.lab.destination()?.v4;
@@ -77,7 +78,7 @@ impl Scene {
             let names = stage.lab.internet().observer().names();
             names.set(name, &[address], 60);
         }
-        let origin = Origin::start(&stage, &pki)?;
+        let origin = origin(&stage, &pki)?;
         let gateway = stage.spawn("gateway", &["gateway"])?;
         let image = stage.engine.image_curl()?;
         let spec = ContainerSpec::new("web").image(&image);
@@ -152,28 +153,10 @@ impl Scene {
     }
 }
 
-/// Dropped before its namespace.
-struct Origin(Child);
-
-impl Origin {
-    fn start(stage: &Stage, pki: &Path) -> Result<Self> {
-        let serve = || {
-            Command::new("python3")
-                .args(["-c", ORIGIN])
-                .current_dir(pki)
-                .stderr(Stdio::null())
-                .spawn()
-        };
-        let origin = stage.lab.internet().netns().run(serve)?;
-        Ok(Self(origin.expect("python3 runs")))
-    }
-}
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn origin(stage: &Stage, pki: &Path) -> Result<Running> {
+    let mut python = Command::new("python3");
+    python.args(["-c", ORIGIN]);
+    Running::start(stage, python.current_dir(pki).stderr(Stdio::null()))
 }
 
 fn config(pki: &Path, tls: &str) -> String {
@@ -183,41 +166,18 @@ fn config(pki: &Path, tls: &str) -> String {
 
 /// `inspect` and `origins` are CAs; `server` and `partner` have certificates of the second's, and
 /// `unproven` one of its own.
-fn certificates(pki: &Path) {
-    fs::create_dir_all(pki).expect("a folder");
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        command.current_dir(pki).args(arguments.split(' '));
-        let made = command.output().expect("openssl runs");
-        assert!(made.status.success(), "{arguments}: {made:?}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    let names = "subjectAltName=DNS:api.external.com,DNS:plain.example,DNS:partner.example";
-    let constraints = "-addext keyUsage=critical,keyCertSign -addext nameConstraints=critical,permitted;DNS:api.external.com";
-    for (ca, more) in [
-        ("inspect", format!(" {constraints}")),
-        ("origins", String::new()),
-    ] {
-        openssl(&format!(
-            "req -x509 -days 2 {key} -keyout {ca}.key -out {ca}.pem -subj /CN={ca}{more}"
-        ));
-    }
-    openssl(&format!(
-        "req -x509 -days 2 {key} -keyout unproven.key -out unproven.pem -subj /CN=unproven -addext {names}"
-    ));
-    fs::write(
-        pki.join("extensions"),
-        format!("basicConstraints=CA:FALSE\n{names}\n"),
-    )
-    .expect("a file");
+fn certificates(at: &Path) -> Result<()> {
+    fs::create_dir_all(at).expect("a folder");
+    let names = "DNS:api.external.com,DNS:plain.example,DNS:partner.example";
+    let constraints = " -addext keyUsage=critical,keyCertSign -addext nameConstraints=critical,permitted;DNS:api.external.com";
+    pki::self_signed(at, "inspect", constraints)?;
+    pki::self_signed(at, "origins", "")?;
+    let unproven = format!(" -addext subjectAltName={names}");
+    pki::self_signed(at, "unproven", &unproven)?;
     for name in ["server", "partner"] {
-        openssl(&format!(
-            "req {key} -keyout {name}.key -out {name}.request -subj /CN={name}"
-        ));
-        openssl(&format!(
-            "x509 -req -days 2 -in {name}.request -out {name}.pem -CA origins.pem -CAkey origins.key -CAcreateserial -extfile extensions"
-        ));
+        pki::of_names(at, name, "origins", names)?;
     }
+    Ok(())
 }
 
 const TLS: &str = "tls:

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::net::{IpAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use sortie_lab::{Call, Container, ContainerSpec, EngineKind, Result, Traffic, eventually};
+use sortie_lab::{Call, Container, ContainerSpec, EngineKind, Result, Traffic, eventually, pki};
 
+use crate::outside::Running;
 use crate::stage::{GUARD_ALL, HOST_V4, LIMIT, Stage, ip};
 
 /// The internet's resolver.
@@ -49,41 +50,20 @@ server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on
 server.serve_forever()
 "#;
 
-/// Dropped before its namespace.
-struct Origin(Child);
-
-impl Origin {
-    fn start(stage: &Stage) -> Result<Self> {
-        let folder = stage.folder().join("origin");
-        fs::create_dir_all(&folder).expect("a folder");
-        let arguments = "req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout origin.key -out origin.pem -subj /CN=origin";
-        let mut openssl = Command::new("openssl");
-        let made = openssl.current_dir(&folder).args(arguments.split(' '));
-        let made = made.output().expect("openssl runs");
-        assert!(made.status.success(), "{made:?}");
-        let serve = || {
-            Command::new("python3")
-                .args(["-c", ORIGIN, &TLS_PORT.to_string()])
-                .current_dir(&folder)
-                .stderr(Stdio::null())
-                .spawn()
-        };
+fn origin(stage: &Stage) -> Result<Running> {
+    let folder = stage.folder().join("origin");
+    fs::create_dir_all(&folder).expect("a folder");
+    pki::self_signed(&folder, "origin", "")?;
+    let mut python = Command::new("python3");
+    python.args(["-c", ORIGIN, &TLS_PORT.to_string()]);
+    let origin = Running::start(stage, python.current_dir(&folder).stderr(Stdio::null()))?;
+    eventually(LIMIT, "the origin is there", || {
         let internet = stage.lab.internet().netns();
-        let origin = Self(internet.run(serve)?.expect("python3 runs"));
-        eventually(LIMIT, "the origin is there", || {
-            let called = internet.run(|| TcpStream::connect(("127.0.0.1", TLS_PORT)));
-            let called = called.map_err(|error| error.to_string())?;
-            called.map(drop).map_err(|error| error.to_string())
-        })?;
-        Ok(origin)
-    }
-}
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+        let called = internet.run(|| TcpStream::connect(("127.0.0.1", TLS_PORT)));
+        let called = called.map_err(|error| error.to_string())?;
+        called.map(drop).map_err(|error| error.to_string())
+    })?;
+    Ok(origin)
 }
 
 /// The one look-up of a name that the program ever makes, once it is answered.
@@ -123,7 +103,7 @@ fn one_look_up_is_enough_for_ever(engine: EngineKind) -> Result<()> {
     let mut stage = Stage::guarded("names-kept", engine)?;
     let outcome = stage.apply(POLICIES)?;
     assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    let _origin = Origin::start(&stage)?;
+    let _origin = origin(&stage)?;
     let gateway = stage.spawn("gateway", &["gateway"])?;
     let (shared, later) = (stage.lab.destination()?.v4, stage.lab.destination()?.v4);
     let names = stage.lab.internet().observer().names().clone();

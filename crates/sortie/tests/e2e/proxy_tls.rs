@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use sortie_lab::{Result, eventually, eventually_true};
+use sortie_lab::{Result, eventually, eventually_true, pki};
 
 use crate::proxy::{ADDRESS, CI, OTHER, POLICY, Said, Scene, expect};
 use crate::stage::{HOST_V4, LIMIT, ip};
@@ -32,48 +32,41 @@ spec:
 ";
 
 /// What the proxy shows, and CAs with who has a certificate of theirs. `ended` is over in a moment.
-fn certificates(at: &Path) {
+fn certificates(at: &Path) -> Result<()> {
     fs::create_dir(at).expect("a folder");
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        command.current_dir(at).args(arguments.split(' '));
-        let output = command.output().expect("openssl runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments}: {said}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for ca in ["hosts", "clients", "others"] {
-        openssl(&format!(
-            "req -x509 -days 2 {key} -subj /CN={ca} -keyout {ca}.key -out {ca}.pem"
-        ));
+        pki::self_signed(at, ca, "")?;
     }
-    let san = format!("subjectAltName=IP:{HOST_V4}\n");
-    fs::write(at.join("proxy.extensions"), san).expect("extensions");
-    let use_of = "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n";
-    fs::write(at.join("client.extensions"), use_of).expect("extensions");
-    for (name, ca, subject, extensions, days) in [
-        ("proxy", "hosts", "/CN=proxy", "proxy", 2),
-        ("runner", "clients", "/O=Example/CN=runner", "client", 2),
-        ("stranger", "clients", "/O=Example/CN=stranger", "client", 2),
-        ("forged", "others", "/O=Example/CN=runner", "client", 2),
-        ("ended", "clients", "/O=Example/CN=runner", "client", 0),
+    let of_proxy = pki::Signed {
+        subject: "/CN=proxy",
+        extensions: &format!("subjectAltName=IP:{HOST_V4}\n"),
+        days: 2,
+    };
+    pki::signed(at, "proxy", "hosts", of_proxy)?;
+    for (name, ca, subject, days) in [
+        ("runner", "clients", "/O=Example/CN=runner", 2),
+        ("stranger", "clients", "/O=Example/CN=stranger", 2),
+        ("forged", "others", "/O=Example/CN=runner", 2),
+        ("ended", "clients", "/O=Example/CN=runner", 0),
     ] {
-        openssl(&format!(
-            "req {key} -subj {subject} -keyout {name}.key -out {name}.request"
-        ));
-        openssl(&format!(
-            "x509 -req -days {days} -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -in {name}.request -extfile {extensions}.extensions -out {name}.pem"
-        ));
+        let extensions = "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n";
+        let of_client = pki::Signed {
+            subject,
+            extensions,
+            days,
+        };
+        pki::signed(at, name, ca, of_client)?;
     }
     fs::set_permissions(at.join("proxy.key"), Permissions::from_mode(0o600)).expect("a mode");
     fs::copy(at.join("clients.pem"), at.join("believed.pem")).expect("a copy");
+    Ok(())
 }
 
 /// A scene whose proxy speaks TLS too.
 fn begin(name: &str) -> Result<Scene> {
     let scene = Scene::with(name, |folder| {
         let pki = folder.join("pki");
-        certificates(&pki);
+        certificates(&pki).expect("certificates");
         let file = |name: &str| pki.join(name).display().to_string();
         format!(
             ", tls: {{listen: [\"{HOST_V4}:{PORT}\"], certificate: {}, key: {}, ca: {}}}",

@@ -11,8 +11,8 @@ use sortie_lab::{ContainerSpec, Destination};
 
 use super::policies::NAME_SERVER;
 use super::sender::{self, ECHO};
-use crate::http::{Client, hello};
 use crate::names::{A, AAAA, query};
+use crate::requests::{Client, hello};
 
 /// Variables that say what is asked.
 const NAME: &str = "LEAK_NAME";
