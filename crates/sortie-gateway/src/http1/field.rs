@@ -148,7 +148,8 @@ impl Hop {
     }
 
     /// Removes the fields that `Connection` names. Those that say where a message goes or ends are
-    /// not a connection's own (RFC 9110 §7.6.1); naming them is an attack.
+    /// not a connection's own (RFC 9110 §7.6.1); naming them is an attack. `TE` and `Upgrade` are
+    /// named wherever they are meant, and looked at by their own.
     pub(super) fn remove_named(self, fields: &mut Fields<'_, '_>) -> Result<(), Refused> {
         const ESSENTIAL: [&[u8]; 4] = [
             b"host",
@@ -164,7 +165,10 @@ impl Hop {
             .iter()
             .filter(|header| header.name.eq_ignore_ascii_case("connection"))
             .flat_map(|header| tokens(header.value));
-        for option in options.filter(|option| !option.eq_ignore_ascii_case(b"te")) {
+        let own: [&[u8]; 2] = [b"te", b"upgrade"];
+        for option in
+            options.filter(|option| !own.iter().any(|name| option.eq_ignore_ascii_case(name)))
+        {
             if ESSENTIAL
                 .iter()
                 .any(|name| option.eq_ignore_ascii_case(name))

@@ -99,6 +99,16 @@ fn trailers_and_websocket_go_on() {
         "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
          Connection: Upgrade\r\n\r\n"
     );
+    // What else `Connection` names takes nothing of it away.
+    let named = websocket.replace(
+        "keep-alive, Upgrade",
+        "X-Hop, TE, Upgrade\r\nTE: trailers\r\nX-Hop: 1",
+    );
+    assert_eq!(
+        forwarded(&named),
+        "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nTE: trailers\r\n\
+         Sec-WebSocket-Version: 13\r\nConnection: Upgrade, TE\r\n\r\n"
+    );
     for other in [
         "POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",

@@ -148,6 +148,8 @@ fn a_head_goes_on_without_the_origins_connection() {
     let switch =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     assert_eq!(forwarded(switch, upgrades, true), switch);
+    let named = switch.replace("Connection: ", "X-Hop: 1\r\nConnection: X-Hop, ");
+    assert_eq!(forwarded(&named, upgrades, true), switch);
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
     assert_eq!(forwarded(interim, ASKED, true), interim);
 }
