@@ -199,12 +199,14 @@ impl Core {
     /// One engine has told all its containers, and so has each other one, or it is nowhere. Where
     /// there is no engine at all, one may only be late.
     pub(super) fn engines_have_told(&self) -> bool {
+        self.engines.iter().any(|it| it.told) && self.no_engine_is_awaited()
+    }
+
+    /// Each engine has told all its containers, or it is nowhere.
+    pub(super) fn no_engine_is_awaited(&self) -> bool {
         let environment = self.planner.environment();
-        self.engines.iter().any(|it| it.told)
-            && self
-                .engines
-                .iter()
-                .all(|it| it.told || it.is_nowhere(environment))
+        let mut engines = self.engines.iter();
+        engines.all(|it| it.told || it.is_nowhere(environment))
     }
 
     pub(super) fn followed(&mut self, engine: Engine) -> Option<&mut Followed> {

@@ -50,7 +50,7 @@ pub(super) struct GatewayLink {
     pub(super) askers: BTreeMap<WorkloadId, ByName>,
     /// Certificates that it cannot use, as it said.
     faults: BTreeSet<String>,
-    /// The engines have told their containers: whom it has not been told of needs it no longer.
+    /// The engines that there are have told their containers: whom it has not been told of needs it no longer.
     synced: bool,
     /// When it is to be told what has changed.
     due: Option<Instant>,
@@ -290,8 +290,8 @@ impl Core {
             link.tell(names);
         }
         self.tell_clients();
-        // Before, an agent that has just begun knows nobody.
-        let synced = self.engines_have_told();
+        // Before, an agent that has just begun knows nobody. Without any engine there are clients.
+        let synced = self.no_engine_is_awaited();
         let link = &mut self.gateway;
         for id in before.into_keys() {
             link.opened.remove(&id);

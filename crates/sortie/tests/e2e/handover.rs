@@ -45,12 +45,8 @@ impl Scene {
         start: impl FnOnce(&Stage, &Manager) -> Result<Process>,
     ) -> Result<(Self, Process)> {
         let mut stage = Stage::without_agent(name, DOCKER_29_NFTABLES)?;
-        let tokens = stage.folder().join("tokens");
-        fs::write(&tokens, TOKENS).expect("tokens");
-        stage.start_agent(&format!(
-            "guard: All\ngateway: {{proxy: {{listen: [\"{HOST_V4}:{PROXY_PORT}\"], tokens: {}}}}}\n",
-            tokens.display()
-        ))?;
+        let config = serves_clients(&stage);
+        stage.start_agent(&config)?;
         let destination = stage.lab.destination()?.v4;
         let names = stage.lab.internet().observer().names();
         names.set(API, &[destination], 1);
@@ -123,14 +119,7 @@ impl Scene {
 
     /// The same through the proxy, of a client elsewhere.
     fn asks_the_proxy(&self, path: &str) -> io::Result<()> {
-        let internet = self.stage.lab.internet().netns();
-        let mut stream = connected(internet, SocketAddr::new(ip(HOST_V4), PROXY_PORT), LIMIT)?;
-        let to = self.destination;
-        let head = format!(
-            "GET http://{to}{path} HTTP/1.1\r\nHost: {to}\r\nProxy-Authorization: Bearer token-of-ci\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes())?;
-        answer(&mut BufReader::new(stream)).map(drop)
+        asks_the_proxy(&self.stage, self.destination, path)
     }
 
     /// A lookup that is asked once, and waits for its answer unless nobody can give it any more.
@@ -193,6 +182,27 @@ impl Scene {
 }
 
 const GATEWAY: [&str; 3] = ["gateway", "--metrics", METRICS];
+
+/// What the agent's file says of the proxy.
+fn serves_clients(stage: &Stage) -> String {
+    let tokens = stage.folder().join("tokens");
+    fs::write(&tokens, TOKENS).expect("tokens");
+    format!(
+        "guard: All\ngateway: {{proxy: {{listen: [\"{HOST_V4}:{PROXY_PORT}\"], tokens: {}}}}}\n",
+        tokens.display()
+    )
+}
+
+/// The only request of a connection to the proxy, of a client elsewhere.
+fn asks_the_proxy(stage: &Stage, to: IpAddr, path: &str) -> io::Result<()> {
+    let internet = stage.lab.internet().netns();
+    let mut stream = connected(internet, SocketAddr::new(ip(HOST_V4), PROXY_PORT), LIMIT)?;
+    let head = format!(
+        "GET http://{to}{path} HTTP/1.1\r\nHost: {to}\r\nProxy-Authorization: Bearer token-of-ci\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    answer(&mut BufReader::new(stream)).map(drop)
+}
 
 /// The names are those of the containers that [`managed`] runs.
 fn policies(destination: IpAddr) -> String {
@@ -495,5 +505,32 @@ fn a_gateway_that_is_started_beside_another_takes_its_place() -> Result<()> {
     assert!(failed.is_empty(), "{failed:?}");
     scene.expect_sources();
     assert!(scene.manager.kept().is_empty(), "nobody was told of it");
+    Ok(())
+}
+
+/// A host of clients only: there is nobody who would tell of containers.
+#[test]
+fn without_an_engine_the_next_one_takes_the_place_too() -> Result<()> {
+    let mut stage = Stage::without_agent("no-engine", DOCKER_29_NFTABLES)?;
+    let config = serves_clients(&stage);
+    let nowhere = stage.folder().join("nowhere.sock");
+    stage.spawn_agent_for(&nowhere, &config, &[])?;
+    stage.wait_for_agent()?;
+    let destination = stage.lab.destination()?.v4;
+    let outcome = stage.apply(&policies(destination))?;
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    let mut gateway = stage.spawn("gateway-1", &GATEWAY)?;
+    eventually(LIMIT, "a client is served", || {
+        asks_the_proxy(&stage, destination, "/ready")
+    })?;
+    for number in 2..4 {
+        let next = stage.spawn(&format!("gateway-{number}"), &GATEWAY)?;
+        assert!(gateway.wait(LIMIT)?.success(), "{}", gateway.tail());
+        asks_the_proxy(&stage, destination, &format!("/{number}")).expect("served");
+        gateway = next;
+    }
+    for request in stage.lab.internet().observer().requested() {
+        assert_eq!(request.source, ip(OF_CI), "{}", request.path);
+    }
     Ok(())
 }
