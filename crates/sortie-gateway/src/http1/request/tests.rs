@@ -391,6 +391,9 @@ const STARTS: [&str; 12] = [
 ];
 
 proptest! {
+    // Lines that say something only together are seldom drawn together.
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
     /// What is forwarded means the same to whoever reads it next, and is forwarded as it is.
     #[test]
     fn what_is_forwarded_is_read_again_as_the_same(
