@@ -9,7 +9,7 @@ use super::http::{Decided, Ended, Failure, Http, stays};
 use super::tunnel;
 use crate::buffer::Buffer;
 use crate::http1::response::Response;
-use crate::http1::{FieldSpace, Parsed};
+use crate::http1::{FieldSpace, Parsed, Version};
 use crate::pump::{Body, Broken, Pump};
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
@@ -80,6 +80,8 @@ impl Http<'_> {
                         Came::Changed => return Err(Failure::Refused(Refusal::changed())),
                     }
                 }
+                // HTTP/1.0 knows none (RFC 9110 §15.2).
+                Answer::Interim if decided.asked.version == Version::Http10 => {}
                 Answer::Interim => self.send_reply().await?,
                 Answer::Switched => {
                     self.send_reply().await?;
