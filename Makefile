@@ -36,7 +36,8 @@ build:
 # Any bytes for the decoders of netlink, DNS, HTTP and TLS, any text for the parsers, FUZZ_SECONDS each. The pinned stable
 # toolchain can do it: the flags are those that cargo-fuzz gives, without a sanitizer, which only
 # nightly has; decoders and parsers have no unsafe code that it would watch. Takes a C++ compiler. What
-# is found goes into fuzz/corpus; what is kept of it, by -merge=1, into fuzz/seeds.
+# is found goes into fuzz/corpus; of the wire's parsers fuzz/seeds keeps what reaches each place of the
+# code (-set_cover_merge=1 -use_counters=0 -max_len=512).
 FUZZ_TARGETS := client_hello dns_message http1_head netlink_decode policy_parse
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
