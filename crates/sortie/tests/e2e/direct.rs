@@ -28,9 +28,7 @@ spec:
 }
 
 fn apply(stage: &Stage, mode: &str, last: u8) -> Result<()> {
-    let outcome = stage.apply(&policy(mode, last))?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
-    Ok(())
+    stage.applied(&policy(mode, last)).map(drop)
 }
 
 fn v4(last: u8) -> IpAddr {

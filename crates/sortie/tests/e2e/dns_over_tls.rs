@@ -94,8 +94,7 @@ impl Scene {
         let to = stage.lab.destination()?;
         let server = Self::serve(&stage, &folder, &to)?;
         let gateway = stage.spawn("gateway", &["gateway"])?;
-        let outcome = stage.apply(POLICIES)?;
-        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        stage.applied(POLICIES)?;
         let spec = ContainerSpec::new("web")
             .network("shop")
             .name_server(SERVER);
@@ -186,8 +185,7 @@ fn lookups_go_over_tls_with_their_own_source() -> Result<()> {
     assert!(ports.len() <= 2, "{asked:?}");
     // Another policy, another source, and no connection of the former one's.
     let others = POLICIES.replace("203.0.113.12", "203.0.113.13");
-    let outcome = scene.stage.apply(&others)?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    scene.stage.applied(&others)?;
     let before = scene.asked("other.example").len();
     scene.is_looked_up("other.example")?;
     let asked = &scene.asked("other.example")[before..];

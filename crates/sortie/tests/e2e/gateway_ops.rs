@@ -87,8 +87,7 @@ impl Scene {
 
 #[track_caller]
 fn applied(stage: &Stage, policies: &str) {
-    let outcome = stage.apply(policies).expect("sortie runs");
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    stage.applied(policies).expect("sortie runs");
 }
 
 fn request(name: &str, path: &str) -> String {

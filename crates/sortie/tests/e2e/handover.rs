@@ -50,8 +50,7 @@ impl Scene {
         let destination = stage.lab.destination()?.v4;
         let names = stage.lab.internet().observer().names();
         names.set(API, &[destination], 1);
-        let outcome = stage.apply(&policies(destination))?;
-        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        stage.applied(&policies(destination))?;
         stage.network("shop", 1, &[])?;
         let manager = Manager::new(&stage.host);
         let gateway = start(&stage, &manager)?;
@@ -517,8 +516,7 @@ fn without_an_engine_the_next_one_takes_the_place_too() -> Result<()> {
     stage.spawn_agent_for(&nowhere, &config, &[])?;
     stage.wait_for_agent()?;
     let destination = stage.lab.destination()?.v4;
-    let outcome = stage.apply(&policies(destination))?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    stage.applied(&policies(destination))?;
     let mut gateway = stage.spawn("gateway-1", &GATEWAY)?;
     eventually(LIMIT, "a client is served", || {
         asks_the_proxy(&stage, destination, "/ready")

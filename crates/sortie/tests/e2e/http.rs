@@ -56,8 +56,7 @@ impl Scene {
         let mut stage = Stage::with_uplinks(name, engine, [uplink])?;
         stage.host.ip("addr add 192.168.20.10/32 dev up0")?;
         stage.start_agent(GUARD_ALL)?;
-        let outcome = stage.apply(ARTICLE)?;
-        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        let outcome = stage.applied(ARTICLE)?;
         assert!(
             outcome.stderr.contains("every container"),
             "{}",
@@ -179,8 +178,7 @@ spec:
     let mut server = Command::new(&program);
     server.args(["grpc", "serve", &format!("0.0.0.0:{PORT}")]);
     let _server = Running::start(&scene.stage, &mut server)?;
-    let outcome = scene.stage.apply(POLICY)?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    scene.stage.applied(POLICY)?;
     let called = format!("{}:{PORT}", scene.destination);
     eventually(LIMIT, "each method has its address", || {
         let mut call = Command::new(&program);
@@ -355,8 +353,7 @@ spec:
   action: Egress
   egress: {addresses: [203.0.113.11]}
 ";
-    let outcome = stage.apply(policy)?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    stage.applied(policy)?;
     let (to, gateway, web) = begin(&stage, &["gateway"], &["tls.example"], 60)?;
     let mark = stage.lab.mark()?;
     let call = || -> io::Result<String> {
@@ -401,8 +398,7 @@ spec:
 ",
         ca.display()
     );
-    let outcome = stage.apply(&policy)?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+    stage.applied(&policy)?;
     let (to, gateway, web) = begin(
         &stage,
         &["gateway"],

@@ -123,8 +123,7 @@ impl Scene {
 
     #[track_caller]
     pub(crate) fn apply(&self, policies: &str) {
-        let outcome = self.stage.apply(policies).expect("sortie runs");
-        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        self.stage.applied(policies).expect("sortie runs");
     }
 
     /// What a client from outside is answered.

@@ -382,6 +382,14 @@ impl Stage {
         fs::write(&file, yaml).expect("a policy file");
         self.run(&["apply", &file.display().to_string()])
     }
+
+    /// Applies policies, which must succeed.
+    #[track_caller]
+    pub(crate) fn applied(&self, yaml: &str) -> Result<Outcome> {
+        let outcome = self.apply(yaml)?;
+        assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
+        Ok(outcome)
+    }
 }
 
 /// The built binary.

@@ -11,7 +11,7 @@ const TO: [&str; 2] = ["198.51.100.9", "2001:db8:51::9"];
 
 /// The policy's address ends with this.
 fn apply(stage: &Stage, last: u8) -> Result<()> {
-    let outcome = stage.apply(&format!(
+    stage.applied(&format!(
         "apiVersion: sortie.dev/v1alpha1
 kind: EgressPolicy
 metadata: {{name: pay}}
@@ -21,7 +21,6 @@ spec:
   egress: {{addresses: [203.0.113.{last}, \"2001:db8:113::{last}\"]}}
 "
     ))?;
-    assert_eq!(outcome.code(), 0, "{}{}", outcome.stdout, outcome.stderr);
     Ok(())
 }
 
