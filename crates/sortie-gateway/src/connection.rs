@@ -238,8 +238,7 @@ async fn inspect(
     let accepted = TlsStream::accept(stream, server, buffer.filled());
     let accepted = deadline.within(accepted).await;
     buffer.consume(buffer.filled().len());
-    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let stream = match accepted.unwrap_or(Err(late)) {
+    let stream = match accepted.unwrap_or_else(|late| Err(late.into())) {
         Ok(stream) => stream,
         Err(error) => {
             let mut report = Report::begin(workload, called.port);

@@ -2,6 +2,7 @@
 //! the timer that fires too early is set again.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +12,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The limit has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Late;
+
+impl From<Late> for io::Error {
+    fn from(_: Late) -> Self {
+        Self::new(io::ErrorKind::TimedOut, "no answer in time")
+    }
+}
 
 pub(crate) struct Deadline {
     at: Instant,

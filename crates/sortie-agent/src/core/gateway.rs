@@ -50,7 +50,8 @@ pub(super) struct GatewayLink {
     pub(super) askers: BTreeMap<WorkloadId, ByName>,
     /// Certificates that it cannot use, as it said.
     faults: BTreeSet<String>,
-    /// The engines that there are have told their containers: whom it has not been told of needs it no longer.
+    /// The engines that there are have told their containers: whom it has not been told of needs it
+    /// no longer.
     synced: bool,
     /// When it is to be told what has changed.
     due: Option<Instant>,
@@ -291,7 +292,7 @@ impl Core {
         }
         self.tell_clients();
         // Before, an agent that has just begun knows nobody. Without any engine there are clients.
-        let synced = self.no_engine_is_awaited();
+        let synced = self.gateway.synced || self.no_engine_is_awaited();
         let link = &mut self.gateway;
         for id in before.into_keys() {
             link.opened.remove(&id);

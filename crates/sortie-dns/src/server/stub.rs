@@ -125,8 +125,9 @@ impl Stub {
             return Ok(answer);
         }
         let mut open = upstream.connect(asker, server).await?;
-        let answer = upstream.ask_over(&mut open.stream, message, is_answer);
-        answer.await
+        upstream
+            .ask_over(&mut open.stream, message, is_answer)
+            .await
     }
 }
 

@@ -118,9 +118,8 @@ impl Dial<'_> {
         }
         deadline.set(self.core.config.connect);
         let answer = deadline.within(resolve.resolve(self.workload, name)).await;
-        let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
         answer
-            .unwrap_or_else(|_| late())
+            .unwrap_or_else(|late| Err(late.into()))
             .map_err(|error| Refusal::name(name, &error))
     }
 
@@ -186,11 +185,8 @@ impl Dial<'_> {
         let seen = self.core.outside.seen.as_deref();
         let opened = Upstream::connect(to, (source, self.mark()), seen);
         deadline.set(self.core.config.connect);
-        let opened = deadline.within(opened).await.unwrap_or_else(|_| {
-            let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-            Err(Failed::Other(late))
-        });
-        match opened {
+        let opened = deadline.within(opened).await;
+        match opened.unwrap_or_else(|late| Err(Failed::Other(late.into()))) {
             Ok(upstream) => self.begin_tls(upstream, deadline).await.map_err(named),
             Err(failed) => Err(named(self.failed(to, failed))),
         }
@@ -242,10 +238,7 @@ impl Dial<'_> {
         match deadline.within(begun).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(error)) => Err(Refusal::tls(peer, &error)),
-            Err(_) => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                Err(Refusal::connect(peer, &late))
-            }
+            Err(late) => Err(Refusal::connect(peer, &late.into())),
         }
     }
 }

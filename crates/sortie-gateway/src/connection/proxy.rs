@@ -2,7 +2,6 @@
 //! by their address, or by what they prove.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,8 +114,8 @@ async fn enter(
     };
     deadline.set(core.config.head);
     let accepted = TlsStream::accept(stream, Arc::clone(&reception.server), &[]);
-    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    match deadline.within(accepted).await.unwrap_or(Err(late)) {
+    let accepted = deadline.within(accepted).await;
+    match accepted.unwrap_or_else(|late| Err(late.into())) {
         Ok(stream) => {
             let certificate = stream
                 .subject()

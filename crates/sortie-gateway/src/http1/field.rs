@@ -109,6 +109,13 @@ impl<'h, 'a> Fields<'h, 'a> {
     }
 }
 
+/// Fields that `Connection` names wherever they are meant: they are looked at by their own.
+const APART: [&[u8]; 2] = [b"te", b"upgrade"];
+
+fn is_one_of(option: &[u8], names: &[&[u8]]) -> bool {
+    names.iter().any(|name| option.eq_ignore_ascii_case(name))
+}
+
 /// What a head says about its own connection, gathered field by field.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[expect(
@@ -141,15 +148,14 @@ impl Hop {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
-            } else if !option.eq_ignore_ascii_case(b"te") {
+            } else if !is_one_of(option, &APART) {
                 self.names = true;
             }
         }
     }
 
     /// Removes the fields that `Connection` names. Those that say where a message goes or ends are
-    /// not a connection's own (RFC 9110 §7.6.1); naming them is an attack. `TE` and `Upgrade` are
-    /// named wherever they are meant, and looked at by their own.
+    /// not a connection's own (RFC 9110 §7.6.1); naming them is an attack.
     pub(super) fn remove_named(self, fields: &mut Fields<'_, '_>) -> Result<(), Refused> {
         const ESSENTIAL: [&[u8]; 4] = [
             b"host",
@@ -165,14 +171,8 @@ impl Hop {
             .iter()
             .filter(|header| header.name.eq_ignore_ascii_case("connection"))
             .flat_map(|header| tokens(header.value));
-        let own: [&[u8]; 2] = [b"te", b"upgrade"];
-        for option in
-            options.filter(|option| !own.iter().any(|name| option.eq_ignore_ascii_case(name)))
-        {
-            if ESSENTIAL
-                .iter()
-                .any(|name| option.eq_ignore_ascii_case(name))
-            {
+        for option in options.filter(|option| !is_one_of(option, &APART)) {
+            if is_one_of(option, &ESSENTIAL) {
                 return Err(Refused::bad(
                     "Connection names a field that is not the connection's own",
                 ));

@@ -253,14 +253,10 @@ fn an_interim_response_is_for_who_knows_of_them() {
         ("1.1", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "),
         ("1.0", "HTTP/1.1 200 "),
     ] {
-        let mut client = world.connect(PORT);
-        let request = format!(
+        let answer = world.say(&format!(
             "POST /api/{version} HTTP/{version}\r\nHost: api.external.com\r\nExpect: 100-continue\r\n\
              Connection: close\r\nContent-Length: 1\r\n\r\nx"
-        );
-        client.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+        ));
         assert!(answer.starts_with(answers), "{answer}");
         assert!(answer.ends_with(&format!("{FIRST}\n")), "{answer}");
     }
