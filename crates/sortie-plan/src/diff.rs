@@ -1,7 +1,6 @@
 //! From what is there to what must be there.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use crate::compile::shared::MAIN_TABLE;
 use crate::flow::{Keep, Source};
@@ -15,26 +14,23 @@ pub fn diff(observed: &Observed, desired: HostState) -> Vec<Op> {
     diff_keeping(observed, desired, |_| Keep::default())
 }
 
-/// The same; `keep` says which flows of a source stay when one of its drains ends.
+/// The same; `keep` says which flows of a source are right.
 pub fn diff_keeping(
     observed: &Observed,
     desired: HostState,
-    keep: impl Fn(IpAddr) -> Keep,
+    keep: impl Fn(Source) -> Keep,
 ) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.tables(&observed.tables, desired.tables);
-    for address in steps.let_by_no_longer() {
-        steps.keep(Source::Address(address), keep(address));
-    }
     steps.network(&observed.network, &desired.network);
-    steps.into_ops()
+    steps.into_ops(keep)
 }
 
 /// What is wanted and not there, while it is not known yet whose the rest is: of tables nothing goes
 /// but what something new replaces, and local ranges, which no workload makes. A table of another
 /// version is made anew, and what was in it goes, unless a workload is in any of them that is not
-/// among the wanted: then those tables wait.
-pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
+/// among the wanted: then those tables wait. `keep` says which flows of a source are right.
+pub fn missing(observed: &Observed, desired: &HostState, keep: impl Fn(Source) -> Keep) -> Vec<Op> {
     let tag = |family: &Family| desired.tables.get(family).map(|table| &table.tag);
     let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = observed
         .tables
@@ -55,7 +51,7 @@ pub fn missing(observed: &Observed, desired: &HostState) -> Vec<Op> {
     steps.spare();
     let network = sparing(&observed.network, &desired.network);
     steps.network(&observed.network, &network);
-    steps.into_ops()
+    steps.into_ops(keep)
 }
 
 /// Whether nothing is in any set but what is wanted.
@@ -84,7 +80,7 @@ fn holds_strangers(observed: &ObservedTable, desired: Option<&Table>) -> bool {
 pub fn network(observed: &Network, desired: &Network) -> Vec<Op> {
     let mut steps = Steps::default();
     steps.network(observed, desired);
-    steps.into_ops()
+    steps.into_ops(|_| Keep::default())
 }
 
 /// What must be there outside nftables while it is not known yet whose the rest is: what serves

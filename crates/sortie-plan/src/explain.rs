@@ -17,7 +17,7 @@ use sortie_api::workload::{IfIndex, WorkloadKind};
 
 use self::candidate::{lost, matches, uncovered};
 use crate::compile::treatment::Treatment;
-use crate::flow::Flow;
+use crate::flow::{Flow, Source};
 use crate::mark::Mark;
 use crate::planner::audit::Now;
 use crate::planner::{Planner, Tracked};
@@ -232,7 +232,7 @@ impl Planner {
         // A flow is known by its address alone.
         let target = Target::address(target.ip, target.port);
         for source in of_family {
-            let keep = self.keep(*source);
+            let keep = self.keep(Source::Address(*source));
             for (address, left) in self.draining(*source) {
                 let answered = Flow {
                     target,

@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::compile::workload::{Element, Placement};
-use crate::flow::{Keep, Source};
 use crate::nft::key::Key;
 use crate::nft::set::{Data, Set};
 use crate::nft::{Chain, Elements, Family, Name, Table};
 use crate::op::{NftOp, Op};
 use crate::redirect::Redirect;
 use crate::state::{Network, ObservedTable, OwnAddress};
-use sets::{RANGES, bypassed, drained};
+use sets::RANGES;
 
 /// Where elements are: a family's set.
 pub(crate) type Place = (Family, Name);
@@ -30,8 +29,6 @@ pub struct Steps {
     add: BTreeMap<Place, Elements>,
     gone_chains: BTreeSet<Place>,
     gone_sets: BTreeSet<Place>,
-    /// Which flows of a source stay, where that is known better than elements tell.
-    keep: BTreeMap<Source, Keep>,
     network: Vec<Op>,
     /// What leads lookups and connections to resolver and gateway in the namespaces of processes; none
     /// where nothing does any more.
@@ -229,16 +226,6 @@ impl Steps {
         self.gone_sets.clear();
     }
 
-    /// The addresses of which drains or bypasses go.
-    pub(crate) fn let_by_no_longer(&self) -> Vec<IpAddr> {
-        let bypassed = bypassed(&self.remove).filter_map(|source| match source {
-            Source::Address(address) => Some(address),
-            Source::Cgroup { .. } => None,
-        });
-        let drained = drained(&self.remove).map(|(source, _)| source);
-        drained.chain(bypassed).collect()
-    }
-
     /// What leads to resolver and gateway in the namespace of a process; none takes it back.
     pub fn redirect(&mut self, pid: u32, redirect: Option<Redirect>) {
         // The number may have been another process's: what is said last holds.
@@ -248,11 +235,6 @@ impl Steps {
     /// Addresses that a namespace leads to the gateway no longer, and such that it does again.
     pub fn direct(&mut self, pid: u32, come: Vec<IpAddr>, gone: Vec<IpAddr>) {
         self.network.push(Op::ChangeDirect { pid, come, gone });
-    }
-
-    /// Which flows of a source stay when its treatment changes or one of its drains ends.
-    pub fn keep(&mut self, source: Source, keep: Keep) {
-        self.keep.insert(source, keep);
     }
 
     /// What is outside nftables: additions before removals, so that nothing in use is missing.

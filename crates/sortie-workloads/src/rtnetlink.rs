@@ -251,7 +251,13 @@ fn link_event(message: NetlinkPayload<RouteNetlinkMessage>) -> Option<LinkEvent>
 
 /// One datagram's messages.
 fn receive(socket: &Socket) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
-    let (datagram, _) = socket.recv_from_full()?;
+    let (datagram, _) = loop {
+        match socket.recv_from_full() {
+            // A socket with a time limit says so when its process was stopped and goes on (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
     let mut rest = datagram.as_slice();
     let mut messages = Vec::new();
     while !rest.is_empty() {

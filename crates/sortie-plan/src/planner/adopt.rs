@@ -108,7 +108,8 @@ impl Planner {
 
     /// The same while the workloads are not known yet: what the kernel holds for them stays.
     pub fn missing(&self, observed: &Observed) -> Vec<Op> {
-        self.and_waiting(missing(observed, &self.desired()))
+        let ops = missing(observed, &self.desired(), |source| self.keep(source));
+        self.and_waiting(ops)
     }
 }
 

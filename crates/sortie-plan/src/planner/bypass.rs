@@ -12,7 +12,6 @@ use sortie_api::workload::WorkloadId;
 
 use super::Planner;
 use crate::compile::workload::{Element, named};
-use crate::flow::Source;
 use crate::nft::key::Key;
 use crate::nft::set::Data;
 use crate::nft::{Family, Name};
@@ -88,7 +87,6 @@ impl Planner {
             let gone: Vec<IpAddr> = before.difference(&bypass.addresses).copied().collect();
             for address in gone {
                 steps.remove_elements(elements(address, until, now));
-                steps.keep(Source::Address(address), self.keep(address));
             }
             for address in came {
                 steps.add_elements(elements(address, until, now));
@@ -138,7 +136,6 @@ impl Planner {
         for (_, bypass) in ended {
             for address in bypass.addresses {
                 steps.remove_elements(elements(address, bypass.until, self.now));
-                steps.keep(Source::Address(address), self.keep(address));
             }
         }
     }

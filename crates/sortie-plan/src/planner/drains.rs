@@ -116,13 +116,16 @@ impl Planner {
         self.step_into(Steps::unwanted(), |_, _| ());
     }
 
-    /// What flows from an address of a placed workload may stay now.
-    pub(crate) fn keep(&self, source: IpAddr) -> Keep {
-        let holder = self.holder(source).map(|tracked| &tracked.placement);
-        self.keep_of(Source::Address(source), holder)
+    /// What flows may stay now that are known by this.
+    pub(crate) fn keep(&self, source: Source) -> Keep {
+        let holder = match source {
+            Source::Address(address) => self.holder(address),
+            Source::Cgroup { id, .. } => self.in_cgroup(id),
+        };
+        self.keep_of(source, holder.map(|tracked| &tracked.placement))
     }
 
-    /// What flows may stay now that are known by this, given whose they are.
+    /// The same, given whose they are.
     pub(super) fn keep_of(&self, source: Source, holder: Option<&Placement>) -> Keep {
         let v6 = match source {
             Source::Address(address) => address.is_ipv6(),
@@ -147,16 +150,7 @@ impl Planner {
     /// A workload was placed anew. Steps, for each of its addresses whose treatment changed:
     /// 1. Where the policies that decide now drain, flows with the addresses of before go on.
     /// 2. Where they do not, or nothing is decided, earlier drains end too.
-    /// 3. Those of a workload in the host's network namespace never go on: only their cgroup is known.
     pub(super) fn drain(&mut self, before: &Placement, after: &Placement, steps: &mut Steps) {
-        if let Some(cgroup) = after.cgroup {
-            for v6 in [false, true] {
-                if before.of_family(v6) != after.of_family(v6) {
-                    let source = Source::Cgroup { id: cgroup.id, v6 };
-                    steps.keep(source, self.keep_of(source, Some(after)));
-                }
-            }
-        }
         for endpoint in &after.endpoints {
             for source in &endpoint.addresses {
                 let v6 = source.is_ipv6();
@@ -164,17 +158,13 @@ impl Planner {
                 let same_port = before
                     .endpoint_of(*source)
                     .is_some_and(|was| (was.port, was.mac) == (endpoint.port, endpoint.mac));
-                if *old == new.treatment || !same_port {
+                if !same_port || old.gives_the_same(&new.treatment) {
                     continue;
                 }
                 let decided = matches!(
                     new.treatment,
                     Treatment::Translate { .. } | Treatment::Set(_)
                 );
-                if old.gives_the_same(&new.treatment) {
-                    steps.keep(Source::Address(*source), self.keep(*source));
-                    continue;
-                }
                 let time = new.drain.filter(|_| decided);
                 let current = |address: &IpAddr| matches!(&new.treatment, Treatment::Translate { address: new, .. } if new == address);
                 self.drop_drains(steps, |(of, address), _| {
@@ -191,7 +181,6 @@ impl Planner {
                         self.start_drain((*source, *address), binding, time, steps);
                     }
                 }
-                steps.keep(Source::Address(*source), self.keep(*source));
             }
         }
     }
@@ -287,9 +276,6 @@ impl Planner {
             steps.remove_elements(elements(*former, drain, self.now));
             let v6 = former.1.is_ipv6();
             self.used_uplinks.release(&(drain.uplink, v6));
-        }
-        for ((source, _), _) in ended {
-            steps.keep(Source::Address(source), self.keep(source));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::steps::Steps;
 impl Planner {
     /// The steps in their order, and behind them what those need that end flows.
     pub(super) fn ordered(&self, steps: Steps) -> Vec<Op> {
-        self.and_waiting(steps.into_ops())
+        self.and_waiting(steps.into_ops(|source| self.keep(source)))
     }
 
     /// Where flows end, so does what waits at any uplink.

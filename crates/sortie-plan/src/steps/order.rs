@@ -23,16 +23,16 @@ impl Steps {
     ///    them, so from here on they can only be dropped.
     /// 3. Flows end whose source loses its binding or translation.
     /// 4. One transaction: tables, new chains and sets, elements that go, elements that come.
-    /// 5. Flows end that were decided under the old state, but for those already translated right
-    ///    and those that drain; those whose drain is over.
+    /// 5. Flows end that were decided under the old state, but for what `keep` says of their source
+    ///    now: others have begun since the transaction, and are right. And those whose drain is over.
     /// 6. Sysctls, routes and the like.
     /// 7. Once no packet is on its way that the state before decides: chains and sets that nothing
     ///    names any more, and what names were told for. A packet asks the rules of one state, and sets
     ///    as they are at each moment (`nft_do_chain` in net/netfilter/nf_tables_core.c).
-    pub fn into_ops(mut self) -> Vec<Op> {
+    pub fn into_ops(mut self, keep: impl Fn(Source) -> Keep) -> Vec<Op> {
         let released = self.take_released();
         let before = self.forget_before(&released);
-        let after = self.forget_after();
+        let after = self.forget_after(keep);
         let counted = self.count_anew();
         let behind = self.take_behind();
 
@@ -160,43 +160,33 @@ impl Steps {
     }
 
     /// Step 5: sources that are newly bound, newly managed, get another treatment, or are let by
-    /// from now on or no more; and of the others, flows with a former address whose drain is over.
-    fn forget_after(&self) -> Vec<Op> {
-        let mut kept = BTreeMap::new();
-        for (source, data) in sources(in_sets(&self.add, &SNAT)) {
-            if let Data::Value(to) = data {
-                kept.extend(to.as_ip().map(|to| (source, Keep::address(to))));
-            }
-        }
-        kept.extend(self.keep.clone());
-        let keep = |source: &Source| kept.get(source).cloned().unwrap_or_default();
+    /// no more; those that are let by from now on, of which nothing stays; and of the others, flows
+    /// with a former address whose drain is over.
+    fn forget_after(&self, keep: impl Fn(Source) -> Keep) -> Vec<Op> {
         let treated = in_sets(&self.add, &MANAGED)
             .chain(in_sets(&self.add, &TRANSLATE))
             .chain(in_sets(&self.add, &SNAT));
+        let let_by: BTreeSet<Source> = bypassed(&self.add).collect();
         let sources: BTreeSet<Source> = sources(treated)
             .map(|(source, _)| source)
             .chain(bound(&self.add))
-            .chain(bypassed(&self.add))
             .chain(bypassed(&self.remove))
+            .chain(let_by.iter().copied())
             .collect();
         let over = drained(&self.remove)
-            .map(|(source, address)| (Source::Address(source), address))
-            .filter(|(source, _)| !sources.contains(source))
-            .map(|(source, address)| Op::ForgetFlows {
-                source,
-                translated: Some(address),
-                keep: keep(&source),
-            });
-        let mut ops: Vec<Op> = sources
-            .iter()
-            .map(|source| Op::ForgetFlows {
-                source: *source,
-                translated: None,
-                keep: keep(source),
-            })
-            .collect();
-        ops.extend(over);
-        ops
+            .map(|(source, address)| (Source::Address(source), Some(address)))
+            .filter(|(source, _)| !sources.contains(source));
+        let all = sources.iter().map(|source| (*source, None)).chain(over);
+        let stays = |source| match let_by.get(&source) {
+            Some(_) => Keep::default(),
+            None => keep(source),
+        };
+        let forget = |(source, translated)| Op::ForgetFlows {
+            source,
+            translated,
+            keep: stays(source),
+        };
+        all.map(forget).collect()
     }
 }
 

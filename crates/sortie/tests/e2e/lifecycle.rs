@@ -1,10 +1,23 @@
 //! What an engine does to a managed container in its life: it has its address again each time, and
 //! with the guard on no frame leaves with another one meanwhile.
 
-use sortie_lab::{ALL_TRAFFIC, ContainerSpec, EngineKind, Result};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::ppoll;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use serde_json::Value;
+use sortie_lab::{
+    ALL_TRAFFIC, ContainerSpec, EngineKind, Netns, Place as _, Result, Traffic, eventually_true,
+};
 
 use crate::sender::Sender;
-use crate::stage::{HOST_V4, HOST_V6, Stage, ip};
+use crate::stage::{HOST_V4, HOST_V6, LIMIT, Stage, ip};
 
 fn on_shop(name: &str) -> ContainerSpec {
     ContainerSpec::new(name).network("shop")
@@ -66,6 +79,92 @@ fn connect_and_disconnect(engine: EngineKind) -> Result<()> {
     web.never_otherwise(&stage)
 }
 
+/// A network is left and joined again with the same IP while the agent sees nothing: to the agent
+/// that IP moves to another port. Of the connections that begin all the while, the first that gets
+/// through does so behind the agent's transaction, and before it has ended old flows: all go on.
+fn joined_again(engine: EngineKind) -> Result<()> {
+    const OWN: &str = "10.77.1.50";
+    const ROUTER: &str = "10.77.1.1";
+    let stage = Stage::guarded("joined", engine)?;
+    stage.network("shop", 1, &[])?;
+    let web = on_shop("web").address(OWN);
+    let web = stage.managed(&web.label("sortie.egress", "203.0.113.11"))?;
+    let place = web.place()?;
+    let to = SocketAddr::new(stage.lab.destination()?.v4, 7);
+    let source = ip("203.0.113.11");
+    stage
+        .lab
+        .expect_source(&web, Traffic::Tcp(7), to.ip(), source)?;
+    let mac = told(&place, &format!("neigh show {ROUTER}"), "lladdr")?;
+    let mark = stage.lab.mark()?;
+    let worker = stage.worker_pid();
+    stage.signal("-STOP", worker)?;
+    stage.engine.disconnect("shop", &web)?;
+    stage.engine.connect("shop", &web, &[OWN])?;
+    // Or the first of them would wait for the router's answer, and be late.
+    let device = told(&place, "-4 route show default", "dev")?;
+    place.ip(&format!(
+        "neigh replace {ROUTER} lladdr {mac} dev {device} nud permanent"
+    ))?;
+    let over = AtomicBool::new(false);
+    let begun = thread::scope(|scope| {
+        let begun = scope.spawn(|| place.run(|| begin(to, &over)));
+        stage.signal("-CONT", worker)?;
+        let left = || {
+            let frames = stage.lab.frames_since(&mark).expect("frames");
+            let mut packets = frames.iter().filter_map(|(_, frame)| frame.left());
+            packets.any(|packet| packet.destination == to.ip())
+        };
+        let seen = eventually_true(LIMIT, "a connection gets through", left);
+        over.store(true, Ordering::Relaxed);
+        seen?;
+        begun.join().expect("no panic")
+    })?;
+    let begun = begun.expect("sockets");
+    assert!(begun.len() > 10, "only {} connections", begun.len());
+    for connection in &begun {
+        let seen = whole(connection).expect("a connection that nothing cuts");
+        assert_eq!(seen.ip(), source);
+    }
+    stage.lab.fence()?;
+    stage.lab.expect_only_sources(&mark, to.ip(), &[source])?;
+    let said = stage.agent().tail();
+    assert!(!said.contains("new ports are not seen"), "{said}");
+    Ok(())
+}
+
+/// What `ip` tells by this name, of the one thing that it is asked for.
+fn told(place: &Netns, asked: &str, name: &str) -> Result<String> {
+    let told: Value = serde_json::from_str(&place.ip(&format!("-j {asked}"))?).expect("JSON");
+    Ok(told[0][name].as_str().expect("one of them").to_owned())
+}
+
+/// Connections that begin every fifth of a millisecond, until told to end.
+fn begin(to: SocketAddr, over: &AtomicBool) -> io::Result<Vec<TcpStream>> {
+    let mut begun = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+        match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => begun.push(TcpStream::from(socket)),
+            Err(error) => return Err(error.into()),
+        }
+        ppoll(&mut [], Some(Duration::from_micros(200).into()), None)?;
+    }
+    Ok(begun)
+}
+
+/// From what it was greeted with to its end by both sides: the source that the other side saw.
+fn whole(mut connection: &TcpStream) -> io::Result<SocketAddr> {
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(LIMIT))?;
+    let mut greeting = String::new();
+    BufReader::new(connection).read_line(&mut greeting)?;
+    connection.shutdown(Shutdown::Write)?;
+    connection.read_to_end(&mut Vec::new())?;
+    greeting.trim().parse().map_err(io::Error::other)
+}
+
 /// The engine ends, with its containers, and starts again, with its containers.
 fn engine_restart(engine: EngineKind) -> Result<()> {
     let stage = Stage::guarded("engine", engine)?;
@@ -111,6 +210,7 @@ on_every_engine!(
     restart,
     stop_and_start_with_a_new_ip,
     connect_and_disconnect,
+    joined_again,
     engine_restart,
     engine_killed,
 );

@@ -4,6 +4,7 @@ use sortie_api::workload::{Workload, WorkloadId};
 use super::*;
 use crate::fake;
 use crate::flow::Flow;
+use crate::nft::Elements;
 use crate::planner::tests::{UPLINK, container, planner_with, policy, v4};
 use crate::precedence::Target;
 
@@ -165,6 +166,64 @@ fn a_new_agent_goes_on_with_drains() {
         fake::apply(&mut after, &ops);
     }
     assert!(after.tables[&Family::Inet].sets["draining4"].is_empty());
+}
+
+/// Flows end behind the transaction that lets their workload through: one that has begun between is
+/// right, whatever it was that has changed.
+#[test]
+fn what_begins_behind_the_transaction_goes_on() {
+    let last_ended = |ops: &[Op]| flows_ended(ops).pop();
+    let web = |port| container("web", None, port, &["172.17.0.2"]);
+    let one = vec![draining("203.0.113.11")];
+    let several = vec![policy(
+        "bank",
+        &["198.51.100.0/24"],
+        &[],
+        v4("203.0.113.11"),
+    )];
+    for (policies, right) in [
+        (one, "translated to 203.0.113.11"),
+        (several, "translated as the policies say"),
+    ] {
+        let right = Some(format!("conntrack -D -s 172.17.0.2, but for those {right}"));
+        let mut planner = planner_with(Vec::new(), policies);
+        let ops = planner.workload(web(20), None);
+        assert_eq!(last_ended(&ops), right, "it starts");
+        let ops = planner.workload(web(21), None);
+        assert_eq!(last_ended(&ops), right, "it has another port");
+        let flushed = Observed::default();
+        let parts: Vec<Vec<Op>> = planner.adopt(&flushed).collect();
+        assert_eq!(last_ended(&parts.concat()), right, "the tables were gone");
+        let mut others = Observed::from(planner.desired());
+        for table in others.tables.values_mut() {
+            for set in ["bound4", "snat4", "translate4"] {
+                table.sets.get_mut(set).map(Elements::clear);
+            }
+        }
+        let parts: Vec<Vec<Op>> = planner.adopt(&others).collect();
+        assert_eq!(
+            last_ended(&parts.concat()),
+            right,
+            "some elements were gone"
+        );
+    }
+}
+
+/// Whatever makes tables anew.
+#[test]
+fn tables_made_anew_end_no_drain() {
+    let web = container("web", None, 20, &["172.17.0.2"]);
+    let mut planner = planner_with(vec![web], vec![draining("203.0.113.11")]);
+    planner.policies_changed(vec![draining("203.0.113.12")]);
+    let mut environment = planner.environment().clone();
+    environment.priorities.translate -= 1;
+    let ops = planner.environment_changed(environment);
+    assert_eq!(
+        flows_ended(&ops),
+        [
+            "conntrack -D -s 172.17.0.2, but for those translated to 203.0.113.12, and for answered ones translated to 203.0.113.11"
+        ]
+    );
 }
 
 /// With destinations, an old flow goes on only where its own destination's policy drains.
