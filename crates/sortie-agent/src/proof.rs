@@ -9,10 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nfnetlink::conntrack::{self, Conntrack, Filter, Groups, Ports};
+use nfnetlink::log::Packet;
 use nfnetlink::{Notice, Socket};
 use sortie_api::workload::{CgroupId, IfIndex};
 use sortie_kernel::flows;
 use sortie_kernel::probe::Feature;
+use sortie_kernel::senders::Senders;
 use sortie_plan::explain::Expected;
 use sortie_plan::planner::Tracked;
 use sortie_plan::planner::audit::Now;
@@ -40,9 +42,14 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
     if !missing.contains(&Feature::Nflog) {
         let log = nfnetlink::log::Config::new(LOG_GROUP);
         let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
+        let mut senders = Senders::open()?;
         let next = move || {
             let notice = drops.next(PATIENCE)?;
-            Ok(notice.map(|notice| report(notice, Report::Dropped)))
+            let dropped = |packet| {
+                let sender = sender(&mut senders, &packet);
+                Report::Dropped(packet, sender)
+            };
+            Ok(notice.map(|notice| report(notice, dropped)))
         };
         read("drops", handle, next, Handle::report)?;
         overheard::listen(handle)?;
@@ -52,6 +59,18 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
 
 fn failed(what: &'static str) -> impl FnOnce(nfnetlink::Error) -> Error {
     move |source| Error::Listen { what, source }
+}
+
+/// Whose socket a packet is from that the host itself sent.
+fn sender(senders: &mut Senders, packet: &Packet) -> Option<CgroupId> {
+    if packet.indev.is_some() || packet.physindev.is_some() {
+        return None;
+    }
+    let asked = senders.cgroup(&packet::tuple(packet)?);
+    asked.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a drop is told without who sent it");
+        None
+    })
 }
 
 /// Flows as they begin and end. First, and after reports were lost, those that there are: what is
@@ -240,8 +259,8 @@ impl Core {
         })
     }
 
-    /// A dropped packet is remembered with the workload behind its port, or else its source.
-    pub(crate) fn drop_seen(&mut self, packet: &nfnetlink::log::Packet) {
+    /// A dropped packet is remembered with the workload behind its port, or else its socket or source.
+    pub(crate) fn drop_seen(&mut self, packet: &Packet, sender: Option<CgroupId>) {
         if packet.prefix == Reason::Earlier.name()
             && let Some(tuple) = packet::tuple(packet)
         {
@@ -252,7 +271,9 @@ impl Core {
         let by_port = port.and_then(|port| self.planner().on_port(port));
         let own: Option<IpAddr> = summary.from;
         let target = summary.target();
-        let tracked = by_port.or_else(|| own.and_then(|source| self.planner().holder(source)));
+        let by_socket = sender.and_then(|cgroup| self.planner().in_cgroup(cgroup));
+        let by_source = own.and_then(|source| self.planner().holder(source));
+        let tracked = by_port.or(by_socket).or(by_source);
         let workload = tracked.map(|tracked| tracked.workload.name.clone());
         let id = tracked.map(|tracked| tracked.workload.id.clone());
         let environment = self.planner().environment();

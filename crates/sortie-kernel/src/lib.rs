@@ -8,6 +8,7 @@
 //! - [`link`]: the veth pairs of `run` and `attach`; [`netns`]: network namespaces.
 //! - `own`: addresses that containers have themselves; `redirect`: what leads a workload's lookups
 //!   and connections elsewhere, inside its namespace; `notes`: files that say what was changed.
+//! - [`senders`]: which cgroup made the socket that the host itself sent a packet from.
 //! - [`survey`]: what `sortie doctor` looks at, read and never changed.
 //! - [`probe`]: which features the kernel has; [`failpoint`]: where tests make steps fail.
 //!
@@ -36,6 +37,7 @@ pub mod probe;
 pub mod reach;
 mod redirect;
 pub mod rtnl;
+pub mod senders;
 pub mod survey;
 pub mod sysctl;
 pub mod tables;

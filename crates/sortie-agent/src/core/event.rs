@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use sortie_api::workload::{Change, Engine, WorkloadId};
+use sortie_api::workload::{CgroupId, Change, Engine, WorkloadId};
 use sortie_kernel::tables::Foreign;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -53,8 +53,8 @@ pub enum Event {
 pub enum Report {
     /// A flow began or ended.
     Flow(nfnetlink::conntrack::Event),
-    /// A packet was dropped.
-    Dropped(nfnetlink::log::Packet),
+    /// A packet was dropped; where the host itself sent it, its socket is of this cgroup.
+    Dropped(nfnetlink::log::Packet, Option<CgroupId>),
     /// The source ports of all flows there are.
     PortsListed(Vec<source_ports::Port>),
     /// Reports of flows or drops were lost.
@@ -174,7 +174,7 @@ impl Core {
             left -= 1;
             match report {
                 Report::Flow(event) => self.flow_seen(&event),
-                Report::Dropped(packet) => self.drop_seen(&packet),
+                Report::Dropped(packet, sender) => self.drop_seen(&packet, sender),
                 Report::PortsListed(ports) => self.ports.replace(ports),
                 Report::Lost => self.counts.proof_losses += 1,
             }

@@ -163,6 +163,32 @@ fn what_may_send_nothing_is_dropped_by_name() -> Result<()> {
     Ok(())
 }
 
+/// On the host's network a packet has no port and no source that is the container's alone: the socket
+/// that waits for an answer tells whose it is.
+#[test]
+fn connects_on_the_hosts_network_are_dropped_by_name() -> Result<()> {
+    let stage = Stage::new("nothing-host", DOCKER_29_NFTABLES)?;
+    stage.applied(
+        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
+    )?;
+    let closed = ContainerSpec::new("closed").network("host");
+    let closed = stage.engine.run(&closed)?;
+    stage.wait_for("closed", "Blocked")?;
+    let to = stage.lab.destination()?;
+    let mark = stage.lab.mark()?;
+    for to in [to.v4, to.v6] {
+        closed.exec(&["sh", "-c", &format!("nc -w 1 {to} 7 </dev/null")])?;
+        let drop = line(&stage, "drops", |drop| drop["to"] == json!(to))?;
+        assert_eq!(drop["workload"], "closed", "{drop}");
+        assert_eq!(drop["reason"], "denied", "{drop}");
+    }
+    stage.lab.fence()?;
+    for to in [to.v4, to.v6] {
+        stage.lab.expect_only_sources(&mark, to, &[])?;
+    }
+    Ok(())
+}
+
 /// `sortie observe` on the internet's side, and `sortie verify` from inside the workloads.
 #[test]
 fn verify_compares_with_what_observe_saw() -> Result<()> {
