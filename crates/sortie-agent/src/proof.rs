@@ -40,18 +40,7 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
         read("flows", handle, flows()?, Handle::report)?;
     }
     if !missing.contains(&Feature::Nflog) {
-        let log = nfnetlink::log::Config::new(LOG_GROUP);
-        let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
-        let mut senders = Senders::open()?;
-        let next = move || {
-            let notice = drops.next(PATIENCE)?;
-            let dropped = |packet| {
-                let sender = sender(&mut senders, &packet);
-                Report::Dropped(packet, sender)
-            };
-            Ok(notice.map(|notice| report(notice, dropped)))
-        };
-        read("drops", handle, next, Handle::report)?;
+        read("drops", handle, drops()?, Handle::report)?;
         overheard::listen(handle)?;
     }
     Ok(())
@@ -59,6 +48,23 @@ pub fn listen(handle: &Handle, missing: &[Feature]) -> Result<(), Error> {
 
 fn failed(what: &'static str) -> impl FnOnce(nfnetlink::Error) -> Error {
     move |source| Error::Listen { what, source }
+}
+
+/// Packets as they are dropped.
+fn drops() -> Result<impl FnMut() -> Result<Option<Report>, nfnetlink::Error>, Error> {
+    let log = nfnetlink::log::Config::new(LOG_GROUP);
+    let mut drops = nfnetlink::log::listen(&log).map_err(failed("NFLOG"))?;
+    let unnamed = |error: &_| tracing::warn!(%error, "drops on the host's network have no name");
+    let mut senders = Senders::open().inspect_err(unnamed).ok();
+    Ok(move || {
+        let notice = drops.next(PATIENCE)?;
+        let dropped = |packet| {
+            let senders = senders.as_mut();
+            let sender = senders.and_then(|senders| sender(senders, &packet));
+            Report::Dropped(packet, sender)
+        };
+        Ok(notice.map(|notice| report(notice, dropped)))
+    })
 }
 
 /// Whose socket a packet is from that the host itself sent.

@@ -1,15 +1,14 @@
 //! Which cgroup made the socket that the host itself sent a packet from.
 //!
-//! A packet that is dropped before its flow is tracked has no label that says so. Its socket is still
-//! there, nearly always: a connection that waits for an answer, a resolver that does.
+//! A report of a dropped packet does not say it. Its socket is still there where somebody waits for an
+//! answer with it: of a TCP connection always, of datagrams where the sender keeps it.
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 
-use netlink_packet_core::Nla as _;
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla as _};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -31,6 +30,7 @@ const ANY: [u8; 8] = [0xff; 8];
 /// A socket to `sock_diag(7)` of the network namespace that it was opened in.
 pub struct Senders {
     socket: Socket,
+    sequence: u32,
     buffer: Vec<u8>,
 }
 
@@ -43,6 +43,7 @@ impl Senders {
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         Ok(Self {
             socket,
+            sequence: 0,
             buffer: vec![0; DATAGRAM],
         })
     }
@@ -53,21 +54,29 @@ impl Senders {
         let Some(request) = request(sent) else {
             return Ok(None);
         };
+        self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(SockDiagMessage::InetRequest(request));
         message.header.flags = NLM_F_REQUEST;
+        message.header.sequence_number = self.sequence;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0).map_err(failed("send to"))?;
-        let received = self.socket.recv(&mut self.buffer.as_mut_slice(), 0);
-        let length = received.map_err(failed("receive from"))?;
-        let answer = self.buffer.get(..length).unwrap_or_default();
-        let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer);
-        let answer = answer.map_err(|source| Error::Decode {
-            operation: "find",
-            object: format!("the socket of {sent:?}"),
-            source,
-        })?;
+        let answer = loop {
+            let received = self.socket.recv(&mut self.buffer.as_mut_slice(), 0);
+            let length = received.map_err(failed("receive from"))?;
+            let answer = self.buffer.get(..length).unwrap_or_default();
+            let answer = NetlinkMessage::<SockDiagMessage>::deserialize(answer);
+            let answer = answer.map_err(|source| Error::Decode {
+                operation: "find",
+                object: format!("the socket of {sent:?}"),
+                source,
+            })?;
+            // Or it is to a request whose answer could not be read.
+            if answer.header.sequence_number == self.sequence {
+                break answer;
+            }
+        };
         // Else `ENOENT`: there is no such socket, or no such protocol in this kernel.
         Ok(match answer.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => cgroup(&found),
