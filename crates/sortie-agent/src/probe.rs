@@ -1,7 +1,8 @@
-//! The active side of `verify`: asks an observer, from inside a network namespace, which address
-//! it sees.
+//! The active side of `verify`: asks an observer, from inside a network namespace or a cgroup, which
+//! address it sees.
 
 mod answer;
+mod process;
 mod url;
 
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
+pub use process::{become_one, probe_as};
 pub use url::ObserverUrl;
 use url::Scheme;
 
@@ -40,6 +42,17 @@ pub enum ProbeError {
         /// From open(2), setns(2) or clone(2).
         source: io::Error,
     },
+    /// The cgroup of a process cannot be entered.
+    #[error("cannot connect as the process {pid} does: {detail}")]
+    Cgroup {
+        /// Whose cgroup.
+        pid: u32,
+        /// What stood in the way.
+        detail: String,
+    },
+    /// What came of a connection from inside a cgroup, as another process tells it.
+    #[error("{0}")]
+    Told(String),
     /// The observer's host says that nobody listens.
     #[error("{observer} refused the connection: is `sortie observe` running there?")]
     Refused {
@@ -78,6 +91,13 @@ pub enum ProbeError {
         /// What it answered.
         detail: String,
     },
+}
+
+impl ProbeError {
+    /// Whether nothing was tried, so that it says nothing about the workload.
+    pub fn is_untried(&self) -> bool {
+        matches!(self, Self::Namespace { .. } | Self::Cgroup { .. })
+    }
 }
 
 /// Connects from inside `namespace` (such as `/proc/PID/ns/net`) and returns the source address

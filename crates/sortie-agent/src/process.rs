@@ -18,13 +18,16 @@ pub(crate) fn started(pid: u32) -> Option<u64> {
     alive.then(|| fields.nth(18)?.parse().ok()).flatten()
 }
 
-/// The same program with the same arguments, as a child.
+/// The program of this process, for a child.
 ///
 /// The program that runs, not what has its path by now: an upgrade puts another file there, whole
 /// or not, and begins when the service is started again. The child resolves the link after the
 /// fork, when it still is its parent's program.
+pub(crate) const THIS: &str = "/proc/self/exe";
+
+/// The same program with the same arguments, as a child.
 pub(crate) fn again() -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(THIS);
     let mut arguments = std::env::args_os();
     if let Some(name) = arguments.next() {
         command.arg0(name);

@@ -13,22 +13,26 @@ use sortie_plan::precedence::Target;
 use crate::Error;
 use crate::api::{Verification, VerifyRequest};
 use crate::core::{Core, Handle};
-use crate::probe::{ObserverUrl, ProbeError, probe};
+use crate::probe::{ObserverUrl, ProbeError, probe, probe_as};
 
 /// How long an observer may take to answer.
-const LIMIT: Duration = Duration::from_secs(5);
-
-/// Why a workload in the host's network namespace is not tried.
-const IN_ITS_CGROUP: &str = "it is in the host's network namespace, and only what is started in the container has its address: try with `docker exec`";
+pub const LIMIT: Duration = Duration::from_secs(5);
 
 /// One connection to be made.
 struct Attempt {
     workload: String,
     policy: Option<String>,
-    /// Of its process; none where a connection from there would not be the workload's.
-    namespace: Option<PathBuf>,
+    place: Place,
     observer: ObserverUrl,
     expected: Expected,
+}
+
+/// Where a connection is the workload's.
+enum Place {
+    /// From its process's network namespace.
+    Namespace(PathBuf),
+    /// From the cgroup of its process, in the host's namespace.
+    Cgroup(u32),
 }
 
 /// Connects from each workload to each observer, one after the other for each workload.
@@ -56,16 +60,17 @@ pub async fn verify(handle: &Handle, request: VerifyRequest) -> Result<Vec<Verif
 }
 
 fn made(attempt: &Attempt) -> Verification {
-    let seen = attempt.namespace.as_ref();
-    let seen = seen.map(|namespace| probe(namespace, &attempt.observer, LIMIT));
-    let (seen, detail) = match seen {
-        Some(Ok(seen)) => (Some(seen), None),
-        Some(Err(error)) => (None, Some(error.to_string())),
-        None => (None, Some(IN_ITS_CGROUP.to_owned())),
+    let asked = match &attempt.place {
+        Place::Namespace(namespace) => probe(namespace, &attempt.observer, LIMIT),
+        Place::Cgroup(pid) => probe_as(*pid, &attempt.observer),
     };
-    let (expected, verdict) = match &attempt.namespace {
-        Some(_) => judge(attempt.expected, seen),
-        None => (None, "untried"),
+    let (expected, verdict) = match &asked {
+        Err(error) if error.is_untried() => (None, "untried"),
+        asked => judge(attempt.expected, asked.as_ref().ok().copied()),
+    };
+    let (seen, detail) = match asked {
+        Ok(seen) => (Some(seen), None),
+        Err(error) => (None, Some(error.to_string())),
     };
     Verification {
         workload: attempt.workload.clone(),
@@ -91,9 +96,11 @@ fn judge(expected: Expected, seen: Option<IpAddr>) -> (Option<IpAddr>, &'static 
     }
 }
 
-fn namespace(workload: &Workload) -> Option<PathBuf> {
-    let path = || PathBuf::from(format!("/proc/{}/ns/net", workload.pid));
-    workload.cgroup.is_none().then(path)
+fn place(workload: &Workload) -> Place {
+    match workload.cgroup {
+        Some(_) => Place::Cgroup(workload.pid),
+        None => Place::Namespace(format!("/proc/{}/ns/net", workload.pid).into()),
+    }
 }
 
 impl Core {
@@ -129,7 +136,7 @@ impl Core {
                 attempts.push(Attempt {
                     workload: tracked.workload.name.clone(),
                     policy: explanation.policy,
-                    namespace: namespace(&tracked.workload),
+                    place: place(&tracked.workload),
                     observer: observer.clone(),
                     expected: match explanation.verdict {
                         // The address is lost or the like: promised is that nothing arrives.
@@ -146,6 +153,19 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// That nothing arrived shows nothing, where nothing was sent.
+    #[test]
+    fn who_cannot_be_entered_is_untried() {
+        let attempt = Attempt {
+            workload: "web".to_owned(),
+            policy: None,
+            place: Place::Namespace("/proc/0/ns/net".into()),
+            observer: "tcp://192.0.2.1:7".parse().unwrap(),
+            expected: Expected::Nothing,
+        };
+        assert_eq!(made(&attempt).verdict, "untried");
+    }
 
     #[test]
     fn only_what_was_promised_is_right() {

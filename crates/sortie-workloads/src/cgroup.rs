@@ -13,12 +13,8 @@ use sortie_api::workload::{Cgroup, CgroupId};
 /// `/system.slice/docker-ID.scope`, `--cgroup-parent`). What a container makes below that is its
 /// own too.
 pub(crate) fn of_container(pid: u32, id: &str) -> Result<Cgroup, String> {
-    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let cgroups = read(&format!("/proc/{pid}/cgroup"))?;
-    let mounts = read("/proc/self/mountinfo")?;
-    let mount = mount_point(&mounts).ok_or("this host has no cgroups of version 2")?;
-    let path = path(&cgroups).ok_or("its process is in no cgroup of version 2")?;
-    let own = own(path, id).ok_or_else(|| {
+    let (mount, path) = find(pid)?;
+    let own = own(&path, id).ok_or_else(|| {
         format!(
             "its process is in the cgroup {path}, which is not the container's alone; use runc \
              1.1 or newer, or a host with cgroups of version 2 only"
@@ -31,6 +27,27 @@ pub(crate) fn of_container(pid: u32, id: &str) -> Result<Cgroup, String> {
         id: CgroupId(number?.ino()),
         level: u32::try_from(own.split('/').skip(1).count()).unwrap_or(u32::MAX),
     })
+}
+
+/// Moves the calling process into the cgroup of another one: the sockets that it makes from here on
+/// are known as that one's. The error says what stood in the way.
+pub fn join(pid: u32) -> Result<(), String> {
+    let (mount, path) = find(pid)?;
+    let file = mount
+        .join(path.trim_start_matches('/'))
+        .join("cgroup.procs");
+    // 0 is who writes it (cgroups(7)).
+    fs::write(&file, "0").map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Where the hierarchy is mounted, and the path of a process in it.
+fn find(pid: u32) -> Result<(PathBuf, String), String> {
+    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let cgroups = read(&format!("/proc/{pid}/cgroup"))?;
+    let mounts = read("/proc/self/mountinfo")?;
+    let mount = mount_point(&mounts).ok_or("this host has no cgroups of version 2")?;
+    let path = path(&cgroups).ok_or("its process is in no cgroup of version 2")?;
+    Ok((mount, path.to_owned()))
 }
 
 /// Where the version 2 hierarchy is mounted, by `/proc/self/mountinfo` (proc(5)).

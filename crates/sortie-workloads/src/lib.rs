@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod bolt;
-mod cgroup;
+pub mod cgroup;
 pub mod docker;
 mod error;
 mod interfaces;

@@ -1,14 +1,15 @@
 //! What Sortie tells of itself, beside what is so: flows, drops, verify, explain, plan, get.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use sortie_lab::{
-    ALL_TRAFFIC, Container, ContainerSpec, OddPackets, Result, Traffic, eventually, eventually_true,
+    ALL_TRAFFIC, Container, ContainerSpec, EngineKind, OddPackets, Result, Traffic, eventually,
+    eventually_true,
 };
 
-use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, LIMIT, Stage, ip, sortie};
+use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, LIMIT, PODMAN, Stage, ip, sortie};
 
 const EGRESS: &str = "203.0.113.11";
 const EGRESS_V6: &str = "2001:db8:113::11";
@@ -232,6 +233,44 @@ fn verify_compares_with_what_observe_saw() -> Result<()> {
     let missing: Value = serde_json::from_str(&missing.stdout).expect("JSON");
     assert_eq!(missing[0]["verdict"], "unreachable", "{missing}");
     Ok(())
+}
+
+/// A container on the host's network has its address, or none, by its cgroup: so has what verifies it.
+fn verify_on_the_hosts_network(engine: EngineKind) -> Result<()> {
+    let stage = Stage::new("verify-host", engine)?;
+    stage.applied(
+        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
+    )?;
+    let on_host = |name: &str| ContainerSpec::new(name).network("host");
+    let both = format!("{EGRESS},{EGRESS_V6}");
+    stage.managed(&on_host("web").label("sortie.egress", &both))?;
+    stage.engine.run(&on_host("closed"))?;
+    stage.wait_for("closed", "Blocked")?;
+    let to = stage.lab.destination()?;
+    let before = stage.lab.mark()?;
+    for (to, expected) in [(to.v4, EGRESS), (to.v6, EGRESS_V6)] {
+        for scheme in ["tcp", "udp"] {
+            let observer = format!("{scheme}://{}", SocketAddr::new(to, 7));
+            let arguments = ["verify", "web", "closed", "--observer", &observer];
+            let all = stage.json(&arguments)?;
+            assert_eq!(all[0]["verdict"], "right", "{all}");
+            assert_eq!(all[0]["seen"], expected, "{all}");
+            assert_eq!(all[1]["verdict"], "blocked", "{all}");
+        }
+        stage
+            .lab
+            .expect_only_sources(&before, to, &[ip(expected)])?;
+    }
+    stage
+        .lab
+        .expect_source(&stage.host, Traffic::Tcp(7), to.v4, ip(HOST_V4))
+}
+
+on_both_dockers!(verify_on_the_hosts_network);
+
+#[test]
+fn verify_on_podmans_hosts_network() -> Result<()> {
+    verify_on_the_hosts_network(PODMAN)
 }
 
 /// A program in a namespace of the lab, killed when this is dropped.
