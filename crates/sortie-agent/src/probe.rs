@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
-pub use process::{become_one, probe_as};
+pub(crate) use process::probe_as;
+pub use process::{is_called_as, told};
 pub use url::ObserverUrl;
 use url::Scheme;
 
+/// How long an observer may take to answer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes.
 const LONGEST: usize = 64 << 10;
 /// A datagram that nobody answered in this time is sent again.

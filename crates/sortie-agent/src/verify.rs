@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use sortie_api::policy::Protocol;
 use sortie_api::workload::Workload;
@@ -13,10 +12,7 @@ use sortie_plan::precedence::Target;
 use crate::Error;
 use crate::api::{Verification, VerifyRequest};
 use crate::core::{Core, Handle};
-use crate::probe::{ObserverUrl, ProbeError, probe, probe_as};
-
-/// How long an observer may take to answer.
-pub const LIMIT: Duration = Duration::from_secs(5);
+use crate::probe::{LIMIT, ObserverUrl, ProbeError, probe, probe_as};
 
 /// One connection to be made.
 struct Attempt {

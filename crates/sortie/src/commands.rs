@@ -18,7 +18,6 @@ mod gateway;
 mod get;
 mod install;
 mod observe;
-mod probe;
 mod run;
 mod status;
 mod validate;
@@ -93,8 +92,6 @@ enum Command {
     Bypass(bypass::Args),
     /// Connect from inside workloads, and compare the source that an observer sees
     Verify(verify::Args),
-    #[command(hide = true)]
-    Probe(probe::Args),
     /// Show the flows of managed workloads, with expected and actual source
     Flows(flows::Args),
     /// Show each dropped packet, and why
@@ -138,7 +135,6 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Doctor(args) => block_on(doctor::run(&args, &socket.client())),
         Command::Bypass(args) => block_on(bypass::run(&args, &socket.client())),
         Command::Verify(args) => block_on(verify::run(&args, &socket.client())),
-        Command::Probe(args) => Ok(probe::run(&args)),
         Command::Flows(args) => block_on(flows::run(&args, &socket.client())),
         Command::Drops(args) => block_on(drops::run(&args, &socket.client())),
         Command::Run(args) => run::run(&args, &socket.client(), &socket.socket),

@@ -18,14 +18,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use sortie_agent::runtime;
+use sortie_agent::{probe, runtime};
 
 use commands::Cli;
 use error::CliError;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
-    if let Some(link) = runtime::called_as(words.next()) {
+    let name = words.next();
+    if probe::is_called_as(name.as_deref()) {
+        println!("{}", probe::told(words));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(link) = runtime::called_as(name) {
         return become_runtime(&link, words.collect());
     }
     let cli = match Cli::try_parse() {

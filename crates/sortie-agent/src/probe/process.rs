@@ -1,15 +1,19 @@
 //! The same for workloads in the host's network namespace. What tells those apart is the cgroup in which
-//! a socket is made, and a process is in one cgroup: so another one asks, this program again.
+//! a socket is made, and a process is in one cgroup: so another one asks, this program by another name.
 
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sortie_workloads::cgroup;
 
-use super::{Exchange, ObserverUrl, ProbeError};
+use super::{Exchange, LIMIT, ObserverUrl, ProbeError};
 use crate::process;
+
+/// What the program is called then.
+const NAME: &str = "sortie-probe";
 
 /// What that process tells, as JSON on its standard output.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +27,11 @@ enum Told {
 }
 
 /// Connects as the process `pid` would, and returns the source address that the observer saw. Blocks.
-pub fn probe_as(pid: u32, observer: &ObserverUrl) -> Result<IpAddr, ProbeError> {
+pub(crate) fn probe_as(pid: u32, observer: &ObserverUrl) -> Result<IpAddr, ProbeError> {
     let outside = |detail: String| ProbeError::Cgroup { pid, detail };
     let output = Command::new(process::THIS)
-        .args(["probe", &pid.to_string(), &observer.to_string()])
+        .arg0(NAME)
+        .args([pid.to_string(), observer.to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -39,15 +44,32 @@ pub fn probe_as(pid: u32, observer: &ObserverUrl) -> Result<IpAddr, ProbeError> 
     }
 }
 
-/// What the process does: what it is to print.
-pub fn become_one(pid: u32, observer: &ObserverUrl, limit: Duration) -> String {
-    process::is_named();
-    let told = match cgroup::join(pid) {
-        Ok(()) => match Exchange::new(observer, limit).ask() {
-            Ok(address) => Told::Seen(address),
-            Err(error) => Told::Failed(error.to_string()),
-        },
-        Err(detail) => Told::Outside(detail),
+/// Whether this process is to be one.
+pub fn is_called_as(name: Option<&OsStr>) -> bool {
+    name.is_some_and(|name| name == NAME)
+}
+
+/// What it is to print. `words`: whose cgroup, and the observer.
+pub fn told(words: impl Iterator<Item = OsString>) -> String {
+    let words: Vec<String> = words.filter_map(|word| word.into_string().ok()).collect();
+    let named = match words.as_slice() {
+        [pid, observer] => pid.parse().ok().zip(observer.parse().ok()),
+        _ => None,
+    };
+    let told = match named {
+        Some((pid, observer)) => ask(pid, &observer),
+        None => Told::Outside("no process and observer are named".to_owned()),
     };
     serde_json::to_string(&told).unwrap_or_default()
+}
+
+fn ask(pid: u32, observer: &ObserverUrl) -> Told {
+    process::is_named();
+    if let Err(detail) = cgroup::join(pid) {
+        return Told::Outside(detail);
+    }
+    match Exchange::new(observer, LIMIT).ask() {
+        Ok(address) => Told::Seen(address),
+        Err(error) => Told::Failed(error.to_string()),
+    }
 }
