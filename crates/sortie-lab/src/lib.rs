@@ -41,6 +41,6 @@ pub use proof::Mark;
 pub use raw::RawSocket;
 pub use sctp::Association;
 pub use snapshot::Snapshot;
-pub use traffic::{ALL_TRAFFIC, Call, Traffic};
+pub use traffic::{ALL_TRAFFIC, Call, Traffic, greeted};
 pub use wait::{SOON, eventually, eventually_true};
 pub use whole::send_whole;

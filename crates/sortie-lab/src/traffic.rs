@@ -125,14 +125,7 @@ impl Call {
     }
 
     fn tcp(&self, port: u16) -> io::Result<SocketAddr> {
-        let stream = self.stream(port)?;
-        let mut answers = BufReader::new(&stream);
-        let mut greeting = String::new();
-        answers.read_line(&mut greeting)?;
-        // Ended by both sides, so that no late segment of this call is taken for a later one's.
-        stream.shutdown(Shutdown::Write)?;
-        answers.read_to_end(&mut Vec::new())?;
-        address_in(&greeting)
+        greeted(&self.stream(port)?)
     }
 
     fn udp(&self, port: u16) -> io::Result<SocketAddr> {
@@ -200,6 +193,20 @@ impl Call {
         }
         Ok(socket)
     }
+}
+
+/// From the observer's greeting on a TCP connection to its end by both sides, so that no late segment
+/// of it is taken for a later one's: the address that the other side saw.
+///
+/// # Errors
+/// When nothing comes in the socket's time, or something else than a greeting.
+pub fn greeted(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let mut answers = BufReader::new(stream);
+    let mut greeting = String::new();
+    answers.read_line(&mut greeting)?;
+    stream.shutdown(Shutdown::Write)?;
+    answers.read_to_end(&mut Vec::new())?;
+    address_in(&greeting)
 }
 
 fn address_in(answer: &str) -> io::Result<SocketAddr> {

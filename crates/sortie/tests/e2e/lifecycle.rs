@@ -1,8 +1,8 @@
 //! What an engine does to a managed container in its life: it has its address again each time, and
 //! with the guard on no frame leaves with another one meanwhile.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 use serde_json::Value;
 use sortie_lab::{
     ALL_TRAFFIC, ContainerSpec, EngineKind, Netns, Place as _, Result, Traffic, eventually_true,
+    greeted,
 };
 
 use crate::sender::Sender;
@@ -123,7 +124,11 @@ fn joined_again(engine: EngineKind) -> Result<()> {
     let begun = begun.expect("sockets");
     assert!(begun.len() > 10, "only {} connections", begun.len());
     for connection in &begun {
-        let seen = whole(connection).expect("a connection that nothing cuts");
+        let waits = connection.set_nonblocking(false);
+        waits
+            .and_then(|()| connection.set_read_timeout(Some(LIMIT)))
+            .expect("a socket");
+        let seen = greeted(connection).expect("a connection that nothing cuts");
         assert_eq!(seen.ip(), source);
     }
     stage.lab.fence()?;
@@ -152,17 +157,6 @@ fn begin(to: SocketAddr, over: &AtomicBool) -> io::Result<Vec<TcpStream>> {
         ppoll(&mut [], Some(Duration::from_micros(200).into()), None)?;
     }
     Ok(begun)
-}
-
-/// From what it was greeted with to its end by both sides: the source that the other side saw.
-fn whole(mut connection: &TcpStream) -> io::Result<SocketAddr> {
-    connection.set_nonblocking(false)?;
-    connection.set_read_timeout(Some(LIMIT))?;
-    let mut greeting = String::new();
-    BufReader::new(connection).read_line(&mut greeting)?;
-    connection.shutdown(Shutdown::Write)?;
-    connection.read_to_end(&mut Vec::new())?;
-    greeting.trim().parse().map_err(io::Error::other)
 }
 
 /// The engine ends, with its containers, and starts again, with its containers.

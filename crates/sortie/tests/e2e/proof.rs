@@ -13,6 +13,14 @@ use crate::stage::{DOCKER_20, DOCKER_29_NFTABLES, HOST_V4, LIMIT, PODMAN, Stage,
 
 const EGRESS: &str = "203.0.113.11";
 const EGRESS_V6: &str = "2001:db8:113::11";
+/// Nothing leaves the container `closed`.
+const CLOSED: &str = "apiVersion: sortie.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: closed}
+spec:
+  workloads: [{containers: {names: [closed]}}]
+  action: Deny
+";
 
 fn web(stage: &Stage) -> Result<Container> {
     stage.labelled("web", &format!("{EGRESS},{EGRESS_V6}"))
@@ -124,10 +132,7 @@ fn drops_tell_who_what_and_why() -> Result<()> {
 #[test]
 fn what_may_send_nothing_is_dropped_by_name() -> Result<()> {
     let stage = Stage::new("nothing", DOCKER_29_NFTABLES)?;
-    let applied = stage.apply(
-        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
-    )?;
-    assert_eq!(applied.code(), 0, "{}", applied.stderr);
+    stage.applied(CLOSED)?;
     let closed = stage.engine.run(&ContainerSpec::new("closed"))?;
     stage.wait_for("closed", "Blocked")?;
     let wrong = stage
@@ -169,9 +174,7 @@ fn what_may_send_nothing_is_dropped_by_name() -> Result<()> {
 #[test]
 fn connects_on_the_hosts_network_are_dropped_by_name() -> Result<()> {
     let stage = Stage::new("nothing-host", DOCKER_29_NFTABLES)?;
-    stage.applied(
-        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
-    )?;
+    stage.applied(CLOSED)?;
     let closed = ContainerSpec::new("closed").network("host");
     let closed = stage.engine.run(&closed)?;
     stage.wait_for("closed", "Blocked")?;
@@ -238,9 +241,7 @@ fn verify_compares_with_what_observe_saw() -> Result<()> {
 /// A container on the host's network has its address, or none, by its cgroup: so has what verifies it.
 fn verify_on_the_hosts_network(engine: EngineKind) -> Result<()> {
     let stage = Stage::new("verify-host", engine)?;
-    stage.applied(
-        "apiVersion: sortie.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: closed}\nspec:\n  workloads: [{containers: {names: [closed]}}]\n  action: Deny\n",
-    )?;
+    stage.applied(CLOSED)?;
     let on_host = |name: &str| ContainerSpec::new(name).network("host");
     let both = format!("{EGRESS},{EGRESS_V6}");
     stage.managed(&on_host("web").label("sortie.egress", &both))?;
